@@ -1,0 +1,3 @@
+"""The embedded world: procedural clips that know their own truth."""
+
+from freemask.data.world.source import World as World

@@ -28,8 +28,17 @@ def scene_of(seed=10_000_000, **wishes):
 
 
 def test_the_world_is_as_rich_as_promised():
-    assert len(CLASSES) >= 8 and len(COLORS) >= 8 and len(BACKGROUNDS) >= 6 and len(MOTIONS) >= 5 and len(STYLES) >= 4
-    assert all(PARTS[c] in {part.name for part in SHAPES[c]} and len({p.name for p in SHAPES[c]}) >= 2 for c in CLASSES)
+    assert (
+        len(CLASSES) >= 8
+        and len(COLORS) >= 8
+        and len(BACKGROUNDS) >= 6
+        and len(MOTIONS) >= 5
+        and len(STYLES) >= 4
+    )
+    assert all(
+        PARTS[c] in {part.name for part in SHAPES[c]} and len({p.name for p in SHAPES[c]}) >= 2
+        for c in CLASSES
+    )
     scenes = [sample_scene(seed) for seed in range(2000)]
     double = [s for s in scenes if len(s.things) == 2]
     assert 0.26 < len(double) / len(scenes) < 0.34
@@ -51,7 +60,7 @@ def test_a_seed_is_a_clip():
 @pytest.mark.parametrize("style", list(STYLES))
 def test_frames_and_masks_are_well_formed(style):
     known = render(sample_scene(10_000_007, Wishes(style=style, things=2), frames=5, height=48, width=80))
-    assert known.frames.shape == (5, 3, 48, 80) and 0 <= known.frames.min() and known.frames.max() <= 1
+    assert known.frames.shape == (5, 3, 48, 80) and known.frames.min() >= 0 and known.frames.max() <= 1
     assert not (known.things[0] & known.things[1]).any()
     for mask, parts in zip(known.things, known.parts, strict=True):
         assert mask.any()
@@ -60,7 +69,9 @@ def test_frames_and_masks_are_well_formed(style):
 
 def test_masks_mark_exactly_what_a_colour_change_changes():
     scene = scene_of(style="plain", cls="ball", color="red", things=1)
-    changed = (render_frames(scene) - render_frames(Change("color", "blue").apply(scene))).abs().amax(1) > 0.02
+    changed = (render_frames(scene) - render_frames(Change("color", "blue").apply(scene))).abs().amax(
+        1
+    ) > 0.02
     mask = render(scene).things[0]
     iou = (changed & mask).sum() / (changed | mask).sum()
     assert iou > 0.9

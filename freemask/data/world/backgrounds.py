@@ -10,7 +10,9 @@ def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> np
     """Smooth noise of about unit amplitude with features of `cell` pixels."""
     rows, columns = max(2, round(height / cell) + 1), max(2, round(width / cell) + 1)
     grid = rng.standard_normal((rows, columns)).astype(np.float32)
-    return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64)
+    return np.asarray(
+        Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float64
+    )
 
 
 def _paint(base: tuple[float, float, float], value: np.ndarray, tint: tuple[float, float, float]) -> RGB:
@@ -20,7 +22,9 @@ def _paint(base: tuple[float, float, float], value: np.ndarray, tint: tuple[floa
 def _grass(rng: np.random.Generator, height: int, width: int, unit: float) -> RGB:
     coarse = _noise(rng, height, width, 14 * unit)
     blades = _noise(rng, height, width, 5 * unit)
-    return _paint((0.32, 0.60, 0.22), coarse, (0.035, 0.045, 0.02)) + _paint((0.0, 0.0, 0.0), blades, (0.02, 0.035, 0.015))
+    return _paint((0.32, 0.60, 0.22), coarse, (0.035, 0.045, 0.02)) + _paint(
+        (0.0, 0.0, 0.0), blades, (0.02, 0.035, 0.015)
+    )
 
 
 def _sand(rng: np.random.Generator, height: int, width: int, unit: float) -> RGB:
@@ -34,7 +38,9 @@ def _sand(rng: np.random.Generator, height: int, width: int, unit: float) -> RGB
 def _snow(rng: np.random.Generator, height: int, width: int, unit: float) -> RGB:
     hills = _noise(rng, height, width, 20 * unit)
     fine = _noise(rng, height, width, 7 * unit)
-    return _paint((0.86, 0.90, 0.95), hills, (0.05, 0.04, 0.025)) + _paint((0.0, 0.0, 0.0), fine, (0.018, 0.016, 0.012))
+    return _paint((0.86, 0.90, 0.95), hills, (0.05, 0.04, 0.025)) + _paint(
+        (0.0, 0.0, 0.0), fine, (0.018, 0.016, 0.012)
+    )
 
 
 def _night(rng: np.random.Generator, height: int, width: int, unit: float) -> RGB:
@@ -67,7 +73,14 @@ def _bricks(rng: np.random.Generator, height: int, width: int, unit: float) -> R
     return stone + mortar[..., None] * (np.array([0.70, 0.64, 0.58]) - stone) * 0.75
 
 
-PAINTERS = {"grass": _grass, "sand": _sand, "snow": _snow, "night": _night, "water": _water, "bricks": _bricks}
+PAINTERS = {
+    "grass": _grass,
+    "sand": _sand,
+    "snow": _snow,
+    "night": _night,
+    "water": _water,
+    "bricks": _bricks,
+}
 
 
 def paint_background(name: str, seed: int, height: int, width: int) -> RGB:

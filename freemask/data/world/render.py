@@ -59,7 +59,7 @@ def _draw(scene: Scene, thing: Thing, matrix: np.ndarray) -> np.ndarray:
         step = grown.copy()
         for shift in range(1, reach + 1):
             low, high = slice(shift, None), slice(None, -shift)
-            near, far = ((low, high) if axis == 0 else ((slice(None), low), (slice(None), high)))
+            near, far = (low, high) if axis == 0 else ((slice(None), low), (slice(None), high))
             step[near] |= grown[far]
             step[far] |= grown[near]
         grown = step
@@ -137,7 +137,11 @@ def _flow(scene: Scene, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     to_x, to_y = np.rint(x + flow[:, 0]).astype(int), np.rint(y + flow[:, 1]).astype(int)
     inside = (to_x >= 0) & (to_x < scene.width) & (to_y >= 0) & (to_y < scene.height)
     frame = np.arange(steps)[:, None, None]
-    landed = owners[frame + 1, to_y.clip(0, scene.height - 1), to_x.clip(0, scene.width - 1)] if steps else owners[:0]
+    landed = (
+        owners[frame + 1, to_y.clip(0, scene.height - 1), to_x.clip(0, scene.width - 1)]
+        if steps
+        else owners[:0]
+    )
     return flow, inside & (landed == owners[:steps])
 
 
@@ -152,7 +156,9 @@ def render(scene: Scene) -> Truth:
         named: dict[str, Tensor] = {}
         for name in dict.fromkeys(part.name for part in SHAPES[thing.cls]):
             ids = [n + 1 + MAX_PARTS * index for n, p in enumerate(SHAPES[thing.cls]) if p.name == name]
-            cover = np.stack([_shrink(np.isin(c, ids).astype(float), scene.height, scene.width) for c in canvases])
+            cover = np.stack(
+                [_shrink(np.isin(c, ids).astype(float), scene.height, scene.width) for c in canvases]
+            )
             named[name] = torch.from_numpy(cover >= 0.5)
         parts.append(named)
     flow, visible = _flow(scene, owners)

@@ -145,11 +145,15 @@ class World:
             )
         height, width = (size, size) if isinstance(size, int) else size
         if min(height, width) < 16:
-            raise UserError("The world's frames are too small to show anything.", came=size, expected="16 or more")
+            raise UserError(
+                "The world's frames are too small to show anything.", came=size, expected="16 or more"
+            )
         room = SPLITS[split]
         if seed < 0 or seed + clips > len(room):
             raise UserError(
-                f"These seeds leave the {split} split.", came=f"seed={seed}, clips={clips}", expected=f"< {len(room)}"
+                f"These seeds leave the {split} split.",
+                came=f"seed={seed}, clips={clips}",
+                expected=f"< {len(room)}",
             )
         self._tasks = {}
         for number in range(clips):

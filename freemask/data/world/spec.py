@@ -113,14 +113,24 @@ class Wishes:
     part: bool | None = None
 
     def __post_init__(self) -> None:
-        known = {"cls": CLASSES, "color": COLORS, "background": BACKGROUNDS, "motion": MOTIONS, "style": STYLES}
+        known = {
+            "cls": CLASSES,
+            "color": COLORS,
+            "background": BACKGROUNDS,
+            "motion": MOTIONS,
+            "style": STYLES,
+        }
         for name, choices in known.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
-                raise UserError(f"The world has no {name} of that name.", came=value, todo=nearest(value, choices))
+                raise UserError(
+                    f"The world has no {name} of that name.", came=value, todo=nearest(value, choices)
+                )
 
 
-def _path(rng: np.random.Generator, motion: str, centre: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+def _path(
+    rng: np.random.Generator, motion: str, centre: tuple[float, float]
+) -> tuple[tuple[float, float], ...]:
     """Start and end of a path around a centre."""
     x, y = centre
     reach = rng.uniform(0.13, 0.2)
@@ -138,7 +148,9 @@ def _path(rng: np.random.Generator, motion: str, centre: tuple[float, float]) ->
     )
 
 
-def sample_scene(seed: int, wishes: Wishes = Wishes(), *, frames: int = 8, height: int = 64, width: int = 64) -> Scene:
+def sample_scene(
+    seed: int, wishes: Wishes = Wishes(), *, frames: int = 8, height: int = 64, width: int = 64
+) -> Scene:
     """The scene of a seed. 30 % show two things, half of those of one class; wishes override chance."""
     rng = np.random.default_rng([seed, 7])
     count = wishes.things or (2 if rng.random() < 0.3 else 1)

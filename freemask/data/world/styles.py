@@ -53,7 +53,9 @@ def _blur(image: np.ndarray, radius: int) -> np.ndarray:
     return out
 
 
-def apply_style(style: str, paint: np.ndarray, cover: np.ndarray, ground: np.ndarray, seed: int) -> np.ndarray:
+def apply_style(
+    style: str, paint: np.ndarray, cover: np.ndarray, ground: np.ndarray, seed: int
+) -> np.ndarray:
     """`paint` is premultiplied by `cover`; all are `h w c`; the result is in 0..1."""
     height, width = cover.shape[:2]
     unit = min(height, width) / 64

@@ -1,0 +1,178 @@
+"""What is measured of the embedded models, one held-out scene at a time; every function runs in a worker process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from evaluation.backbones import clip as clips
+from evaluation.ops import psnr
+from freemask.attention.record import Recording, heat_of_words, recorder
+from freemask.backbones.unet3d import UNet3D
+from freemask.data.world.source import named_masks, truth
+from freemask.data.world.spec import (
+    BACKGROUNDS,
+    CLASSES,
+    COLORS,
+    MOTIONS,
+    SPLITS,
+    STYLES,
+    Change,
+    Scene,
+    Wishes,
+    sample_scene,
+)
+from freemask.diffusion.guidance import guided
+from freemask.diffusion.loops import invert, sample
+from freemask.types import Taps
+
+
+def even_scenes(count: int, first: int) -> list[Scene]:
+    """Held-out scenes in which every class, colour, background, motion, style and number of things takes its turn.
+
+    Each property is a list with equal shares, shuffled on its own, so that no two properties go together.
+    """
+    rng = np.random.default_rng([first, 23])
+
+    def turns(values: Sequence) -> list:
+        listed = [values[i % len(values)] for i in range(count)]
+        return [listed[i] for i in rng.permutation(count)]
+
+    columns = [turns(v) for v in (CLASSES, list(COLORS), list(BACKGROUNDS), MOTIONS, list(STYLES), (1, 1, 2))]
+    room = SPLITS["heldout"].start + first
+    scenes = []
+    for number, (cls, color, background, motion, style, things) in enumerate(zip(*columns, strict=True)):
+        wishes = Wishes(
+            cls=cls, color=color, background=background, motion=motion, style=style, things=things
+        )
+        scenes.append(sample_scene(room + number, wishes))
+    return scenes
+
+
+@dataclass(frozen=True)
+class Models:
+    backbone: UNet3D
+    judge: clips.Clip
+
+
+@lru_cache(maxsize=2)
+def models(weights: str) -> Models:
+    torch.set_num_threads(1)
+    root = Path(weights)
+    judge = clips.load(clips.find("embedded", str(root / "clip")), "cpu")
+    return Models(UNet3D.load(root / "t2v"), judge)
+
+
+def _best(judge: clips.Clip, seen: Tensor, captions: list[str]) -> int:
+    read = torch.cat([judge.text(caption) for caption in captions])
+    return int((seen @ read.T).mean(0).argmax())
+
+
+def verdicts(judge: clips.Clip, frames: Tensor, scene: Scene) -> dict[str, list[bool]]:
+    """Zero-shot: does the true caption beat every caption that differs in one word? One verdict a thing."""
+    seen = judge.images(frames)
+    found: dict[str, list[bool]] = {"class": [], "color": [], "background": []}
+
+    def ask(what: str, choices: Sequence[str], own: str, thing: int = 0) -> bool:
+        captions = [Change(what, choice, thing).apply(scene).caption for choice in choices]
+        return choices[_best(judge, seen, captions)] == own
+
+    for index, thing in enumerate(scene.things):
+        found["class"].append(ask("class", CLASSES, thing.cls, index))
+        found["color"].append(ask("color", list(COLORS), thing.color, index))
+    found["background"].append(ask("background", list(BACKGROUNDS), scene.background))
+    return found
+
+
+def labels(scene: Scene) -> dict[str, str]:
+    first = scene.things[0]
+    return {
+        "class": first.cls,
+        "color": first.color,
+        "background": scene.background,
+        "motion": first.motion,
+        "style": scene.style,
+        "things": str(len(scene.things)),
+    }
+
+
+def real(weights: str, scene: Scene) -> dict:
+    """The judge on a true clip, and what the autoencoder loses on it."""
+    made = models(weights)
+    frames = truth(scene).frames
+    again = made.backbone.decode(made.backbone.encode(frames))
+    loss = float(psnr(frames, again).mean())
+    return {**labels(scene), "verdicts": verdicts(made.judge, frames, scene), "vae_psnr": loss}
+
+
+def generated(weights: str, scene: Scene, steps: int, guidance: float) -> dict:
+    """A clip from the caption alone, judged."""
+    made = models(weights)
+    backbone = made.backbone
+    height, width = scene.height // backbone.multiple, scene.width // backbone.multiple
+    channels = backbone.encode(torch.zeros(1, 3, scene.height, scene.width)).shape[1]
+    rng = Generator().manual_seed(scene.seed)
+    noise = torch.randn(scene.frames, channels, height, width, generator=rng)
+    predict = guided(backbone, backbone.embed(scene.caption), guidance)
+    frames = backbone.decode(sample(backbone, noise, predict, steps))
+    return {
+        **labels(scene),
+        "caption": scene.caption,
+        "verdicts": verdicts(made.judge, frames, scene),
+        "frames": (frames * 255).round().to(torch.uint8).numpy(),
+    }
+
+
+def cell_iou(heat: Tensor, mask: Tensor, threshold: float) -> float:
+    """Foreground IoU of one map (`f h w` of its layer) against a pixel mask, min-max normalised per frame."""
+    low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
+    even = (heat - low) / (high - low).clamp_min(1e-12)
+    large = torch.nn.functional.interpolate(
+        even[:, None], mask.shape[1:], mode="bilinear", align_corners=False
+    )
+    found = large[:, 0] > threshold
+    return float((found & mask).sum() / (found | mask).sum().clamp_min(1))
+
+
+def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrained: bool = False) -> dict:
+    """Invert, record the first thing's word, sample back. `ious` is layers x times; untrained skips the way back."""
+    backbone = _untrained(weights) if untrained else models(weights).backbone
+    frames, name = truth(scene).frames, scene.name_of(0)
+    latents, text = backbone.encode(frames), backbone.embed(scene.caption)
+    columns = [c for word in name.split()[-1:] for c in text.columns[word]]
+    kept = Recording()
+    tap = recorder([heat_of_words("word", columns)], kept)
+    path = invert(backbone, latents, guided(backbone, text, taps=Taps(attention=tap), stream="source"), steps)
+    mask = named_masks(scene)[scene.things[0].cls]
+    sites = [site for site, where in backbone.sites.items() if where.kind == "cross"]
+    times = backbone.noise_path.times(steps)
+    maps = kept.all("word")
+    ious = np.array([[cell_iou(maps[site, t].float(), mask, threshold) for t in times] for site in sites])
+    result = {**labels(scene), "caption": scene.caption, "ious": ious, "sites": sites, "times": times}
+    if untrained:
+        return result
+    back = backbone.decode(sample(backbone, path[-1], guided(backbone, text), steps))
+    best = np.unravel_index(ious.argmax(), ious.shape)
+    shown = maps[sites[best[0]], times[best[1]]]
+    return {
+        **result,
+        "psnr": float(psnr(backbone.decode(latents), back).mean()),
+        "source": (frames[0] * 255).round().to(torch.uint8).numpy(),
+        "back": (back[0] * 255).round().to(torch.uint8).numpy(),
+        "map": shown[0].float().numpy(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _untrained(weights: str) -> UNet3D:
+    """The same network with fresh weights: what an untaught map scores."""
+    from diffusers import UNet3DConditionModel
+
+    made = models(weights).backbone
+    torch.manual_seed(0)
+    fresh = UNet3DConditionModel.from_config(made.unet.config)
+    return UNet3D(fresh, made.codec, made.reader, made.noise_path, name="untrained")

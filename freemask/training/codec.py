@@ -1,0 +1,72 @@
+"""The autoencoder of the embedded models: a fixed linear encoder (principal components of 4 x 4 patches)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+PATCH = 4
+
+
+def patches(frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 48 y x"]:
+    return F.pixel_unshuffle(frames, PATCH)
+
+
+def principal(frames: Float[Tensor, "b 3 h w"], channels: int) -> tuple[Tensor, Tensor]:
+    """Weight `channels 48` and bias of the encoder for frames in -1..1.
+
+    Components are half-whitened (divided by the square root of their deviation), then all share one factor that
+    makes the mean variance of the latents 1: the small components stay small but are not lost in the noise.
+    """
+    flat = patches(frames).permute(0, 2, 3, 1).reshape(-1, 3 * PATCH**2).double()
+    mean = flat.mean(0)
+    centred = flat - mean
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(flat))
+    values, vectors = values.flip(0)[:channels], vectors.flip(1)[:, :channels]
+    vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, torch.ones(channels).double())
+    scale = values**-0.25
+    scale = scale / (values * scale**2).mean().sqrt()
+    weight = (vectors * scale).T
+    return weight.float(), (-weight @ mean).float()
+
+
+def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> nn.Module:
+    """An AutoencoderDC whose encoder can be exactly linear and whose decoder is to be learned."""
+    from diffusers import AutoencoderDC
+
+    return AutoencoderDC(
+        in_channels=3,
+        latent_channels=channels,
+        attention_head_dim=16,
+        encoder_block_out_channels=(3, 12, 48),
+        encoder_layers_per_block=(0, 1, 1),
+        encoder_qkv_multiscales=((), (), ()),
+        encoder_out_shortcut=False,
+        decoder_block_out_channels=(8, 32, width),
+        decoder_layers_per_block=(0, 1, blocks),
+        decoder_qkv_multiscales=((), (), ()),
+        decoder_in_shortcut=False,
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+    )
+
+
+def set_linear_encoder(vae: nn.Module, weight: Float[Tensor, "c 48"], bias: Float[Tensor, " c"]) -> None:
+    """Make the encoder exactly `bias + weight @ patch`: every residual branch is zero, the shortcuts reorder pixels."""
+    encoder = vae.encoder
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.zero_()
+        for channel in range(3):
+            encoder.conv_in.conv.weight[channel, channel, 1, 1] = 1.0
+        encoder.conv_out.weight[:, :, 1, 1] = weight[:, _order()]
+        encoder.conv_out.bias.copy_(bias)
+    encoder.requires_grad_(False)
+
+
+def _order() -> Tensor:
+    """Two unshuffles by 2 list a patch's pixels in another order than one unshuffle by 4."""
+    index = torch.arange(3 * PATCH**2, dtype=torch.float32)[None, :, None, None]
+    picture = F.pixel_shuffle(index, PATCH)
+    twice = F.pixel_unshuffle(F.pixel_unshuffle(picture, 2), 2)
+    return twice[0, :, 0, 0].long()

@@ -1,0 +1,22 @@
+"""Clips and task lists: video files, frame folders, DAVIS, manifests of mp4 files, and the embedded world."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "open_clip": "open",
+    "read_tasks": "tasks",
+    "Geometry": "geometry",
+    "FrameRange": "frames",
+    "OneClip": "one",
+    "Files": "files",
+    "Pexels": "pexels",
+    "Davis": "davis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are fetched when asked for, so that importing the world does not load the video library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'freemask.data' has no attribute '{name}'")
+    return getattr(import_module(f"freemask.data.{_HOMES[name]}"), name)

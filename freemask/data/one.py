@@ -1,0 +1,61 @@
+"""One clip (video file, folder of frames or picture) with one edit given in place."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from freemask.data.frames import FrameRange
+from freemask.data.geometry import Geometry
+from freemask.data.open import open_footage
+from freemask.data.paths import existing
+from freemask.data.regions import read_region
+from freemask.data.tasks import check_task, slug
+from freemask.types import Clip, EditTask
+from freemask.words import bare
+
+
+class OneClip:
+    """`edit` has the fields of a task list without `clip`. Left out: `id` is made of the file's name, `words`
+    are those that differ between the prompts, `kind` is attribute where words differ and else style."""
+
+    def __init__(
+        self,
+        clip: str | Path,
+        edit: Mapping[str, object],
+        geometry: Geometry | None = None,
+        frames: FrameRange | None = None,
+    ) -> None:
+        self.path = existing(clip)
+        self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
+        given = {name: value for name, value in edit.items() if value is not None}
+        words = changed_words(str(given.get("source", "")), str(given.get("target", "")))
+        kind = "attribute" if given.get("words", words) else "style"
+        made = {"id": slug(self.path.name), "words": words, "kind": kind}
+        self.task = check_task(made | given | {"clip": str(self.path)})
+
+    def tasks(self) -> Sequence[EditTask]:
+        return [self.task]
+
+    def clip(self, task: EditTask) -> Clip:
+        footage = open_footage(self.path, self.geometry, self.frames)
+        return Clip(id=slug(self.path.name), frames=footage.frames, fps=footage.fps)
+
+    def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
+        return None
+
+    def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
+        if "region" not in task.assets:
+            return None
+        return read_region(
+            task.assets["region"], open_footage(self.path, self.geometry, self.frames), self.geometry
+        )
+
+
+def changed_words(source: str, target: str) -> dict[str, str]:
+    """The phrases of the source prompt that the target prompt replaces: {'red': 'blue'}."""
+    old, new = ([bare(word) for word in prompt.split()] for prompt in (source, target))
+    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    return {" ".join(old[a:b]): " ".join(new[c:d]) for kind, a, b, c, d in steps if kind == "replace"}

@@ -1,0 +1,50 @@
+"""A folder of video files with a manifest (YAML or CSV: file, source, target, words, kind, ...), as made from
+stock-footage sites such as Pexels. The manifest's form is described in tasks.py."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from freemask.data.files import Files
+from freemask.data.frames import FrameRange
+from freemask.data.geometry import Geometry
+from freemask.data.paths import existing_folder
+from freemask.data.tasks import read_list
+from freemask.data.video import SUFFIXES
+from freemask.errors import UserError
+from freemask.types import EditTask
+
+MANIFESTS = ("manifest.yaml", "manifest.yml", "manifest.csv")
+
+
+class Pexels(Files):
+    """Without `manifest`, the file of that name in the root is taken."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        manifest: str | Path | None = None,
+        *,
+        clips: Sequence[str] | None = None,
+        geometry: Geometry | None = None,
+        frames: FrameRange | None = None,
+    ) -> None:
+        path = Path(manifest) if manifest else _manifest(existing_folder(root))
+        super().__init__(root, path, clips=clips, geometry=geometry, frames=frames)
+        for task in self.tasks():
+            if Path(task.clip).suffix.lower() not in SUFFIXES:
+                raise UserError(f"{path}: not a video file", came=task.clip, expected=" ".join(SUFFIXES))
+
+    def _read(self, tasks: str | Path) -> list[EditTask]:
+        return list(read_list(tasks, manifest=True).tasks)
+
+
+def _manifest(root: Path) -> Path:
+    found = [root / name for name in MANIFESTS if (root / name).is_file()]
+    if len(found) != 1:
+        raise UserError(
+            f"{root}: {'more than one manifest' if found else 'there is no manifest'}",
+            came=", ".join(path.name for path in found) or None,
+            expected=f"one of {', '.join(MANIFESTS)}",
+            todo="write one (file, source, target, words, kind), or name it with `manifest`",
+        )
+    return found[0]

@@ -1,0 +1,149 @@
+"""What one task must fulfil: turns the fields of a row into an EditTask and a list of complaints."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from freemask.data.task_rows import Complaint, Row
+from freemask.errors import nearest
+from freemask.types import KINDS, EditTask
+from freemask.words import bare
+
+FIELDS = ("id", "clip", "source", "target", "words", "kind", "region", "objects", "assets")
+NEEDED = ("id", "clip", "source", "target", "kind")
+SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,120}")
+
+Complain = Callable[[str, str], None]  # (field, message)
+
+
+def check_row(row: Row, base: Path) -> tuple[EditTask, dict[int, str], list[Complaint]]:
+    """The task (meaningless where there are complaints), the names of its clip's objects, the complaints."""
+    found: list[Complaint] = []
+
+    def complain(field: str, message: str) -> None:
+        found.append((row.at(field), message))
+
+    for name in sorted(set(row.values) - set(FIELDS)):
+        complain(name, f"unknown field '{name}'; {nearest(name, FIELDS)}")
+    for name in NEEDED:
+        if name not in row.values:
+            complain(name, f"field '{name}' is missing or empty")
+    text = {name: _text(row, name, complain) for name in NEEDED}
+    _check_id(text["id"], complain)
+    if text["kind"] and text["kind"] not in KINDS:
+        complain("kind", f"unknown kind '{text['kind']}'; {nearest(text['kind'], KINDS)}")
+    for name in ("source", "target"):
+        _check_prompt(name, text[name], complain)
+    words = _words(row, text, complain)
+    assets = _assets(row, base, complain)
+    objects = _objects(row, complain)
+    task = EditTask(text["id"], text["clip"], text["source"], text["target"], words, text["kind"], assets)
+    return task, objects, found
+
+
+def holds(prompt: str, phrase: str) -> bool:
+    """Whether the phrase's words stand side by side in the prompt, whatever their case and punctuation."""
+    within, asked = ([word.casefold() for word in _bare(text)] for text in (prompt, phrase))
+    starts = range(len(within) - len(asked) + 1)
+    return bool(asked) and any(within[start : start + len(asked)] == asked for start in starts)
+
+
+def _bare(text: str) -> list[str]:
+    return [bare(word) for word in text.split()]
+
+
+def _text(row: Row, name: str, complain: Complain) -> str:
+    value = row.values.get(name, "")
+    if not isinstance(value, str):
+        complain(name, f"field '{name}' must be text, not {_kind(value)} ({value}); put it in quotes")
+        return ""
+    if name in row.values and not value.strip():
+        complain(name, f"field '{name}' is empty")
+        return ""
+    return value if name in ("source", "target") else value.strip()
+
+
+def _check_id(id: str, complain: Complain) -> None:
+    if id and (not SAFE_ID.fullmatch(id) or set(id) == {"."}):
+        complain("id", f"id '{id}' cannot name a folder: only letters, digits and . _ - (at most 120)")
+
+
+def _check_prompt(name: str, prompt: str, complain: Complain) -> None:
+    odd = next((sign for sign in prompt if not sign.isprintable()), None)
+    if odd is not None:
+        complain(name, f"field '{name}' holds {odd!r}; a prompt is one line of printable text")
+
+
+def _words(row: Row, text: Mapping[str, str], complain: Complain) -> dict[str, str]:
+    pairs = _pairs(row, "words", complain)
+    if not pairs and "words" not in row.values and text["kind"] in KINDS and text["kind"] != "style":
+        complain("words", f"field 'words' is missing; a {text['kind']} edit needs source word -> target word")
+    checked: dict[str, str] = {}
+    for old, new in pairs.items():
+        if not isinstance(old, str) or not isinstance(new, str):
+            complain("words", f"words must be text, not {old!r} -> {new!r}; put them in quotes")
+            continue
+        for word, side in ((old, "source"), (new, "target")):
+            if not word.strip():
+                complain("words", f"words: an empty word in '{old}' -> '{new}'")
+            elif text[side] and not holds(text[side], word):
+                words = ", ".join(_bare(text[side]))
+                complain("words", f"'{word}' is not in the {side} prompt, whose words are: {words}")
+        checked[old.strip()] = new.strip()
+    return checked
+
+
+def _objects(row: Row, complain: Complain) -> dict[int, str]:
+    named: dict[int, str] = {}
+    for id, name in _pairs(row, "objects", complain).items():
+        number = int(id) if isinstance(id, str) and id.isascii() and id.isdigit() else id
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 256:
+            complain("objects", f"objects: '{id}' is not an object's number (1 to 255)")
+        elif not isinstance(name, str) or not name.strip():
+            complain("objects", f"objects: object {number} must be named by a word, not {name!r}")
+        else:
+            named[number] = name.strip()
+    return named
+
+
+def _assets(row: Row, base: Path, complain: Complain) -> dict[str, str]:
+    named = [("assets", *pair) for pair in _pairs(row, "assets", complain).items()]
+    if "region" in row.values:
+        named.append(("region", "region", row.values["region"]))
+    assets: dict[str, str] = {}
+    for field, name, value in named:
+        if not isinstance(name, str) or not isinstance(value, str) or not value.strip():
+            complain(field, f"{field}: a path was expected, not {value!r}")
+            continue
+        path = base / value.strip()
+        if not path.exists():
+            complain(field, f"{field}: there is no '{value.strip()}' (looked for {path})")
+        assets[name] = str(path)
+    return assets
+
+
+def _pairs(row: Row, field: str, complain: Complain) -> dict[object, object]:
+    """A mapping, or the text form `car->truck; red->blue`."""
+    value = row.values.get(field, {})
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, str):
+        complain(field, f"field '{field}' must be a mapping or `a->b; c->d`, not {_kind(value)}")
+        return {}
+    pairs: dict[object, object] = {}
+    for part in value.split(";"):
+        old, arrow, new = (piece.strip() for piece in part.partition("->"))
+        if not part.strip():
+            continue
+        if not arrow or "->" in new:
+            complain(field, f"{field}: '{part.strip()}' is not of the form a->b")
+        elif old in pairs:
+            complain(field, f"{field}: '{old}' is there twice")
+        else:
+            pairs[old] = new
+    return pairs
+
+
+def _kind(value: object) -> str:
+    names = {bool: "a yes/no value", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return names.get(type(value), f"a {type(value).__name__}")

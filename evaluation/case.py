@@ -1,0 +1,105 @@
+"""One thing to be measured: a source, its edit, and what is known about the right answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from evaluation.ops import round8
+from freemask.errors import UserError
+from freemask.types import EditTask
+
+SLACK = 1e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """Frames are RGB in 0..1, and are rounded to 8 bits here: metrics measure what an image file can hold.
+    All tensors are moved to the CPU, so that they meet on one device.
+
+    `region` is 1 where the edit may change pixels; `oracle` is the true answer. `masks` annotate the
+    source's objects by name. Shapes are checked here rather than by annotation, for they are user input.
+    """
+
+    source: Tensor  # f 3 h w
+    edited: Tensor  # f 3 h w
+    task: EditTask
+    oracle: Tensor | None = None  # f 3 h w
+    region: Tensor | None = None  # f h w
+    masks: Mapping[str, Tensor] = field(default_factory=dict)  # f h w each
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.source.shape)
+        for name in ("source", "edited", "oracle"):
+            frames = getattr(self, name)
+            if frames is not None:
+                object.__setattr__(self, name, _frames(name, frames, self.task.id, shape))
+        if self.region is not None:
+            object.__setattr__(self, "region", _mask("region", self.region, self.task.id, shape))
+        masks = {
+            name: _mask(f"mask '{name}'", mask, self.task.id, shape) for name, mask in self.masks.items()
+        }
+        object.__setattr__(self, "masks", masks)
+
+    @property
+    def editable(self) -> Bool[Tensor, "f h w"] | None:
+        """The region; where the data does not give it, the annotated object that the task names."""
+        return self.region if self.region is not None else region_from_masks(self.task, self.masks)
+
+
+def region_from_masks(
+    task: EditTask, masks: Mapping[str, Bool[Tensor, "f h w"]]
+) -> Bool[Tensor, "f h w"] | None:
+    """What an edit of an object may change, judged by annotations of the source alone.
+
+    The union of the masks that a source word names, else the only mask there is. None for styles and
+    backgrounds, which are not bound to an annotated object, and where no mask can be told to be meant.
+    """
+    if task.kind not in ("shape", "attribute") or not masks:
+        return None
+    meant = [mask for name, mask in masks.items() if name in task.words]
+    if not meant:
+        meant = [mask for name, mask in masks.items() if name in task.source.replace(",", " ").split()]
+    if not meant and len(masks) == 1:
+        meant = list(masks.values())
+    return torch.stack(meant).any(0) if meant else None
+
+
+def _frames(name: str, frames: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
+    what = f"the {name} frames of task '{task}' cannot be measured"
+    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        raise UserError(
+            what, came=f"a tensor of shape {tuple(frames.shape)}", expected="frames, 3, height, width"
+        )
+    if not frames.is_floating_point():
+        raise UserError(
+            what, came=f"values of type {frames.dtype}", expected="floats in 0..1", todo="divide by 255"
+        )
+    if tuple(frames.shape) != shape:
+        raise UserError(
+            what,
+            came=_size(tuple(frames.shape)),
+            expected=f"as the source: {_size(shape)}",
+            todo="give frames of the clip that was edited, at the size it was edited",
+        )
+    low, high = (float(v) for v in frames.aminmax())
+    if not bool(frames.isfinite().all()) or low < -SLACK or high > 1 + SLACK:
+        raise UserError(what, came=f"values in {low:g}..{high:g}", expected="finite values in 0..1")
+    return round8(frames.detach().cpu())
+
+
+def _mask(name: str, mask: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
+    frames, _, height, width = shape
+    if mask.dtype != torch.bool or tuple(mask.shape) != (frames, height, width):
+        raise UserError(
+            f"the {name} of task '{task}' does not fit the clip",
+            came=f"{mask.dtype} of shape {tuple(mask.shape)}",
+            expected=f"torch.bool of shape {(frames, height, width)}",
+        )
+    return mask.cpu()
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} frames of {shape[3]}x{shape[2]}"

@@ -1,0 +1,1 @@
+"""One metric, one file: a constructor with plain arguments, `columns`, and a call on one case."""

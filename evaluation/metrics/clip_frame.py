@@ -1,0 +1,38 @@
+"""Temp: do consecutive frames look alike? FateZero's Tem-Con, which FreeMask's table uses too."""
+
+from dataclasses import dataclass, field
+
+from evaluation.backbones import clip
+from evaluation.backbones.weights import Found
+from evaluation.case import Case
+from evaluation.metric import Column
+from evaluation.ops import cosine
+
+
+@dataclass(frozen=True)
+class ClipFrame:
+    """Mean cosine of the CLIP features of consecutive frames (Tune-A-Video takes all pairs instead).
+
+    A still picture scores 1: read it beside CLIP. Settings as in `ClipText`.
+    """
+
+    backbone: str = "auto"
+    weights: str | None = None
+    device: str = "auto"
+
+    found: Found = field(init=False, repr=False)
+    columns: tuple[Column, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        found = clip.resolve(self.backbone, self.weights)
+        about = "mean cosine of consecutive edited frames"
+        column = Column(f"clip_frame[{found.label}]", "cos", True, about, "a second frame")
+        object.__setattr__(self, "found", found)
+        object.__setattr__(self, "columns", (column,))
+
+    def __call__(self, case: Case) -> dict[str, float]:
+        if len(case.edited) < 2:
+            return {}
+        model = clip.load(self.found, self.device)
+        images = model.images(case.edited)
+        return {self.columns[0].name: float(cosine(images[:-1], images[1:]).mean())}

@@ -75,16 +75,17 @@ class WorldTask:
         return {self.scene.name_of(self.change.thing): self.answer.name_of(self.change.thing)}
 
     def region(self) -> Bool[Tensor, "f h w"] | None:
-        """What the edit may change; None where it may change everything."""
-        before, after = truth(self.scene), truth(self.answer)
+        """What the edit may change, soft edges and glow included; None where it may change everything."""
         if self.change.what == "style":
             return None
+        before, after = truth(self.scene), truth(self.answer)
+        changed = ((before.frames * 255).round() != (after.frames * 255).round()).any(1)
         if self.change.what == "background":
-            return ~(torch.stack(before.things).any(0) & torch.stack(after.things).any(0))
+            return changed | ~(torch.stack(before.things).any(0) & torch.stack(after.things).any(0))
         if self.change.what == "part":
             part = PARTS[self.scene.things[self.change.thing].cls]
-            return before.parts[self.change.thing][part]
-        return before.things[self.change.thing] | after.things[self.change.thing]
+            return changed | before.parts[self.change.thing][part]
+        return changed | before.things[self.change.thing] | after.things[self.change.thing]
 
 
 def _other(rng: np.random.Generator, choices: Sequence[str], *taken: str | None) -> str:

@@ -88,6 +88,9 @@ class Taps:
     features: FeatureTap | None = None
 
 
+NO_TAPS = Taps()
+
+
 @dataclass(frozen=True)
 class Text:
     """An encoded prompt. `columns` maps each word (as typed, split at blanks) to its token positions."""

@@ -1,0 +1,1 @@
+"""Attention as mathematics, as recordings, and as the processor that lets taps stand in for it."""

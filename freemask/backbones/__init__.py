@@ -1,0 +1,1 @@
+"""Networks behind one door: each file wraps one family of checkpoints."""

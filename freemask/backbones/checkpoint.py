@@ -1,0 +1,188 @@
+"""Read a checkpoint in diffusers layout: find it, check its parts, build them. Errors say what to do next."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from freemask.errors import UserError, nearest
+
+EMBEDDED = Path(__file__).parents[1] / "weights" / "t2v"
+WEIGHTS = ("*.safetensors",)
+PICKLES = ("*.bin",)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A local folder with a model_index.json, and what that file says about its parts."""
+
+    folder: Path
+    classes: Mapping[str, str]
+    allow_pickle: bool = False
+
+    def part(self, name: str, classes: Sequence[str], dtype: torch.dtype) -> Any:
+        """Build one component with its weights. `classes` are the ones this backbone can use."""
+        kind = self.kind(name, classes)
+        folder, library = self.folder / name, _library(name)
+        safe = any(folder.glob("*.safetensors"))
+        if not safe and not any(folder.glob("*.bin")):
+            raise UserError(
+                f"The checkpoint's '{name}' has no weights.", came=folder, expected="a .safetensors file"
+            )
+        if not safe and not self.allow_pickle:
+            raise UserError(
+                f"The checkpoint's '{name}' has pickled weights only, which can run code when they are read.",
+                came=folder,
+                expected="a .safetensors file",
+                todo="convert them, choose a revision that has safetensors, or pass allow_pickle=true if you trust it",
+            )
+        options: dict[str, Any] = {"use_safetensors": safe, "local_files_only": True}
+        options["torch_dtype" if library.__name__ == "diffusers" else "dtype"] = dtype
+        with _no_bars(library):
+            return _read(folder, lambda: getattr(library, kind).from_pretrained(folder, **options))
+
+    def tokenizer(self) -> Any:
+        import transformers
+
+        kind = self.kind("tokenizer", ())
+        folder = self.folder / "tokenizer"
+        # transformers 4 has two classes of the same tokenizer; only the "Fast" one knows character offsets.
+        choice: Any = getattr(transformers, f"{kind}Fast", None) or getattr(transformers, kind, None)
+        return _read(folder, lambda: choice.from_pretrained(folder, local_files_only=True))
+
+    def scheduler(self) -> dict[str, Any]:
+        return _json(self.folder / "scheduler" / "scheduler_config.json")
+
+    def kind(self, name: str, classes: Sequence[str]) -> str:
+        """The class that model_index.json names for a component."""
+        if name not in self.classes or not (self.folder / name).is_dir():
+            raise UserError(
+                f"The checkpoint lacks its '{name}'.",
+                came=f"{self.folder} with {', '.join(sorted(self.classes)) or 'no components'}",
+                expected="a folder for each component that model_index.json names",
+                todo="download or save the whole checkpoint",
+            )
+        if classes and self.classes[name] not in classes:
+            raise UserError(
+                f"The checkpoint's '{name}' is of another kind than this backbone runs.",
+                came=self.classes[name],
+                expected=" or ".join(classes),
+                todo="choose the model entry written for this kind of network",
+            )
+        return self.classes[name]
+
+
+def find(
+    path: str | Path,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    allow_pickle: bool = False,
+) -> Checkpoint:
+    """'embedded', a local folder, or a hub id ('owner/name'), as a local folder whose index has been read."""
+    folder = EMBEDDED if str(path) == "embedded" else Path(path).expanduser()
+    if not folder.exists():
+        if str(path) == "embedded":
+            raise UserError(
+                "The embedded weights are missing.", came=folder, todo="run: freemask train, or reinstall"
+            )
+        if not _is_hub_id(str(path)):
+            raise _no_folder(folder)
+        patterns = ["model_index.json", "*/*.json", "*/merges.txt", "*/*.model"]
+        patterns += [f"*/{each}" for each in (*WEIGHTS, *(PICKLES if allow_pickle else ()))]
+        folder = _download(str(path), revision, local_files_only, patterns)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise UserError(
+            "This folder is not a checkpoint in diffusers layout.",
+            came=folder,
+            expected="a model_index.json beside unet/, vae/, text_encoder/, tokenizer/ and scheduler/",
+            todo="give the folder that holds model_index.json",
+        )
+    entries = _json(index).items()
+    classes = {name: entry[1] for name, entry in entries if isinstance(entry, list) and entry[1] is not None}
+    return Checkpoint(folder, classes, allow_pickle)
+
+
+def _download(name: str, revision: str | None, local_files_only: bool, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    options: dict[str, Any] = {
+        "revision": revision,
+        "allow_patterns": patterns,
+        "ignore_patterns": ["*.fp16.*"],
+    }
+    try:
+        return Path(snapshot_download(name, local_files_only=local_files_only, **options))
+    except Exception as error:  # the hub's client raises many unrelated kinds
+        raise UserError(
+            f"'{name}' is no local folder, and it could not be had from the hub.",
+            came=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            expected="a folder in diffusers layout, or a hub id that can be reached",
+            todo=f"on a machine with a network run: hf download {name} --local-dir DIR, then give that folder",
+        ) from error
+
+
+def _read(folder: Path, build: Any) -> Any:
+    try:
+        return build()
+    except (AttributeError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise UserError(
+            "A component of the checkpoint could not be read.",
+            came=f"{folder}: {type(error).__name__}: {error}",
+            expected="config and weights that belong together",
+            todo="download it again, or compare the config with the weights",
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError("A file of the checkpoint could not be read.", came=f"{path}: {error}") from error
+
+
+@contextmanager
+def _no_bars(library: Any) -> Iterator[None]:
+    """The libraries' own progress bars would break ours."""
+    bars = library.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _library(name: str) -> Any:
+    import diffusers
+    import transformers
+
+    return transformers if name == "text_encoder" else diffusers
+
+
+def _is_hub_id(path: str) -> bool:
+    parts = path.split("/")
+    return (
+        len(parts) == 2
+        and all(part and part[0] not in "./~\\" for part in parts)
+        and not Path(parts[0]).is_dir()
+    )
+
+
+def _no_folder(folder: Path) -> UserError:
+    parent = folder.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    siblings = [each.name for each in parent.iterdir() if each.is_dir()] if parent.is_dir() else []
+    return UserError(
+        "There is no such checkpoint folder.",
+        came=folder,
+        expected="'embedded', a folder in diffusers layout, or a hub id such as owner/name",
+        todo=f"in {parent}: {nearest(folder.name, siblings)}",
+    )

@@ -1,0 +1,107 @@
+"""The attention layers of a UNet3DConditionModel, found by module path, and the hooks that tell their grids.
+
+`attn2` is text attention only below `attentions`: in temporal blocks both attentions look along frames.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from freemask.attention.processor import SiteProcessor, Slot
+from freemask.types import Site
+
+TEMPORAL = ("temp_attentions", "transformer_in")
+
+
+def attention_sites(unet: nn.Module) -> dict[str, Site]:
+    """Every attention of the network, in the order of the forward pass."""
+    return {
+        name: _site(name, stride)
+        for prefix, block, stride in _blocks(unet)
+        for name in _attentions(prefix, block)
+    }
+
+
+def feature_sites(unet: nn.Module) -> dict[str, Site]:
+    """Every spatial convolution block (resnet), in the order of the blocks."""
+    return {
+        f"{prefix}.resnets.{i}": Site(f"{prefix}.resnets.{i}", "features", stride)
+        for prefix, block, stride in _blocks(unet)
+        for i, _ in enumerate(getattr(block, "resnets", ()))
+    }
+
+
+def install(unet: Any, sites: dict[str, Site], features: dict[str, Site], slot: Slot) -> None:
+    """Once, at construction: a processor per site, and hooks that read layer sizes and serve feature taps."""
+    missing = {name.removesuffix(".processor") for name in unet.attn_processors} ^ set(sites)
+    if missing:
+        raise RuntimeError(f"attention layers without a known kind: {sorted(missing)}")
+    unet.set_attn_processor({f"{name}.processor": SiteProcessor(site, slot) for name, site in sites.items()})
+    modules = dict(unet.named_modules())
+    for owner in {name.split(".transformer_blocks")[0] for name in sites}:
+        modules[owner].register_forward_pre_hook(_size_reader(slot), with_kwargs=True)
+    for name, site in features.items():
+        modules[name].register_forward_hook(_feature_server(site, slot))
+
+
+def _blocks(unet: Any) -> Iterator[tuple[str, nn.Module, int]]:
+    """Blocks with their path and stride, in the order of the forward pass."""
+    stride = 1
+    yield "transformer_in", unet.transformer_in, stride
+    for i, block in enumerate(unet.down_blocks):
+        yield f"down_blocks.{i}", block, stride
+        stride *= 2 if block.downsamplers else 1
+    if unet.mid_block is not None:
+        yield "mid_block", unet.mid_block, stride
+    for i, block in enumerate(unet.up_blocks):
+        yield f"up_blocks.{i}", block, stride
+        stride //= 2 if block.upsamplers else 1
+
+
+def _attentions(prefix: str, block: nn.Module) -> Iterator[str]:
+    """Paths of a block's attentions: layer by layer, the spatial one before the temporal one."""
+    if prefix == "transformer_in":
+        owners = [prefix]
+    else:
+        layers = range(len(getattr(block, "attentions", ())))
+        owners = [f"{prefix}.{kind}.{i}" for i in layers for kind in ("attentions", "temp_attentions")]
+    for owner in owners:
+        inner = block if owner == prefix else block.get_submodule(owner.removeprefix(f"{prefix}."))
+        for j, _ in enumerate(inner.get_submodule("transformer_blocks").children()):
+            yield f"{owner}.transformer_blocks.{j}.attn1"
+            yield f"{owner}.transformer_blocks.{j}.attn2"
+
+
+def _site(name: str, stride: int) -> Site:
+    if any(part in TEMPORAL for part in name.split(".")):
+        return Site(name, "temporal", stride, batch="(h w)", tokens="f")
+    return Site(name, "cross" if name.endswith(".attn2") else "self", stride)
+
+
+def _size_reader(slot: Slot) -> Any:
+    """Before a transformer runs: note the height and width of the maps it is given (never guessed from tokens)."""
+
+    def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        maps = args[0] if args else kwargs["hidden_states"]
+        slot.call.height, slot.call.width = maps.shape[-2:]
+
+    return read
+
+
+def _feature_server(site: Site, slot: Slot) -> Any:
+    def serve(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        call = slot.call
+        if call.taps.features is None:
+            return None
+        call.height, call.width = output.shape[-2:]
+        stacked = rearrange(output, "(s f) c h w -> s f c h w", s=len(call.streams))
+        given = call.taps.features(call.where(site), stacked)
+        if given.shape != stacked.shape:
+            raise ValueError(
+                f"the tap at {site.name} returned {tuple(given.shape)}, not {tuple(stacked.shape)}"
+            )
+        return rearrange(given, "s f c h w -> (s f) c h w").to(output.dtype)
+
+    return serve

@@ -1,0 +1,103 @@
+"""A tiny text-to-video network with random weights and a tokenizer made on the fly: for tests and dry runs."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789!,.'-éã©"
+WORDS = ("the", "red", "blue", "car", "grass")
+
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "block_out_channels": (8, 16, 16, 16),
+    "layers_per_block": 2,
+    "norm_num_groups": 4,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 8,
+}
+VAE: dict[str, Any] = {
+    "block_out_channels": (8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "norm_num_groups": 4,
+    "scaling_factor": 0.5,
+}
+TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint of this kind consists of."""
+
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: dict[str, Any]
+
+
+def parts(seed: int, dtype: torch.dtype, prediction: str, max_tokens: int) -> Parts:
+    """Four levels and sixteen text layers like Zeroscope, as narrow as can be; latents at half the pixel size."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    reader = tokenizer(max_tokens)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet, vae = UNet3DConditionModel(**UNET), AutoencoderKL(**VAE)
+        marks = {f"{mark}_token_id": getattr(reader, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
+        size = {"vocab_size": len(reader), "max_position_embeddings": max_tokens}
+        encoder = CLIPTextModel(CLIPTextConfig(**TEXT, **size, **marks))
+        # Zero at birth, these would hide the temporal layers.
+        for name, weight in unet.named_parameters():
+            if name.endswith("conv4.3.weight"):
+                torch.nn.init.normal_(weight, std=0.05)
+    wide = dtype if dtype == torch.float64 else torch.float32
+    to = torch.nn.Module.to  # the one of diffusers warns about casts
+    return Parts(to(unet, dtype), to(vae, wide), to(encoder, wide), reader, _scheduler(prediction))
+
+
+def tokenizer(max_tokens: int) -> Any:
+    """Byte-pair encoding with one merge path per known word; other words fall into letters."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            merges += [pair] if pair not in merges else []
+            pieces = ["".join(pair), *pieces[2:]]
+            vocabulary += [pieces[0]] if pieces[0] not in vocabulary else []
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder)
+        (files / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+        (files / "merges.txt").write_text(
+            "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n"
+        )
+        (files / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": max_tokens})
+        )
+        return CLIPTokenizer.from_pretrained(folder)
+
+
+def _scheduler(prediction: str) -> dict[str, Any]:
+    return {
+        "_class_name": "DDIMScheduler",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "prediction_type": prediction,
+    }

@@ -1,0 +1,1 @@
+"""Noise paths, and the two loops over them: invert and sample."""

@@ -1,0 +1,88 @@
+"""The two loops: up the noise path (invert) and down it (sample), as mirror images of each other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.diffusion.guidance import Predict, guided
+from freemask.diffusion.noise_paths import CLEAN
+from freemask.types import Backbone, Progress, Text, silent
+
+Watch = Callable[[Tensor, int, int], Tensor | None]  # (x, i, t): a tensor stands in for x, None leaves it
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """`before` sees the latent that the network is about to see, `after` the one that the step has made.
+
+    i counts the steps of this loop from 0; t is the time of the network call.
+    """
+
+    before: Watch | None = None
+    after: Watch | None = None
+
+
+def invert(
+    backbone: Backbone,
+    latents: Float[Tensor, "f c h w"],
+    predict: Text | Predict,
+    steps: int | Sequence[int],
+    *,
+    on: Callbacks = Callbacks(),
+    progress: Progress = silent,
+) -> list[Tensor]:
+    """From the clean latent to noise: latents at the levels [CLEAN, *times], the given one first.
+
+    `predict` is a prompt (at guidance 1) or any function (x, t) -> prediction; `steps` a number or ascending times.
+    """
+    path, times = backbone.noise_path, _times(backbone, steps)
+    call = guided(backbone, predict, stream="source") if isinstance(predict, Text) else predict
+    x, now, kept = latents, CLEAN, [latents]
+    progress("inversion", 0, len(times))
+    for i, t in enumerate(times):
+        x = _seen(on.before, x, i, t)
+        x = path.step(x, call(x, t), now=now, call=t, to=t)
+        x, now = _seen(on.after, x, i, t), t
+        kept.append(x)
+        progress("inversion", i + 1, len(times))
+    return kept
+
+
+def sample(
+    backbone: Backbone,
+    latents: Float[Tensor, "f c h w"],
+    predict: Text | Predict,
+    steps: int | Sequence[int],
+    *,
+    on: Callbacks = Callbacks(),
+    progress: Progress = silent,
+) -> Float[Tensor, "f c h w"]:
+    """From the noise at the last time down to the clean latent.
+
+    After step i of n the latent is at the level of `invert(...)[n - 1 - i]`.
+    """
+    path, times = backbone.noise_path, _times(backbone, steps)
+    call = guided(backbone, predict) if isinstance(predict, Text) else predict
+    x = latents
+    progress("sampling", 0, len(times))
+    for i, t in enumerate(reversed(times)):
+        below = times[-2 - i] if i + 1 < len(times) else CLEAN
+        x = _seen(on.before, x, i, t)
+        x = path.step(x, call(x, t), now=t, call=t, to=below)
+        x = _seen(on.after, x, i, t)
+        progress("sampling", i + 1, len(times))
+    return x
+
+
+def _times(backbone: Backbone, steps: int | Sequence[int]) -> list[int]:
+    times = backbone.noise_path.times(steps) if isinstance(steps, int) else list(steps)
+    if not times or times != sorted(set(times)):
+        raise ValueError(f"times must be ascending and different, and at least one: {times}")
+    return times
+
+
+def _seen(watch: Watch | None, x: Tensor, i: int, t: int) -> Tensor:
+    changed = None if watch is None else watch(x, i, t)
+    return x if changed is None else changed

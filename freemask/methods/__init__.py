@@ -1,0 +1,1 @@
+"""Editing methods: one file each, each a callable of (backbone, clip, task, rng)."""

@@ -12,19 +12,18 @@ from torch import Generator, Tensor, nn
 from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, STYLES
 from freemask.training.corpus import Corpus
 from freemask.training.optim import split_parameters
-from freemask.training.tokenizer import MAX_TOKENS, write_tokenizer
+from freemask.training.tokenizer import write_tokenizer
 
 MODEL = {
-    "embed_dim": 96,
-    "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 24, "head_width": 32},
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 16, "head_width": 32},
     "text_cfg": {
-        "context_length": MAX_TOKENS,
+        "context_length": 32,
         "vocab_size": 0,
-        "width": 96,
+        "width": 64,
         "heads": 4,
-        "layers": 3,
-        "hf_tokenizer_name": "local",
-        "tokenizer_kwargs": {"clean": "whitespace"},
+        "layers": 2,
+        "hf_tokenizer_name": ".",
     },
 }
 PREPROCESS = {
@@ -41,7 +40,7 @@ def build_clip(vocabulary: int) -> nn.Module:
     from open_clip.model import CLIP
 
     text = {
-        key: value for key, value in MODEL["text_cfg"].items() if not key.startswith(("hf_", "tokenizer_"))
+        key: value for key, value in MODEL["text_cfg"].items() if key != "hf_tokenizer_name"
     }
     return CLIP(MODEL["embed_dim"], dict(MODEL["vision_cfg"]), {**text, "vocab_size": vocabulary})
 
@@ -112,7 +111,7 @@ class Contrast(nn.Module):
 
     def tokens(self, captions: list[str]) -> Tensor:
         """Every word of a caption is one token, so a dictionary replaces the tokenizer in the inner loop."""
-        rows = torch.zeros(len(captions), MAX_TOKENS, dtype=torch.long)
+        rows = torch.zeros(len(captions), MODEL["text_cfg"]["context_length"], dtype=torch.long)
         for i, caption in enumerate(captions):
             row = ["<|startoftext|>", *(word + "</w>" for word in caption.split()), "<|endoftext|>"]
             rows[i, : len(row)] = torch.tensor([self.ids[token] for token in row])

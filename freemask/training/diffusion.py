@@ -110,6 +110,9 @@ class VideoDiffusion(Diffusion):
         self.unet = unet3d(image.unet.config.in_channels)
         self.spatial = spatial
         self.new = set(grow(image.unet, self.unet))
+        for module in self.unet.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
         use_plain_attention(self.unet)
 
     def trained(self) -> dict[str, nn.Module]:

@@ -1,0 +1,176 @@
+"""The embedded models: recipes do what they say, and what ships is what the report measured."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import freemask
+from experiments.train_loop import rate
+from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
+from freemask.errors import UserError
+from freemask.training.codec import autoencoder, patches, principal, set_linear_encoder
+from freemask.training.contrast import hard_negatives, swap_word
+from freemask.training.corpus import Corpus, build_corpus
+from freemask.training.networks import grow, unet2d, unet3d
+from freemask.training.optim import Muon, orthogonal, split_parameters
+from freemask.training.tokenizer import learn_merges, world_words, write_tokenizer
+
+PACKAGE = Path(freemask.__file__).parent
+WEIGHTS = PACKAGE / "weights"
+REPORT = PACKAGE.parent / "reports" / "embedded.json"
+KEYS = {
+    "vae_psnr", "class_acc", "color_acc", "background_acc", "real_class_acc", "real_color_acc",
+    "real_background_acc", "inversion_psnr", "mask_iou", "mask_iou_untrained", "n", "seeds", "commit",
+}  # fmt: skip
+
+
+def test_every_word_of_the_world_is_one_token_of_clips_tokenizer(tmp_path):
+    from transformers import CLIPTokenizer
+
+    size = write_tokenizer(tmp_path)
+    reader = CLIPTokenizer.from_pretrained(tmp_path)
+    assert len(reader) == size
+    for word in world_words():
+        assert len(reader(word).input_ids) == 3, word
+    caption = sample_scene(3).caption
+    assert len(reader(caption).input_ids) == len(caption.split()) + 2
+    assert reader.decode(reader("Ukiyo-e, ü?").input_ids, skip_special_tokens=True).replace(" ", "") == "ukiyo-e,ü?"
+
+
+def test_merges_are_learned_in_one_order():
+    assert learn_merges(["ab", "abc"]) == learn_merges(["abc", "ab"])
+
+
+def test_the_linear_encoder_is_the_projection_it_claims_to_be():
+    frames = torch.rand(6, 3, 24, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    weight, bias = principal(frames, 12)
+    vae = autoencoder(12).eval()
+    set_linear_encoder(vae, weight, bias)
+    expected = torch.einsum("kc,bchw->bkhw", weight, patches(frames)) + bias[:, None, None]
+    assert torch.allclose(vae.encode(frames).latent, expected, atol=1e-4)
+    flat = expected.permute(0, 2, 3, 1).reshape(-1, 12).double()
+    assert torch.allclose(flat.var(0).mean(), torch.tensor(1.0).double(), atol=0.02)
+    assert torch.allclose(flat.mean(0), torch.zeros(12).double(), atol=1e-3)
+
+
+def test_the_video_network_starts_as_the_image_network_frame_by_frame():
+    torch.manual_seed(0)
+    flat, video = unet2d(4).eval(), unet3d(4).eval()
+    new = grow(flat, video)
+    assert new and all("temp" in name or "transformer_in" in name for name in new)
+    x, text = torch.randn(3, 4, 16, 16), torch.randn(1, 77, 64)
+    with torch.no_grad():
+        alone = flat(x, 500, text.expand(3, -1, -1)).sample
+        together = video(x.transpose(0, 1)[None], 500, text).sample[0].transpose(0, 1)
+    assert torch.allclose(alone, together, atol=1e-4)
+
+
+def test_orthogonal_flattens_singular_values():
+    for shape in ((16, 40), (40, 16)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(1))))
+        assert values.max() < 1.3 and values.min() > 0.5
+
+
+def test_muon_learns_a_small_regression():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.SiLU(), torch.nn.Linear(16, 1))
+    x = torch.randn(256, 8)
+    y = (x[:, :1] * x[:, 1:2]).tanh()
+    optimiser = Muon(split_parameters(net, matrix_lr=0.02, vector_lr=0.01))
+    losses = []
+    for _ in range(150):
+        loss = (net(x) - y).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_the_rate_warms_up_and_falls_to_zero():
+    values = [rate(step, steps=100, warmup=10, decay=0.5) for step in range(101)]
+    assert values[0] == pytest.approx(0.1) and values[30] == 1 and values[75] == pytest.approx(0.5)
+    assert values[100] == 0
+
+
+def test_held_out_seeds_cannot_be_trained_on(tmp_path):
+    with pytest.raises(UserError, match="training split"):
+        build_corpus(tmp_path, 4, first_seed=SPLITS["heldout"].start)
+
+
+def test_wrong_captions_are_wrong_in_one_thing():
+    dice = random.Random(0)
+    for seed in range(60):
+        caption = sample_scene(seed).caption
+        for wrong in hard_negatives(caption, dice):
+            assert wrong != caption
+        changed = swap_word(caption, CLASSES, dice)
+        differing = [a for a, b in zip(caption.split(), changed.split(), strict=True) if a != b]
+        assert len([word for word in differing if word not in ("a", "an")]) == 1
+    assert swap_word("an orange car", ("orange", "red"), dice) == "a red car"
+    assert set(COLORS).isdisjoint(CLASSES)
+
+
+def test_a_job_draws_the_same_data_for_the_same_step(tmp_path):
+    from freemask.training.contrast import Contrast
+
+    frames = np.random.default_rng(0).integers(0, 255, (4, 8, 3, 64, 64), dtype=np.uint8)
+    job = Contrast(Corpus(frames, tuple(sample_scene(i).caption for i in range(4))), tmp_path, batch=3)
+    one, two = (job.draw(torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one[0], two[0]) and one[1] == two[1]
+    assert torch.isfinite(job.loss(torch.Generator().manual_seed(5)))
+
+
+def test_shipped_weights_are_small_and_complete():
+    sizes = {path: path.stat().st_size for path in WEIGHTS.rglob("*.safetensors")}
+    assert sum(sizes.values()) <= 30e6 and max(sizes.values()) <= 14e6
+    from safetensors import safe_open
+
+    for path in sizes:
+        with safe_open(path, framework="pt") as file:
+            kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 -- not a dict
+        assert kinds <= {"F16", "I64"}, path
+    for pipeline in ("t2i", "t2v"):
+        index = json.loads((WEIGHTS / pipeline / "model_index.json").read_text())
+        assert all((WEIGHTS / pipeline / part).is_dir() for part in index if not part.startswith("_"))
+
+
+def test_shipped_video_network_has_the_originals_shape():
+    from diffusers import UNet3DConditionModel
+
+    net = UNet3DConditionModel.from_pretrained(WEIGHTS / "t2v" / "unet")
+    text = [n for n, m in net.named_modules() if n.endswith("attn2") and ".attentions." in n]
+    assert len(net.config.block_out_channels) == 4 and len(text) == 16
+
+
+def test_the_shipped_image_model_is_an_ordinary_diffusers_folder():
+    from diffusers import AutoencoderDC, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = WEIGHTS / "t2i"
+    net = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    vae = AutoencoderDC.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+    reader = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    text = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
+    assert DDIMScheduler.from_pretrained(folder / "scheduler").config.prediction_type == "v_prediction"
+    ids = torch.tensor(reader(["a red car on grass"], padding="max_length", max_length=77).input_ids)
+    with torch.no_grad():
+        out = net(torch.randn(1, net.config.in_channels, 16, 16), 500, text(ids).last_hidden_state).sample
+        frames = vae.decode(out).sample
+    assert out.shape[-2:] == (16, 16) and frames.shape == (1, 3, 64, 64) and torch.isfinite(frames).all()
+
+
+def test_the_report_states_every_figure():
+    document = json.loads(REPORT.read_text())
+    assert KEYS <= set(document)
+    for name, bar in document["bars"].items():
+        assert bar["met"] == (document[name] >= bar["bar"])
+    start = SPLITS["heldout"]
+    assert all(a in start and b - 1 in start for a, b in document["seeds"].values())
+    for name, values in (("class", CLASSES), ("color", COLORS)):
+        counts = [document["generated_by"][name][value]["n"] for value in values]
+        assert max(counts) - min(counts) <= 1

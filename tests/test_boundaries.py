@@ -1,0 +1,68 @@
+"""Who may import whom, read from every file's imports."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# folder -> what its files must not import
+FORBIDDEN = {
+    "freemask": (
+        "hydra",
+        "omegaconf",
+        "lightning",
+        "pytorch_lightning",
+        "wandb",
+        "pandas",
+        "experiments",
+        "evaluation",
+    ),
+    "freemask/masks": ("diffusers",),
+    "freemask/fusion": ("diffusers",),
+    "freemask/diffusion": ("diffusers",),
+    "freemask/methods": ("diffusers", "freemask.backbones"),
+    "evaluation": ("diffusers", "hydra", "omegaconf", "lightning", "wandb", "experiments"),
+}
+ALLOWED_IN_EVALUATION = ("freemask.types", "freemask.errors")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+FILES = sorted(path for top in ("freemask", "evaluation") for path in (ROOT / top).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports(path):
+    place = path.relative_to(ROOT).as_posix()
+    for folder, forbidden in FORBIDDEN.items():
+        if place.startswith(folder + "/"):
+            pairs = [(place, name) for name in imports(path) for each in forbidden if within(name, each)]
+            assert not pairs
+    if place.startswith("evaluation/"):
+        strange = [name for name in imports(path) if within(name, "freemask") and name != "freemask"]
+        assert all(any(within(name, each) for each in ALLOWED_IN_EVALUATION) for name in strange), strange
+
+
+def test_the_rule_can_fail(tmp_path):
+    file = tmp_path / "x.py"
+    file.write_text("from hydra.utils import get_object\nimport pandas as pd\n")
+    found = list(imports(file))
+    assert any(within(name, "hydra") for name in found) and any(within(name, "pandas") for name in found)
+
+
+def test_no_file_switches_shape_checks_off():
+    for path in [*FILES, *(ROOT / "experiments").rglob("*.py")]:
+        assert "from __future__ import annotations" not in path.read_text(encoding="utf-8"), path

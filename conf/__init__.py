@@ -1,0 +1,1 @@
+"""The configuration groups, as a package, so that an installed wheel finds them."""

@@ -1,0 +1,1 @@
+"""Entry points: the only package that knows Hydra, Lightning and the loggers. Nothing imports it."""

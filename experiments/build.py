@@ -1,0 +1,109 @@
+"""Make objects from configuration: the constructor is the schema, and says what it does not take."""
+
+import inspect
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from hydra.errors import HydraException
+from hydra.utils import get_object
+
+from freemask.errors import UserError, nearest
+
+
+def build(value: Any, key: str) -> Any:
+    """Call every `_target_` in a plain configuration, inner ones first. `key` is where `value` stands."""
+    if isinstance(value, Mapping):
+        made = {name: build(each, f"{key}.{name}") for name, each in value.items() if name != "_target_"}
+        return _call(value["_target_"], made, key) if "_target_" in value else made
+    if isinstance(value, list):
+        return [build(each, f"{key}[{index}]") for index, each in enumerate(value)]
+    return value
+
+
+def _call(target: str, arguments: dict[str, Any], key: str) -> Any:
+    try:
+        maker = get_object(target)
+    except (HydraException, ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{key} names something that cannot be imported", came=target, expected=error
+        ) from error
+    check_arguments(maker, arguments, key)
+    return maker(**arguments)
+
+
+def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> None:
+    dot = f"{key}." if key else ""
+    parameters = {name: each for name, each in inspect.signature(maker).parameters.items() if name != "self"}
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    for name, value in arguments.items():
+        if name not in parameters:
+            if takes_any:
+                continue
+            raise UserError(
+                f"{key} has no setting '{name}'",
+                came=f"{dot}{name}={value}",
+                expected=nearest(name, parameters),
+            )
+        annotation = parameters[name].annotation
+        if not accepts(annotation, value):
+            raise UserError(
+                f"{key}.{name} is of the wrong kind",
+                came=f"{key}.{name}={value!r}",
+                expected=_spell(annotation),
+            )
+    for name, each in parameters.items():
+        fixed = each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+        if fixed and each.default is each.empty and name not in arguments:
+            raise UserError(f"{dot}{name} is needed", came="nothing", expected=_spell(each.annotation))
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Whether a value from a configuration fits a constructor's annotation; what is not plain data passes."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(accepts(each, value) for each in inner)
+    if origin is Literal:
+        return value in inner
+    if annotation is None or annotation is types.NoneType:
+        return value is None
+    if annotation in (int, float, str, bool):
+        return _is_plain(annotation, value)
+    kind = origin or annotation
+    if kind in (Sequence, list, tuple):
+        each = inner[0] if inner else Any
+        return isinstance(value, list | tuple) and all(accepts(each, item) for item in value)
+    if kind in (Mapping, dict):
+        return isinstance(value, Mapping)
+    return True
+
+
+def _is_plain(kind: type, value: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+
+
+def _spell(annotation: Any) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_spell(each) for each in inner)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if annotation is types.NoneType:
+        return "null"
+    names: dict[Any, str] = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        Path: "a path",
+    }
+    if annotation in names:
+        return names[annotation]
+    return (
+        f"a list [{_spell(inner[0])}, ...]"
+        if inner and origin in (Sequence, list, tuple)
+        else str(annotation)
+    )

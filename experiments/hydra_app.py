@@ -1,0 +1,56 @@
+"""The parts that Hydra does itself: --cfg, --info, and -m over every combination of choices."""
+
+import sys
+import warnings
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments.compose import config_of
+from experiments.dispatch import Command
+from freemask.errors import UserError
+
+
+def hand_over(command: Command) -> int:
+    """Check in process first, so that mistakes get our messages; then let Hydra's own main do the work."""
+    multirun = bool(command.flags.get("multirun")) and not ({"cfg", "info"} & set(command.flags))
+    if "hydra-help" not in command.flags:
+        config_of(command.spec.config or "", command.overrides, sweep=multirun)
+    codes: list[int] = []
+    app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=command.spec.config)(
+        _job(command, codes)
+    )
+    before = sys.argv
+    sys.argv = ["freemask", *_hydra_words(command, multirun), *command.overrides]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            app()
+    except SystemExit as ended:
+        codes.append(ended.code if isinstance(ended.code, int) else 1)
+    finally:
+        sys.argv = before
+    return max(codes, default=0)
+
+
+def _job(command: Command, codes: list[int]):
+    def job(cfg: DictConfig) -> int:
+        from experiments.cli import _say, _verb_main
+
+        try:
+            codes.append(_verb_main(command.spec.main)(cfg, {**command.flags, "multirun": True}))
+        except UserError as error:
+            if command.flags.get("debug"):
+                raise
+            codes.append(_say(f"freemask: {error}", 2))
+        return codes[-1]
+
+    return job
+
+
+def _hydra_words(command: Command, multirun: bool) -> list[str]:
+    words = ["--multirun"] if multirun else []
+    for flag in ("cfg", "info", "package"):
+        if flag in command.flags:
+            words += [f"--{flag}", str(command.flags[flag])]
+    return words + [f"--{flag}" for flag in ("resolve", "hydra-help") if flag in command.flags]

@@ -1,0 +1,27 @@
+"""rows.csv in the run folder, written at the end from all rows."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.loggers.base import Logger, flat
+from experiments.store import write_text
+
+
+class Csv(Logger):
+    def __init__(self) -> None:
+        self._folder = Path()
+
+    def start(self, folder: Path, record: Mapping[str, Any]) -> None:
+        self._folder = folder
+
+    def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        table = [flat(row) for row in rows]
+        columns = list(dict.fromkeys(key for row in table for key in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(table)
+        write_text(self._folder / "rows.csv", text.getvalue())

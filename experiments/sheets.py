@@ -1,0 +1,86 @@
+"""Pictures to look at: clips side by side, and a contact sheet with a row per clip."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from freemask.data.write import to_bytes
+
+GAP, LINE, MOST = 6, 22, 8
+VIEW = 256  # small clips are enlarged to about this height for looking at
+PAPER, INK = (255, 255, 255), (30, 30, 30)
+
+
+def enlarged(frames: Float[Tensor, "f 3 h w"], height: int = VIEW) -> Float[Tensor, "f 3 oh ow"]:
+    """Whole-number enlargement without smoothing; larger clips stay as they are."""
+    factor = max(1, height // frames.shape[-2])
+    return frames if factor == 1 else interpolate(frames, scale_factor=factor, mode="nearest")
+
+
+def beside(
+    clips: Mapping[str, Float[Tensor, "f 3 h w"]], height: int = VIEW
+) -> Float[Tensor, "f 3 oh total"]:
+    """Clips next to each other, each under its name."""
+    shown = {name: enlarged(frames.detach().float().cpu(), height) for name, frames in clips.items()}
+    length = min(len(frames) for frames in shown.values())
+    tall = max(frames.shape[-2] for frames in shown.values())
+    parts = []
+    for name, frames in shown.items():
+        high, wide = frames.shape[-2:]
+        box = torch.ones(length, 3, LINE + tall, wide)
+        box[:, :, :LINE] = _label(name, wide)
+        box[:, :, LINE : LINE + high] = frames[:length]
+        parts += [box, torch.ones(length, 3, LINE + tall, GAP)]
+    return torch.cat(parts[:-1], dim=-1)
+
+
+def contact_sheet(
+    path: Path, clips: Mapping[str, Float[Tensor, "f 3 h w"]], captions: Mapping[str, str], title: str = ""
+) -> None:
+    """At most eight frames of each clip, evenly spread, every row with its name and caption."""
+    rows = {name: _thumbs(frames) for name, frames in clips.items()}
+    high, wide = next(iter(rows.values())).shape[1:3]
+    columns = max(len(frames) for frames in rows.values())
+    top = LINE + GAP if title else GAP
+    sheet = Image.new("RGB", (GAP + columns * (wide + GAP), top + len(rows) * (LINE + high + GAP)), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    if title:
+        draw.text((GAP, 3), _fitting(title, sheet.width, font), fill=INK, font=font)
+    for row, (name, frames) in enumerate(rows.items()):
+        y = top + row * (LINE + high + GAP)
+        words = f"{name}: {captions[name]}" if captions.get(name) else name
+        draw.text((GAP, y + 3), _fitting(words, sheet.width, font), fill=INK, font=font)
+        for column, picture in enumerate(frames):
+            sheet.paste(Image.fromarray(picture), (GAP + column * (wide + GAP), y + LINE))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _thumbs(frames: Float[Tensor, "f 3 h w"]):
+    pick = torch.linspace(0, len(frames) - 1, min(MOST, len(frames))).round().long()
+    chosen = enlarged(frames.detach().float().cpu()[pick], 160)
+    if chosen.shape[-2] > 200:
+        chosen = interpolate(chosen, scale_factor=160 / chosen.shape[-2], mode="bilinear", antialias=True)
+    return to_bytes(chosen)
+
+
+def _label(words: str, wide: int) -> Float[Tensor, "3 line w"]:
+    picture = Image.new("RGB", (wide, LINE), PAPER)
+    font = ImageFont.load_default(14)
+    ImageDraw.Draw(picture).text((2, 3), _fitting(words, wide, font), fill=INK, font=font)
+    flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+    return flat.reshape(LINE, wide, 3).permute(2, 0, 1).float() / 255
+
+
+def _fitting(words: str, width: int, font) -> str:
+    words = "".join(each if each.isprintable() else " " for each in words)
+    if font.getlength(words) <= width - 2 * GAP:
+        return words
+    while words and font.getlength(words + "…") > width - 2 * GAP:
+        words = words[:-1]
+    return words + "…"

@@ -1,0 +1,119 @@
+"""A run's folder: its identity, rows that only ever grow, and the files of each task."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.identity import Identity
+from freemask.errors import UserError
+
+RECORD = "run.json"
+
+
+class RunStore:
+    """Rows are JSON lines, one file per writer. Readers take the last row of a task and skip torn lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, folder: Path, identity: Identity) -> "RunStore":
+        """The folder of this run: new, or begun earlier by the same configuration."""
+        store = cls(folder)
+        record = folder / RECORD
+        if record.exists():
+            identity.compare(_read_record(record), folder)
+            return store
+        if folder.exists() and not folder.is_dir():
+            raise UserError(
+                "the run's folder is a file", came=folder, expected="a folder", todo="another name=..."
+            )
+        try:
+            (folder / "rows").mkdir(parents=True, exist_ok=True)
+            write_text(record, json.dumps(identity.record(), indent=2, ensure_ascii=False))
+        except OSError as error:
+            raise UserError(
+                "cannot write the run", came=f"{folder}: {error.strerror}", todo="paths.runs=FOLDER"
+            ) from error
+        return store
+
+    def append(self, writer: str, row: Mapping[str, Any]) -> None:
+        # The line break before the record keeps it whole after a line that a killed process left torn.
+        line = f"\n{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
+        path = self.folder / "rows" / f"{file_name(writer)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            while line:
+                line = line[os.write(file, line) :]
+        finally:
+            os.close(file)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for path in sorted((self.folder / "rows").glob("*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                row = _row(line)
+                if row is not None:
+                    yield row
+
+    def latest(self) -> dict[str, dict[str, Any]]:
+        """The last row of each task, in the order of the tasks' ids."""
+        last: dict[str, dict[str, Any]] = {}
+        for row in sorted(self.rows(), key=lambda row: row.get("finished", "")):
+            last[row["task"]] = row
+        return dict(sorted(last.items()))
+
+    def done(self) -> set[str]:
+        return {task for task, row in self.latest().items() if row["status"] == "done"}
+
+    def failed(self) -> set[str]:
+        return {task for task, row in self.latest().items() if row["status"] == "failed"}
+
+    def file(self, kind: str, task: str, suffix: str) -> Path:
+        """Where a task's file goes; a name from a task list cannot leave the folder."""
+        path = self.folder / kind / f"{file_name(task)}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def file_name(text: str) -> str:
+    """The text itself where it is a harmless file name, otherwise a tame one that is still unique."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", text):
+        return text
+    tame = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip(".-")[:80]
+    return f"{tame or 'task'}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """All or nothing: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(row, dict) and isinstance(row.get("task"), str) and isinstance(row.get("status"), str)
+    return row if whole else None
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(record["parts"], dict)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise UserError(
+            "the run's record cannot be read",
+            came=path,
+            expected="the file that `freemask run` wrote",
+            todo="another name=...",
+        ) from error
+    return record

@@ -1,0 +1,109 @@
+"""The verbs of the `freemask` command. To add one: an entry here, a module beside, and conf/<verb>.yaml."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`main` is module:function. With `composes` it gets (config, flags), without it the list of overrides.
+    `texts` are keys whose values travel as plain text: prompts always, paths unless a sweep is asked for.
+    `positional` is the key that a bare word stands for."""
+
+    summary: str
+    main: str
+    config: str | None = None
+    composes: bool = True
+    prompts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    positional: str | None = None
+    multirun: bool = False
+    json: bool = False
+    examples: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+PATHS = (
+    *("paths.runs", "paths.data", "model.path", "model.revision"),
+    *("data.root", "data.tasks", "data.manifest", "data.regions", "data.clip"),
+)
+EDIT = ("data.edit.source", "data.edit.target")
+
+VERBS = {
+    "edit": Verb(
+        "edit one clip and leave the mp4, a side-by-side and a contact sheet",
+        "experiments.edit:main",
+        config="edit",
+        prompts=("source", "target", "words", *EDIT),
+        paths=("clip", "out", *PATHS),
+        positional="clip",
+        multirun=True,
+        examples=(
+            "freemask edit",
+            'freemask edit clip=my.mp4 --source "a red car, driving" --target "a blue car, driving"',
+            "freemask edit clip=frames/ source='a bear' target='a lion' words=bear:lion task=shape",
+            'freemask edit my.mp4 --source "a cat" --target "a dog" model=zeroscope method.steps=50',
+        ),
+        keys=(
+            "clip=PATH         a video, a folder of frames, a picture, or a clip of data=...",
+            "source= target=   the two prompts, as plain text (or --source, --target)",
+            "words=car:truck   which word becomes which; left out, it is read off the prompts",
+            "out=FOLDER        where the results go",
+            "frames= start= stride= size=   which frames of a file, and how large",
+            "method.steps=N    seed=N",
+        ),
+    ),
+    "run": Verb(
+        "edit a task list with one method and leave rows, videos, a table and a page",
+        "experiments.run:main",
+        config="run",
+        prompts=("name", *EDIT),
+        paths=PATHS,
+        positional="name",
+        multirun=True,
+        examples=(
+            "freemask run experiment=demo",
+            "freemask run method=sdedit data=world data.clips=4 name=first",
+            "freemask run -m method=ddim,sdedit method.steps=10,20",
+            "freemask run data=folder data.root=clips data.tasks=tasks.yaml model=zeroscope",
+        ),
+        keys=(
+            "name=NAME         the folder below paths.runs; the same command continues it",
+            "limit=N           only the first N tasks",
+            "task=shape        only the tasks of one kind",
+            "keep=all|sample|none   which videos, sheets and frames stay",
+            "retry=failed      do failed tasks again",
+            "method.steps=N    seed=N",
+        ),
+    ),
+    "train": Verb(
+        "train the embedded models, or measure them (what=report)",
+        "experiments.train:main",
+        config="train",
+        composes=False,
+        paths=PATHS,
+        examples=("freemask train what=report",),
+    ),
+    "list": Verb(
+        "what can be chosen in each group",
+        "experiments.list:main",
+        positional="group",
+        json=True,
+        examples=("freemask list", "freemask list method", "freemask list --json"),
+    ),
+    "doctor": Verb(
+        "versions, devices, weights, data, and what an edit would need",
+        "experiments.doctor:main",
+        config="doctor",
+        paths=PATHS,
+        json=True,
+        examples=(
+            "freemask doctor",
+            "freemask doctor model=zeroscope frames=24 height=320 width=576",
+            "freemask doctor data=davis",
+        ),
+        keys=(
+            "frames= height= width=   the clip of the forecast",
+            "model= method= data=     what is looked at",
+        ),
+    ),
+}

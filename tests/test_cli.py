@@ -1,0 +1,264 @@
+"""The command line: what comes in arrives unchanged, and what is wrong gets one clear message and exit code 2."""
+
+import json
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from experiments import dispatch
+from experiments.cli import main
+from experiments.compose import _jobs, _parse, config_of, plain
+from experiments.edit import words_of
+from experiments.verbs import VERBS
+from freemask.errors import UserError
+
+# command line, a piece of the answer that says what to do instead
+WRONG = [
+    (["edt"], "did you mean 'edit'?"),
+    (["runn", "method=ddim"], "did you mean 'run'?"),
+    (["edit", "method=dim"], "did you mean 'ddim'?"),
+    (["edit", "model=zeroskope"], "did you mean 'zeroscope'?"),
+    (["run", "data=davies"], "did you mean 'davis'?"),
+    (["run", "metric=clip_txt"], "did you mean 'clip_text'?"),
+    (["run", "logger=wandbb"], "did you mean 'wandb'?"),
+    (["run", "experiment=demoo"], "did you mean 'demo'?"),
+    (["run", "task=shapes"], "did you mean 'shape'?"),
+    (["edit", "methd=ddim"], "did you mean 'method'?"),
+    (["edit", "clap=x.mp4"], "did you mean 'clip'?"),
+    (["edit", "method.stps=3"], "did you mean 'method.steps'?"),
+    (["run", "method.steps.more=3"], "method.steps"),
+    (["edit", "runner=local"], "there is no key 'runner' in 'edit'"),
+    (["edit", "method=ddim,sdedit"], "freemask edit -m"),
+    (["edit", "seed=1,2"], "freemask edit -m"),
+    (["edit", "method=[ddim]]"], "cannot read"),
+    (["edit", "method={a"], "cannot read"),
+    (["edit", "--sorce", "x"], "did you mean '--source'?"),
+    (["edit", "--source"], "--source VALUE"),
+    (["run", "--cfg", "jop"], "did you mean 'job'?"),
+    (["run", "--cfg"], "--cfg VALUE"),
+    (["run", "--json"], "a verb with --json"),
+    (["list", "-m"], "a verb with -m"),
+    (["list", "methods"], "did you mean 'method'?"),
+    (["list", "method=ddim"], "freemask list method"),
+    (["doctor", "zeroscope"], "did you mean 'model=zeroscope'?"),
+    (["doctor", "model.dtype=float17"], "did you mean 'float16'?"),
+    (["doctor", "frames=-2"], "above 0"),
+    (["doctor", "frames=many"], "above 0"),
+    (["--source", "x"], "there is no option '--source'"),
+    (["run", "-m", "method=ddim,sdedt"], "did you mean 'sdedit'?"),
+    (["run", "-m", "method.steps=interval(1,2)"], "values to choose from"),
+    (["run", "data=folder"], "data.root is needed"),
+    (["run", "data=folder", "data.root=/nowhere", "data.tasks=x.yaml"], "nowhere"),
+    (["run", "limit=0"], "1 or more"),
+    (["run", "limit=few"], "a whole number"),
+    (["run", "seed=1.5"], "a whole number"),
+    (["run", "keep=al"], "did you mean 'all'?"),
+    (["run", "retry=fail"], "did you mean 'failed'?"),
+    (["run", "kind=shap"], "did you mean 'shape'?"),
+    (["run", "runner.worker=3"], "worker from 0 to 0"),
+    (["run", "+runner.wrkers=3"], "did you mean 'workers'?"),
+    (["run", "data.split=held"], "did you mean 'heldout'?"),
+    (["run", "data.clips=many"], "a whole number"),
+    (["run", "data.kinds=[shape,stile]"], "did you mean 'style'?"),
+    (["run", "data=world", "data.kinds=[shape]", "task=style"], "no task is left"),
+    (["run", "name=../out"], "name=WORD"),
+    (["edit", "clip=nosuch.mp4"], "there is no such file"),
+    (["edit", "clip=world-1000000"], "did you mean 'world-1000000"),
+    (["edit", "kind=shap"], "did you mean 'shape'?"),
+    (["edit", "size=[1,2,3]"], "size=[320,576]"),
+    (["edit", "words=zebra"], "car:truck"),
+    (["edit", "words=zebra:horse"], "'zebra' is not in the source prompt"),
+    (["edit", "+method.stepz=3", "model=random"], "did you mean 'steps'?"),
+    (["edit", "method.steps=abc", "model=random"], "a whole number"),
+    (["edit", "method.guidance=strong", "model=random"], "a number"),
+    (["edit", "model=random", "+model.sed=1"], "did you mean 'seed'?"),
+    (["edit", "model.path=/nowhere/at/all"], "/nowhere/at/all"),
+    (["edit", "method._target_=freemask.methods.dim.Ddim"], "freemask.methods.dim"),
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("words", "hint"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_words_get_one_clear_message(words, hint, capsys):
+    code = main([words[0], "metric=pixels", *words[1:]] if words[0] == "edit" else words)
+    said = capsys.readouterr()
+    assert code == 2
+    assert hint in said.err
+    assert said.err.startswith("freemask: ") and "Traceback" not in said.err
+
+
+def test_debug_shows_where(capsys):
+    with pytest.raises(UserError, match="'dim' is no method"):
+        main(["edit", "method=dim", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["-h"], *([verb, "--help"] for verb in VERBS)], ids=" ".join
+)
+def test_help(words, capsys):
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "usage: freemask" in said and "freemask " in said
+    assert words[0] in said if len(words) == 2 else all(verb in said for verb in VERBS)
+
+
+def test_help_and_list_do_not_load_torch():
+    import subprocess
+
+    for words in (["list"], ["edit", "--help"], ["edit", "method=dim"]):
+        code = (
+            f"import sys; from experiments.cli import main; main({words!r}); sys.exit('torch' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_list_is_json(capsys):
+    assert main(["list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {
+        "model",
+        "task",
+        "mask",
+        "fusion",
+        "method",
+        "data",
+        "metric",
+        "runner",
+        "logger",
+        "experiment",
+    } <= set(found)
+    assert [each["name"] for each in found["method"]] == ["ddim", "sdedit"]
+
+
+def test_list_of_one_group(capsys):
+    assert main(["list", "model"]) == 0
+    said = capsys.readouterr().out
+    assert "zeroscope" in said and "CC-BY-NC" in said and "ddim" not in said
+
+
+@pytest.mark.parametrize(
+    "flags", [["--cfg", "job"], ["--cfg=job"], ["--cfg", "job", "--resolve"]], ids=" ".join
+)
+def test_cfg_shows_the_configuration_and_runs_nothing(flags, capsys, tmp_path):
+    assert main(["run", "method=sdedit", *flags]) == 0
+    said = OmegaConf.create(capsys.readouterr().out)
+    assert said.method._target_ == "freemask.methods.sdedit.SdEdit"
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_is_hydras(capsys):
+    assert main(["run", "--info", "defaults"]) == 0
+    assert "model/embedded" in capsys.readouterr().out
+
+
+def test_completion_of_verbs_choices_and_keys(capsys, monkeypatch):
+    for line, hope in (
+        ("freemask r", "run"),
+        ("freemask list me", "method"),
+        ("freemask run method=", "method=sdedit"),
+        ("freemask edit method.st", "method.steps="),
+    ):
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setattr(sys, "argv", ["freemask", "-sc", "query=bash"])
+        assert main(["-sc", "query=bash"]) == 0
+        assert hope in capsys.readouterr().out
+
+
+def test_completion_script(capsys, monkeypatch):
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    assert main(["-sc", "install=bash"]) == 0
+    assert "complete" in capsys.readouterr().out
+    assert main(["-sc", "install=dosh"]) == 2
+
+
+def test_interrupt_is_quiet(monkeypatch, capsys):
+    def stop(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.cli._run", stop)
+    assert main(["run"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_names_debug(monkeypatch, capsys):
+    def burst(words):
+        raise RuntimeError("burst pipe")
+
+    monkeypatch.setattr("experiments.cli._run", burst)
+    assert main(["run"]) == 1
+    assert "burst pipe" in capsys.readouterr().err
+
+
+NASTY = [
+    "a red car, driving (fast)",
+    "it's a dog's life",
+    'a "quoted" word',
+    " blanks on both sides  ",
+    "back\\slash \\' \\\" end\\",
+    "${oc.env:HOME} ${x} \\${y} $ {}",
+    "a=b # c % d",
+    "[1,2] {a: b} null true 5 ~x +y",
+    "grüne Käse 日本語 🚗",
+    "",
+]
+
+
+def arrives(text: str, *spelling: str) -> None:
+    command = dispatch.read(["edit", *spelling])
+    assert plain(config_of("edit", command.overrides))["source"] == text
+    (job,) = _jobs([_parse(each) for each in command.overrides])
+    assert plain(config_of("edit", job))["source"] == text
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_prompts_arrive_unchanged_in_every_spelling(text):
+    arrives(text, f"source={text}")
+    arrives(text, "--source", text)
+    arrives(text, f"--source={text}")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(st.one_of(st.sampled_from("\\'\"${}(),=#%:[]~+@ \t?"), st.characters(exclude_categories=["Cs"])))
+)
+def test_any_prompt_arrives_unchanged(text):
+    """Through the dispatcher and both layers that could spoil it, without composing a whole configuration."""
+    if text == "???":
+        return
+    for override in dispatch.read(["edit", "--source", text]).overrides:
+        config = OmegaConf.create({"source": None})
+        OmegaConf.update(config, "source", _parse(override).value())
+        assert OmegaConf.to_container(config, resolve=True) == {"source": text}
+
+
+def test_a_prompt_of_three_question_marks_is_refused(capsys):
+    assert main(["edit", "source=???"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("car:truck", {"car": "truck"}),
+        ("car->truck", {"car": "truck"}),
+        ("red car -> blue truck; road->snow", {"red car": "blue truck", "road": "snow"}),
+        ("{car: truck, road: snow}", {"car": "truck", "road": "snow"}),
+    ],
+)
+def test_words(text, pairs):
+    assert words_of(text) == pairs
+
+
+def test_a_path_is_text_but_can_be_swept():
+    assert dispatch.read(["run", "data.root=a,b (c)"]).overrides == ["data.root='a,b (c)'"]
+    assert dispatch.read(["run", "-m", "model.path=a,b"]).overrides == ["model.path=a,b"]
+
+
+def test_a_bare_word_is_the_clip():
+    assert dispatch.read(["edit", "my clip's.mp4"]).overrides == ["clip='my clip\\'s.mp4'"]

@@ -73,9 +73,7 @@ def _call(command: dispatch.Command) -> int:
     from experiments.compose import config_of
 
     config = config_of(spec.config, command.overrides)
-    if spec.composes:
-        return _verb_main(spec.main)(config, command.flags)
-    return _verb_main(spec.main)(command.overrides) or DONE
+    return _verb_main(spec.main)(config, command.flags)
 
 
 def _verb_main(name: str):

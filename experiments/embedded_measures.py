@@ -1,5 +1,6 @@
 """What is measured of the embedded models, one held-out scene at a time; every function runs in a worker process."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +29,7 @@ from freemask.data.world.spec import (
 )
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert, sample
+from freemask.diffusion.noise_paths import Ddim
 from freemask.types import Taps
 
 
@@ -170,9 +172,10 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
 @lru_cache(maxsize=1)
 def _untrained(weights: str) -> UNet3D:
     """The same network with fresh weights: what an untaught map scores."""
-    from diffusers import UNet3DConditionModel
+    from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
     made = models(weights).backbone
     torch.manual_seed(0)
     fresh = UNet3DConditionModel.from_config(made.unet.config)
-    return UNet3D(fresh, made.codec, made.reader, made.noise_path, name="untrained")
+    path = Ddim.from_config(json.loads((Path(weights) / "t2v/scheduler/scheduler_config.json").read_text()))
+    return UNet3D(fresh, made.codec, made.reader, path, name="untrained")

@@ -1,25 +1,20 @@
 """`freemask train`: make the embedded models again, or measure them."""
 
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from hydra import compose, initialize_config_module
 from hydra.utils import get_method
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
+
+from experiments.compose import plain
 
 
-def main(overrides: Sequence[str]) -> int:
-    """Compose conf/train.yaml with the overrides and run the recipe that `what` names."""
-    with initialize_config_module("conf", version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides))
-    run = OmegaConf.to_container(cfg, resolve=True)
+def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
+    """Run the recipe that `what` names. Lightning starts further processes by repeating this command."""
+    run = plain(cfg)
     settings = run.pop("what")
     recipe = get_method(settings.pop("_target_"))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     recipe(run, **settings)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from experiments.train_loop import Loop, fit
@@ -43,10 +42,11 @@ def _finished(run: dict[str, Any], name: str) -> Path:
     return path
 
 
-def load_codec(run: dict[str, Any]) -> nn.Module:
-    from diffusers import AutoencoderDC
+def load_codec(run: dict[str, Any]) -> Any:
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
-    return AutoencoderDC.from_pretrained(_finished(run, "codec"), torch_dtype=torch.float32).eval()
+    vae: Any = AutoencoderDC.from_pretrained(_finished(run, "codec"), torch_dtype=torch.float32)
+    return vae.eval()
 
 
 def codec(run: dict[str, Any], **settings: Any) -> None:
@@ -59,7 +59,8 @@ def codec(run: dict[str, Any], **settings: Any) -> None:
         vae.save_pretrained(target)
     loop = _fit("codec", lambda: Reconstruction(vae, corpus, batch=settings["batch"]), settings, run)
     if loop.global_rank == 0:
-        loop.average["vae"].save_pretrained(target)
+        taught: Any = loop.average["vae"]
+        taught.save_pretrained(target)
 
 
 def t2i(run: dict[str, Any], **settings: Any) -> None:
@@ -75,7 +76,7 @@ def t2i(run: dict[str, Any], **settings: Any) -> None:
 
 
 def load_image(run: dict[str, Any], corpus: Corpus, batch: int) -> ImageDiffusion:
-    from diffusers import UNet2DConditionModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
     folder = _finished(run, "t2i")

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -25,9 +26,10 @@ class Loop(LightningModule):
     """Wraps a job (`loss(rng)`, `groups(matrix_lr, vector_lr)`, `trained()`). The job draws its data from a
     generator seeded by (seed, step, rank), so a resumed run sees the data that an undisturbed one would have."""
 
-    def __init__(self, job: nn.Module, settings: Mapping, seed: int) -> None:
+    def __init__(self, job: Any, settings: Mapping, seed: int) -> None:
         super().__init__()
-        self.job, self.settings, self.seed = job, settings, seed
+        self.job: Any = job
+        self.settings, self.seed, self.seconds = settings, seed, 0.0
         self.average = copy.deepcopy(nn.ModuleDict(job.trained())).requires_grad_(False)
 
     def training_step(self, _batch: Tensor, _index: int) -> Tensor:

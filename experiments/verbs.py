@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verb:
-    """`main` is module:function. With `composes` it gets (config, flags), without it the list of overrides.
+    """`main` is module:function and gets (config, flags); a verb without `config` gets its words instead.
     `texts` are keys whose values travel as plain text: prompts always, paths unless a sweep is asked for.
     `positional` is the key that a bare word stands for."""
 
     summary: str
     main: str
     config: str | None = None
-    composes: bool = True
     prompts: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     positional: str | None = None
@@ -79,9 +78,18 @@ VERBS = {
         "train the embedded models, or measure them (what=report)",
         "experiments.train:main",
         config="train",
-        composes=False,
         paths=PATHS,
-        examples=("freemask train what=report",),
+        examples=(
+            "freemask train what=t2i",
+            "freemask train what=t2i accelerator=gpu processes=1 what.batch=256",
+            "freemask train what=report",
+        ),
+        keys=(
+            "what=codec|t2i|t2v|clip|report   the stages, in this order (clip needs none of the others)",
+            "folder=FOLDER     corpus, checkpoints and logs; the same command continues",
+            "weights=FOLDER    where finished weights go",
+            "processes=N       one-thread processes on a CPU, devices on a GPU",
+        ),
     ),
     "list": Verb(
         "what can be chosen in each group",

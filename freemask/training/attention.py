@@ -1,13 +1,15 @@
 """Attention for training on a CPU: two matrix products and a softmax beat the fused kernel's backward pass there."""
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 
 class PlainAttention:
     """A processor in diffusers' form, without masks and group norms: the embedded networks have neither."""
 
     def __call__(
-        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_
     ) -> Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         batch, tokens, _channels = hidden_states.shape
@@ -20,5 +22,5 @@ class PlainAttention:
         return attn.to_out[0]((weights @ v).transpose(1, 2).reshape(batch, tokens, -1))
 
 
-def use_plain_attention(network: nn.Module) -> None:
+def use_plain_attention(network: Any) -> None:
     network.set_attn_processor(PlainAttention())

@@ -1,9 +1,11 @@
 """The autoencoder of the embedded models: a fixed linear encoder (principal components of 4 x 4 patches)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 PATCH = 4
 
@@ -30,9 +32,9 @@ def principal(frames: Float[Tensor, "b 3 h w"], channels: int) -> tuple[Tensor, 
     return weight.float(), (-weight @ mean).float()
 
 
-def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> nn.Module:
+def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> Any:
     """An AutoencoderDC whose encoder can be exactly linear and whose decoder is to be learned."""
-    from diffusers import AutoencoderDC
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 
     return AutoencoderDC(
         in_channels=3,
@@ -51,7 +53,7 @@ def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> nn.Module:
     )
 
 
-def set_linear_encoder(vae: nn.Module, weight: Float[Tensor, "c 48"], bias: Float[Tensor, " c"]) -> None:
+def set_linear_encoder(vae: Any, weight: Float[Tensor, "c 48"], bias: Float[Tensor, " c"]) -> None:
     """Make the encoder exactly `bias + weight @ patch`: every residual branch is zero, the shortcuts reorder pixels."""
     encoder = vae.encoder
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from freemask.training.corpus import Corpus
 from freemask.training.optim import split_parameters
 from freemask.training.tokenizer import write_tokenizer
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 16, "head_width": 32},
     "text_cfg": {
@@ -26,7 +27,7 @@ MODEL = {
         "hf_tokenizer_name": ".",
     },
 }
-PREPROCESS = {
+PREPROCESS: dict[str, Any] = {
     "size": 64,
     "mode": "RGB",
     "mean": [0.5, 0.5, 0.5],
@@ -36,13 +37,15 @@ PREPROCESS = {
 }
 
 
-def build_clip(vocabulary: int) -> nn.Module:
+def build_clip(vocabulary: int) -> Any:
     from open_clip.model import CLIP
 
-    text = {
+    text: dict[str, Any] = {
         key: value for key, value in MODEL["text_cfg"].items() if key != "hf_tokenizer_name"
     }
-    return CLIP(MODEL["embed_dim"], dict(MODEL["vision_cfg"]), {**text, "vocab_size": vocabulary})
+    vision: Any = dict(MODEL["vision_cfg"])
+    whole: Any = {**text, "vocab_size": vocabulary}
+    return CLIP(MODEL["embed_dim"], vision, whole)
 
 
 def with_articles(caption: str) -> str:
@@ -94,11 +97,14 @@ def hard_negatives(caption: str, dice: random.Random) -> list[str]:
 class Contrast(nn.Module):
     """Symmetric contrastive loss; each image must also beat its own wrong captions."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, corpus: Corpus, work: Path, *, batch: int) -> None:
         super().__init__()
         self.corpus, self.batch = corpus, batch
         self.ids = _words_to_ids(work / "tokenizer")
-        self.clip = build_clip(self.ids["<|endoftext|>"] + 1)
+        self.clip: Any = build_clip(self.ids["<|endoftext|>"] + 1)
         mean, std = (torch.tensor(PREPROCESS[key])[:, None, None] for key in ("mean", "std"))
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)

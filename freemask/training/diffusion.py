@@ -1,6 +1,7 @@
 """The two diffusion jobs: single frames with the image network, then clips with the video network grown from it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,9 +38,12 @@ def token_ids(folder: Path, captions: tuple[str, ...]) -> Int[Tensor, "n l"]:
 class Diffusion(nn.Module):
     """Velocity prediction on latents of a frozen autoencoder. `frames` is how many frames a sample has."""
 
-    def __init__(self, vae: nn.Module, corpus: Corpus, work: Path, *, batch: int, frames: int) -> None:
+    levels: Tensor
+    ids: Tensor
+
+    def __init__(self, vae: Any, corpus: Corpus, work: Path, *, batch: int, frames: int) -> None:
         super().__init__()
-        self.vae = vae.requires_grad_(False)
+        self.vae: Any = vae.requires_grad_(False)
         self.corpus, self.batch, self.frames = corpus, batch, frames
         self.register_buffer("levels", signal_levels(), persistent=False)
         self.register_buffer("ids", token_ids(work / "tokenizer", corpus.captions), persistent=False)
@@ -70,6 +74,10 @@ class Diffusion(nn.Module):
         signal, spread = level.sqrt(), (1 - level).sqrt()
         return signal * latents + spread * noise, signal * noise - spread * latents, t
 
+    def predict(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """The velocity at times t of `b f c h w`."""
+        raise NotImplementedError
+
     def loss(self, rng: Generator) -> Tensor:
         latents, ids = self.draw(rng)
         noisy, target, t = self.noised(latents, rng)
@@ -83,8 +91,8 @@ class ImageDiffusion(Diffusion):
         self, vae: nn.Module, corpus: Corpus, work: Path, *, batch: int = 32, channels: int = 12
     ) -> None:
         super().__init__(vae, corpus, work, batch=batch, frames=1)
-        self.text_encoder = text_encoder(int(self.ids.max()) + 1)
-        self.unet = unet2d(channels)
+        self.text_encoder: Any = text_encoder(int(self.ids.max()) + 1)
+        self.unet: Any = unet2d(channels)
         use_plain_attention(self.unet)
 
     def trained(self) -> dict[str, nn.Module]:
@@ -106,8 +114,8 @@ class VideoDiffusion(Diffusion):
         self, image: ImageDiffusion, corpus: Corpus, work: Path, *, batch: int = 4, spatial: float = 0.3
     ) -> None:
         super().__init__(image.vae, corpus, work, batch=batch, frames=8)
-        self.text_encoder = image.text_encoder.requires_grad_(False)
-        self.unet = unet3d(image.unet.config.in_channels)
+        self.text_encoder: Any = image.text_encoder.requires_grad_(False)
+        self.unet: Any = unet3d(image.unet.config.in_channels)
         self.spatial = spatial
         self.new = set(grow(image.unet, self.unet))
         for module in self.unet.modules():

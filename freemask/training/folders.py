@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,7 +35,8 @@ def write_pipeline(
 ) -> None:
     """Everything in half precision; `kind` is 't2i' or 't2v'."""
     pipeline, unet_class = PIPELINES[kind]
-    for name, module in (("unet", unet), ("vae", vae), ("text_encoder", text_encoder)):
+    parts: dict[str, Any] = {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+    for name, module in parts.items():
         before = {key: value.detach().clone() for key, value in module.state_dict().items()}
         module.to(torch.float16).save_pretrained(folder / name)
         module.to(torch.float32).load_state_dict(before)

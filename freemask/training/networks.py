@@ -1,6 +1,7 @@
 """The shapes of the embedded networks: Stable Diffusion's and ModelScope's, narrow."""
 
-import torch
+from typing import Any
+
 from torch import nn
 
 WIDTHS = (32, 64, 64, 64)
@@ -14,7 +15,7 @@ SCHEDULE = {
 }
 
 
-def text_encoder(vocabulary: int) -> nn.Module:
+def text_encoder(vocabulary: int) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
@@ -33,9 +34,10 @@ def text_encoder(vocabulary: int) -> nn.Module:
     return CLIPTextModel(config)
 
 
-def unet2d(channels: int) -> nn.Module:
-    from diffusers import UNet2DConditionModel
+def unet2d(channels: int) -> Any:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
+    heads: Any = [width // HEAD for width in WIDTHS]  # diffusers means the number of heads here
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=channels,
@@ -43,7 +45,7 @@ def unet2d(channels: int) -> nn.Module:
         block_out_channels=WIDTHS,
         layers_per_block=2,
         cross_attention_dim=TEXT,
-        attention_head_dim=[width // HEAD for width in WIDTHS],
+        attention_head_dim=heads,
         norm_num_groups=8,
         use_linear_projection=True,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
@@ -51,8 +53,8 @@ def unet2d(channels: int) -> nn.Module:
     )
 
 
-def unet3d(channels: int) -> nn.Module:
-    from diffusers import UNet3DConditionModel
+def unet3d(channels: int) -> Any:
+    from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
     return UNet3DConditionModel(
         sample_size=16,
@@ -68,7 +70,7 @@ def unet3d(channels: int) -> nn.Module:
     )
 
 
-def grow(flat: nn.Module, video: nn.Module) -> list[str]:
+def grow(flat: Any, video: Any) -> list[str]:
     """Copy the image network into the video network and zero what the new temporal layers add.
 
     At the start the video network then equals the image network frame by frame. Returns the names of the new
@@ -78,13 +80,12 @@ def grow(flat: nn.Module, video: nn.Module) -> list[str]:
     missing, unexpected = video.load_state_dict(weights, strict=False)
     if unexpected:
         raise ValueError(f"the video network has no place for {unexpected[:3]}")
-    with torch.no_grad():
-        for name, module in video.named_modules():
-            last_of_conv = name.rsplit(".", 2)[-2:] if "temp_convs" in name else []
-            if last_of_conv == ["conv4", "3"] or name.endswith(("transformer_in.proj_out",)):
-                nn.init.zeros_(module.weight)
-                nn.init.zeros_(module.bias)
-            if "temp_attentions" in name and name.endswith("proj_out"):
-                nn.init.zeros_(module.weight)
-                nn.init.zeros_(module.bias)
+    for name, module in video.named_modules():
+        last_of_conv = "temp_convs" in name and name.endswith("conv4.3")
+        last_of_attention = name.endswith("proj_out") and (
+            "temp_attentions" in name or "transformer_in" in name
+        )
+        if last_of_conv or last_of_attention:
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
     return list(missing)

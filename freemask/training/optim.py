@@ -46,22 +46,27 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _matrix(self, parameter: Tensor, group: dict) -> Tensor:
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], _gradient(parameter)
         buffer = state.setdefault("momentum", torch.zeros_like(parameter))
-        buffer.lerp_(parameter.grad, 1 - group["momentum"])
-        look = parameter.grad.lerp(buffer, group["momentum"]).flatten(1)
+        buffer.lerp_(gradient, 1 - group["momentum"])
+        look = gradient.lerp(buffer, group["momentum"]).flatten(1)
         factor = max(1.0, look.shape[0] / look.shape[1]) ** 0.5
         return orthogonal(look).view_as(parameter) * factor
 
     def _adam(self, parameter: Tensor, group: dict) -> Tensor:
-        state = self.state[parameter]
+        state, gradient = self.state[parameter], _gradient(parameter)
         state["step"] = state.get("step", 0) + 1
         first = state.setdefault("first", torch.zeros_like(parameter))
         second = state.setdefault("second", torch.zeros_like(parameter))
-        first.lerp_(parameter.grad, 0.1)
-        second.lerp_(parameter.grad.square(), 0.02)
+        first.lerp_(gradient, 0.1)
+        second.lerp_(gradient.square(), 0.02)
         bias1, bias2 = 1 - 0.9 ** state["step"], 1 - 0.98 ** state["step"]
         return (first / bias1) / ((second / bias2).sqrt() + 1e-8)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def split_parameters(model: nn.Module, *, matrix_lr: float, vector_lr: float) -> list[dict]:

@@ -1,5 +1,7 @@
 """The job that teaches the autoencoder's decoder; the encoder is fixed beforehand."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
@@ -9,7 +11,7 @@ from freemask.training.corpus import Corpus
 from freemask.training.optim import split_parameters
 
 
-def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int) -> nn.Module:
+def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int) -> Any:
     """The encoder from the principal components of some corpus frames; the decoder still random."""
     some = np.array(corpus.frames[:: max(1, len(corpus.frames) // 500), ::4])
     frames = torch.from_numpy(some).flatten(0, 1).float() / 127.5 - 1
@@ -21,9 +23,10 @@ def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int
 class Reconstruction(nn.Module):
     """Mean squared error plus a little absolute error, which keeps edges crisp; latents get a touch of noise."""
 
-    def __init__(self, vae: nn.Module, corpus: Corpus, *, batch: int, jitter: float = 0.03) -> None:
+    def __init__(self, vae: Any, corpus: Corpus, *, batch: int, jitter: float = 0.03) -> None:
         super().__init__()
-        self.vae, self.corpus, self.batch, self.jitter = vae, corpus, batch, jitter
+        self.vae: Any = vae
+        self.corpus, self.batch, self.jitter = corpus, batch, jitter
 
     def trained(self) -> dict[str, nn.Module]:
         return {"vae": self.vae}

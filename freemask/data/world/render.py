@@ -79,7 +79,7 @@ def _palette(thing: Thing) -> np.ndarray:
 def _shrink(fine: np.ndarray, height: int, width: int) -> np.ndarray:
     """The mean of each pixel's samples."""
     blocks = fine.reshape(height, SUPER, width, SUPER, *fine.shape[2:])
-    return sum(blocks[:, i, :, j] for i in range(SUPER) for j in range(SUPER)) / SUPER**2
+    return np.sum([blocks[:, i, :, j] for i in range(SUPER) for j in range(SUPER)], axis=0) / SUPER**2
 
 
 def _stack(scene: Scene, frame: int) -> np.ndarray:

@@ -103,7 +103,8 @@ def write_page(
         for name, bar in document["bars"].items()
     )
     page = f"""<!doctype html><meta charset="utf-8"><title>The embedded models, measured</title>
-<style>body{{font:15px sans-serif;max-width:1200px;margin:2em auto}}img{{max-width:100%}}td,th{{padding:2px 12px;text-align:left}}
+<style>body{{font:15px sans-serif;max-width:1200px;margin:2em auto}}img{{max-width:100%}}
+td,th{{padding:2px 12px;text-align:left}}
 .no{{color:#b00}}.side{{display:flex;gap:3em;flex-wrap:wrap}}</style>
 <h1>The embedded models, measured on held-out seeds</h1>
 <p>Commit {html.escape(str(document["commit"]))}; seeds {html.escape(str(document["seeds"]))}; settings

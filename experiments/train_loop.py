@@ -45,7 +45,9 @@ class Loop(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, **shape))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_batch_end(self, *_args) -> None:
+    def optimizer_step(self, *args, **kwargs) -> None:
+        """The average follows here, not in a batch-end hook: checkpoints are written before those run."""
+        super().optimizer_step(*args, **kwargs)
         keep = min(self.settings["average"], (self.global_step + 1) / (self.global_step + 10))
         now, mean = nn.ModuleDict(self.job.trained()).state_dict(), self.average.state_dict()
         for name, value in mean.items():

@@ -17,6 +17,7 @@ from freemask.training.contrast import hard_negatives, swap_word
 from freemask.training.corpus import Corpus, build_corpus
 from freemask.training.networks import grow, unet2d, unet3d
 from freemask.training.optim import Muon, orthogonal, split_parameters
+from freemask.training.reconstruct import Reconstruction
 from freemask.training.tokenizer import learn_merges, world_words, write_tokenizer
 
 PACKAGE = Path(freemask.__file__).parent
@@ -123,6 +124,40 @@ def test_a_job_draws_the_same_data_for_the_same_step(tmp_path):
     one, two = (job.draw(torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one[0], two[0]) and one[1] == two[1]
     assert torch.isfinite(job.loss(torch.Generator().manual_seed(5)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_killed_training_continues_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    """The same weights, bit for bit, whether or not the run died between two checkpoints."""
+    from experiments.train_loop import fit
+
+    frames = np.random.default_rng(0).integers(0, 255, (3, 8, 3, 64, 64), dtype=np.uint8)
+    corpus = Corpus(frames, tuple(sample_scene(i).caption for i in range(3)))
+    settings = {"steps": 5, "warmup": 1, "decay": 0.5, "average": 0.9, "save_every": 2}
+    settings |= {"matrix_lr": 0.01, "vector_lr": 0.001}
+    run = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}
+
+    def build():
+        vae = autoencoder(4, width=16, blocks=1)
+        set_linear_encoder(vae, torch.randn(4, 48, generator=torch.Generator().manual_seed(0)), torch.zeros(4))
+        return Reconstruction(vae, corpus, batch=2)
+
+    whole = fit(build, settings, tmp_path / "whole", run)
+    calls, true_loss = [], Reconstruction.loss
+
+    def dying(self, rng):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("killed")
+        return true_loss(self, rng)
+
+    monkeypatch.setattr(Reconstruction, "loss", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(build, settings, tmp_path / "killed", run)
+    again = fit(build, settings, tmp_path / "killed", run)
+    assert len(calls) == 4 + 3
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, again.average.state_dict()[name]), name
 
 
 def test_shipped_weights_are_small_and_complete():

@@ -127,9 +127,9 @@ class Contrast(nn.Module):
         which = torch.randint(len(self.corpus.captions), (self.batch,), generator=rng).tolist()
         picks = torch.randint(self.corpus.frames.shape[1], (self.batch,), generator=rng).tolist()
         pixels = np.stack([self.corpus.frames[i, j] for i, j in zip(which, picks, strict=True)])
-        images = (torch.from_numpy(pixels).float() / 255 - self.mean) / self.std
-        noise = torch.randn(images.shape, generator=rng) * torch.rand(self.batch, 1, 1, 1, generator=rng)
-        return images + 0.3 * noise, [self.corpus.captions[i] for i in which]
+        noise = torch.randn(pixels.shape, generator=rng) * torch.rand(self.batch, 1, 1, 1, generator=rng)
+        images = (torch.from_numpy(pixels).to(self.mean.device).float() / 255 - self.mean) / self.std
+        return images + 0.3 * noise.to(images.device), [self.corpus.captions[i] for i in which]
 
     def loss(self, rng: Generator) -> Tensor:
         images, captions = self.draw(rng)
@@ -138,16 +138,16 @@ class Contrast(nn.Module):
         count = len(wrong[0])
         texts = [*captions, *(text for group in wrong for text in group)]
         seen = F.normalize(self.clip.encode_image(images), dim=-1)
-        read = F.normalize(self.clip.encode_text(self.tokens(texts)), dim=-1)
+        read = F.normalize(self.clip.encode_text(self.tokens(texts).to(images.device)), dim=-1)
         scale = self.clip.logit_scale.exp().clamp(max=100)
         right, other = read[: self.batch], read[self.batch :].view(self.batch, count, -1)
-        target = torch.arange(self.batch)
+        target = torch.arange(self.batch, device=images.device)
         between = scale * seen @ right.T
         own = scale * torch.einsum("bd,bkd->bk", seen, other)
         same = torch.tensor(
             [[a == b and i != j for j, b in enumerate(captions)] for i, a in enumerate(captions)]
         )
-        between = between.masked_fill(same, -torch.inf)
+        between = between.masked_fill(same.to(images.device), -torch.inf)
         per_word = F.softplus(own - between.diagonal()[:, None]).mean()
         both = F.cross_entropy(between, target) + F.cross_entropy(between.T, target)
         return both / 2 + F.cross_entropy(torch.cat([between, own], 1), target) / 2 + per_word

@@ -59,17 +59,17 @@ class Diffusion(nn.Module):
             ]
         else:
             arrays = [self.corpus.frames[i, : self.frames] for i in which.tolist()]
-        pixels = torch.from_numpy(np.stack(arrays)).float() / 127.5 - 1
+        pixels = torch.from_numpy(np.stack(arrays)).to(self.levels.device).float() / 127.5 - 1
         with torch.no_grad():
             latents = self.vae.encode(pixels.flatten(0, 1)).latent.unflatten(0, (self.batch, self.frames))
         dropped = torch.rand(self.batch, generator=rng) < 0.1
-        return latents, self.ids[torch.where(dropped, len(self.ids) - 1, which)]
+        return latents, self.ids[torch.where(dropped, len(self.ids) - 1, which).to(self.ids.device)]
 
     def noised(self, latents: Tensor, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Noisy latents, velocity target and times; times are stratified over the batch."""
         strata = (torch.arange(self.batch) + torch.rand(self.batch, generator=rng)) / self.batch
-        t = (strata * len(self.levels)).long()
-        noise = torch.randn(latents.shape, generator=rng)
+        t = (strata * len(self.levels)).long().to(latents.device)
+        noise = torch.randn(latents.shape, generator=rng).to(latents.device)
         level = self.levels[t][:, None, None, None, None]
         signal, spread = level.sqrt(), (1 - level).sqrt()
         return signal * latents + spread * noise, signal * noise - spread * latents, t

@@ -38,9 +38,10 @@ class Reconstruction(nn.Module):
         which = torch.randint(len(self.corpus.captions), (self.batch,), generator=rng).tolist()
         picks = torch.randint(self.corpus.frames.shape[1], (self.batch,), generator=rng).tolist()
         arrays = [self.corpus.frames[i, j] for i, j in zip(which, picks, strict=True)]
-        pixels = torch.from_numpy(np.stack(arrays)).float() / 127.5 - 1
+        device = next(self.vae.parameters()).device
+        pixels = torch.from_numpy(np.stack(arrays)).to(device).float() / 127.5 - 1
         with torch.no_grad():
             latents = self.vae.encode(pixels).latent
-            latents = latents + self.jitter * torch.randn(latents.shape, generator=rng)
+            latents = latents + self.jitter * torch.randn(latents.shape, generator=rng).to(device)
         error = self.vae.decode(latents).sample - pixels
         return error.square().mean() + 0.05 * error.abs().mean()

@@ -45,7 +45,13 @@ def test_a_torn_line_costs_itself_only(tmp_path):
     store = RunStore.open(tmp_path / "run", identity())
     store.append("w", {"task": "a", **ROW})
     file = tmp_path / "run" / "rows" / "w.jsonl"
-    torn = [b'{"task": "b", "status": "do', b"\xff\xfe\x00", b'["task"]', b'{"task": 3, "status": "done"}', b"null"]
+    torn = [
+        b'{"task": "b", "status": "do',
+        b"\xff\xfe\x00",
+        b'["task"]',
+        b'{"task": 3, "status": "done"}',
+        b"null",
+    ]
     for number, piece in enumerate(torn):
         file.write_bytes(file.read_bytes() + piece)
         store.append("w", {"task": f"after {number}", **ROW})

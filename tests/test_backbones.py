@@ -11,6 +11,7 @@ from freemask.attention.math import attend
 from freemask.attention.record import Recording, heat_of_words, recorder
 from freemask.backbones.unet3d import UNet3D
 from freemask.diffusion.guidance import guided
+from freemask.diffusion.loops import invert, sample
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.types import Backbone, Taps
@@ -406,6 +407,37 @@ def test_unknown_places_say_what_to_do(saved, monkeypatch):
 
 def relative(ours, theirs):
     return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
+
+
+@pytest.mark.parity
+def test_the_authors_whole_inversion_and_edit_without_control(shared):
+    """Every step of fm_base: teacher-forced, and free-running within what the manifests' notes allow."""
+    from safetensors.torch import load_file
+
+    parity = shared / "parity"
+    golden = load_file(parity / "golden" / "fm_base.safetensors")
+    story = json.loads((parity / "golden" / "fm_base.json").read_text())
+    backbone = UNet3D.load(parity / "models" / "fm_zs_lite")
+    source, target = backbone.embed(story["source_prompt"]), backbone.embed(story["editing_prompts"][0])
+    upward = guided(backbone, source, stream="source")
+    downward = guided(backbone, target, story["guidance_scale"])
+    known = rearrange(golden["inv/latents"], "n c f h w -> n f c h w")
+    after = rearrange(golden["edit0/latents"], "n c f h w -> n f c h w")
+    start = rearrange(golden["edit0/init_latents"][0], "c f h w -> f c h w")
+    path, steps = backbone.noise_path, story["num_inference_steps"]
+    times = path.times(steps)
+    levels = [CLEAN, *times]
+    for i, t in enumerate(times):
+        made = path.step(known[i], upward(known[i], t), now=levels[i], call=t, to=t)
+        assert relative(made, known[i + 1]) < 1e-4
+    for i, t in enumerate(reversed(times)):
+        x = start if i == 0 else after[i - 1]
+        assert (
+            relative(path.step(x, downward(x, t), now=t, call=t, to=levels[steps - 1 - i]), after[i]) < 1e-4
+        )
+    free = invert(backbone, known[0], source, steps)
+    assert relative(free[-1], known[-1]) < 1e-3
+    assert relative(sample(backbone, free[-1], downward, steps), after[-1]) < 2e-2
 
 
 def test_the_authors_inversion_step_by_step(shared):

@@ -14,7 +14,8 @@ STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent) }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1250px; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin: 0 0 .4rem }
-table { display: block; overflow-x: auto; border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+table { display: block; overflow-x: auto; border-collapse: collapse;
+  margin: 1rem 0; font-variant-numeric: tabular-nums }
 th, td { border: 1px solid var(--line); padding: .3rem .6rem; text-align: right }
 th:first-child, td:first-child { text-align: left }
 article { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; margin: 1rem 0 }

@@ -93,12 +93,17 @@ NO_TAPS = Taps()
 
 @dataclass(frozen=True)
 class Text:
-    """An encoded prompt. `columns` maps each word (as typed, split at blanks) to its token positions."""
+    """An encoded prompt. `columns` maps each word (as typed, split at blanks) to its token positions.
+
+    `ids` and `spans` are the tokens before padding and the characters that each stands for (none: start = end).
+    """
 
     prompt: str
     tokens: Float[Tensor, "l d"]
     columns: Mapping[str, tuple[int, ...]]
     length: int
+    ids: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 # progress(stage, done, total): called by long loops; the caller decides how to show it.
@@ -111,12 +116,16 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Edit:
-    """What a method returns: frames in 0..1, named diagnostics, seconds per stage, and warnings for the row."""
+    """What a method returns: frames in 0..1, named diagnostics, seconds per stage, warnings and facts for the row.
+
+    Of the diagnostics, those called `mask` or `mask ...` are `f h w` in 0..1, 1 where the edit may change pixels.
+    """
 
     frames: Float[Tensor, "f 3 h w"]
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    facts: Mapping[str, str | float | int | bool | None] = field(default_factory=dict)
 
 
 @runtime_checkable

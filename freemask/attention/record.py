@@ -17,11 +17,15 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Keep:
-    """Which calls to keep something of (`wants`), and how much of each (`shrink`)."""
+    """Which calls to keep something of (`wants`), and how much of each (`shrink`).
+
+    `heat` tells the text columns where what is kept is their heat and nothing else: a stored inversion knows it.
+    """
 
     name: str
     wants: Callable[[Where], bool]
     shrink: Callable[[Where, QKV], Tensor]
+    heat: tuple[int, ...] | None = None
 
 
 class Recording:
@@ -53,6 +57,9 @@ class Recording:
     def all(self, name: str) -> dict[tuple[str, int], Tensor]:
         """Everything kept under a name, by (site, t), in the order in which it was recorded."""
         return {(site, t): value for (known, site, t), value in self._kept.items() if known == name}
+
+    def knows(self, name: str, at: Where) -> bool:
+        return (name, at.site.name, at.t) in self._kept
 
     def _known(self, key: tuple[str, str, int]) -> tuple[str, str, int]:
         if key not in self._kept:
@@ -120,7 +127,7 @@ def heat_of_words(
         one = QKV(q=qkv.q[place, None], k=qkv.k[place, None], v=qkv.v[place, None], scale=qkv.scale)
         return on_grid(word_mass(one, [columns])[0, ..., 0].mean(dim=1), where)
 
-    return Keep(name, wants, shrink)
+    return Keep(name, wants, shrink, tuple(sorted(set(columns))))
 
 
 def on_grid(values: Float[Tensor, "b n"], where: Where) -> Float[Tensor, "f h w"]:

@@ -30,7 +30,7 @@ class Codec:
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c lh lw"]:
         self._check(frames)
         parts = [self._latents(part * 2 - 1) for part in self._moved(frames)]
-        return (torch.cat(parts) - self.shift) * self.scale
+        return ((torch.cat(parts) - self.shift) * self.scale).contiguous()
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "f c lh lw"]) -> Float[Tensor, "f 3 h w"]:
@@ -38,6 +38,8 @@ class Codec:
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).cpu()
 
     def _moved(self, stack: Tensor) -> list[Tensor]:
+        # One layout in memory, whoever calls: kernels round differently for others.
+        stack = stack.contiguous()
         return [part.to(self.vae.device, self.vae.dtype) for part in stack.split(self.batch)]
 
     def _latents(self, images: Tensor) -> Tensor:

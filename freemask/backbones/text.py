@@ -29,4 +29,7 @@ class TextReader:
         check_length(prompt, length, self.max_tokens)
         padded = self.tokenizer(prompt, padding="max_length", max_length=self.max_tokens, return_tensors="pt")
         hidden = self.encoder(padded["input_ids"].to(self.encoder.device))[0]
-        return Text(prompt, hidden[0], columns_of_prompt(prompt, read["offset_mapping"]), length)
+        spans = tuple((int(start), int(end)) for start, end in read["offset_mapping"])
+        return Text(
+            prompt, hidden[0], columns_of_prompt(prompt, spans), length, tuple(read["input_ids"]), spans
+        )

@@ -141,10 +141,11 @@ class UNet3D(Backbone):
         if len(streams) != len(x) or len(set(streams)) < len(streams):
             raise ValueError(f"a stack of {len(x)} needs as many different stream names, not {streams}")
         call = Call(t, streams, frames=x.shape[1], taps=taps, rows=self.attention_slicing)
-        maps = rearrange(x, "s f c h w -> s c f h w").to(self.device, self.dtype)
+        # One layout in memory, whoever calls: kernels round differently for others.
+        maps = rearrange(x, "s f c h w -> s c f h w").to(self.device, self.dtype).contiguous()
         with self._slot.opened(call):
             out = self.unet(maps, t, text.to(self.device, self.dtype), return_dict=False)[0]
-        return rearrange(out, "s c f h w -> s f c h w").to(x.device, x.dtype)
+        return rearrange(out, "s c f h w -> s f c h w").to(x.device, x.dtype).contiguous()
 
     def describe(self) -> dict[str, Any]:
         kinds = [site.kind for site in self.sites.values()]

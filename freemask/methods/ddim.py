@@ -2,22 +2,28 @@
 
 from dataclasses import dataclass
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from freemask.diffusion.guidance import guided
+from freemask.diffusion.inversions import Inversions
 from freemask.diffusion.loops import invert, sample
 from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
-from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Text, silent
 
 
 @dataclass(frozen=True)
 class Ddim:
-    """`reconstruct` also samples back under the source prompt at guidance 1 (in Edit.extras): what inversion loses."""
+    """`reconstruct` also samples back under the source prompt at guidance 1 (in Edit.extras): what inversion loses.
+
+    `inversions` is a folder in which inversions are kept for every method, prompt and run; None keeps none.
+    """
 
     steps: int = 50
     guidance: float | int = 7.5
     inversion_guidance: float | int = 1.0
     reconstruct: bool = False
+    inversions: str | None = None
+    inversions_gb: float | int = 4
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)
@@ -33,8 +39,7 @@ class Ddim:
             latents = backbone.encode(clip.frames)
             source, target = backbone.embed(task.source), backbone.embed(task.target)
         with watch.stage("inversion"):
-            upwards = guided(backbone, source, self.inversion_guidance, stream="source")
-            noise = invert(backbone, latents, upwards, self.steps, progress=progress)[-1]
+            noise = self._noise(backbone, latents, source, progress)
         with watch.stage("sampling"):
             edited = sample(
                 backbone, noise, guided(backbone, target, self.guidance), self.steps, progress=progress
@@ -47,3 +52,11 @@ class Ddim:
                 back = sample(backbone, noise, guided(backbone, source), self.steps, progress=progress)
                 extras["reconstruction"] = backbone.decode(back)
         return Edit(frames, extras, watch.seconds, path_warnings(backbone))
+
+    def _noise(self, backbone: Backbone, latents: Tensor, source: Text, progress: Progress) -> Tensor:
+        """The inverted latent. Inversions under guidance are rare, and are not kept."""
+        if self.inversion_guidance == 1:
+            store = Inversions(self.inversions, self.inversions_gb)
+            return store.invert(backbone, latents, source, self.steps, progress=progress).latents[-1]
+        upwards = guided(backbone, source, self.inversion_guidance, stream="source")
+        return invert(backbone, latents, upwards, self.steps, progress=progress)[-1]

@@ -1,0 +1,135 @@
+"""Queries, keys and values of the source clip, kept for the edit on the device, in host memory or on disk."""
+
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from freemask.errors import UserError
+from freemask.types import QKV, Where
+
+GB = 10**9
+PLACES = ("device", "host", "disk")
+Slot = dict[str, Tensor]  # "site q" -> tensor, everything of one network time
+
+
+class Features:
+    """Put during the inversion, time by time; taken while sampling, from the noisy end, the next time being fetched
+    meanwhile. Text keys are as small as text; queries and keys of image layers are what costs."""
+
+    def __init__(
+        self,
+        place: str = "host",
+        budget_gb: float | int = 8,
+        *,
+        device: torch.device,
+        folder: str | Path | None = None,
+    ) -> None:
+        if place not in PLACES:
+            raise UserError("there is no such place for features", came=place, expected=", ".join(PLACES))
+        self.place, self.budget, self.device = place, int(budget_gb * GB), device
+        self.bytes = 0
+        self._slots: dict[int, Slot] = {}
+        self._scales: dict[str, float] = {}
+        self._here: tuple[int, Slot] | None = None
+        self._coming: tuple[int, Future[Slot]] | None = None
+        self._worker: ThreadPoolExecutor | None = None
+        self._folder = (
+            tempfile.TemporaryDirectory(prefix="freemask-", dir=folder) if place == "disk" else None
+        )
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" and place != "device" else None
+
+    def put(self, where: Where, qkv: QKV, *, values: bool) -> None:
+        """Of a stack of one stream: q and k, and v where asked."""
+        kept = {"q": qkv.q, "k": qkv.k} | ({"v": qkv.v} if values else {})
+        size = sum(value.numel() * value.element_size() for value in kept.values())
+        self.bytes += size
+        if self.bytes > self.budget:
+            raise UserError(
+                f"the source's features do not fit ({self.place})",
+                came=f"{self.bytes / GB:.2f} GB at {where.site.name}, t = {where.t}, and more to come",
+                expected=f"at most {self.budget / GB:g} GB",
+                todo="method.features=recompute keeps none; or method.budget_gb=..., method.cache_on=disk",
+            )
+        if where.t not in self._slots:
+            self._flush()
+        slot = self._slots.setdefault(where.t, {})
+        self._scales[where.site.name] = qkv.scale
+        for name, value in kept.items():
+            slot[f"{where.site.name} {name}"] = self._away(value.detach())
+
+    def get(self, where: Where, following: int | None = None) -> QKV:
+        """What was put at this layer and time. `following` is the time that will be asked for after this one."""
+        if self._here is None or self._here[0] != where.t:
+            self._flush()
+            self._here = (where.t, self._arrived(where.t))
+            if following is not None:
+                self._send_for(following)
+        slot, name = self._here[1], where.site.name
+        q, k = slot[f"{name} q"], slot[f"{name} k"]
+        return QKV(q=q, k=k, v=slot.get(f"{name} v", k), scale=self._scales[name])
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.shutdown(cancel_futures=True)
+        self._slots, self._here, self._coming, self._worker = {}, None, None, None
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __enter__(self) -> "Features":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _away(self, value: Tensor) -> Tensor:
+        if self.place == "device":
+            return value.clone()
+        away = torch.empty(value.shape, dtype=value.dtype, pin_memory=self.device.type == "cuda")
+        away.copy_(value)
+        return away
+
+    def _flush(self) -> None:
+        """A time is over: what was put goes to disk, where that is its place."""
+        if self._folder is not None:
+            for t, slot in self._slots.items():
+                save_file(slot, self._file(t))
+            self._slots.clear()
+
+    def _arrived(self, t: int) -> Slot:
+        coming = self._coming
+        slot = coming[1].result() if coming is not None and coming[0] == t else self._fetch(t)
+        if self._stream is not None:
+            main = torch.cuda.current_stream(self.device)
+            main.wait_stream(self._stream)
+            for value in slot.values():
+                value.record_stream(main)
+        self._coming = None
+        return slot
+
+    def _send_for(self, t: int) -> None:
+        if self.place == "device" or (self.place == "host" and self._stream is None):
+            return
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1)
+        self._coming = (t, self._worker.submit(self._fetch, t))
+
+    def _fetch(self, t: int) -> Slot:
+        if self._folder is not None:
+            path = self._file(t)
+            slot = load_file(path) if path.is_file() else None
+        else:
+            slot = self._slots.get(t)
+        if slot is None:
+            raise KeyError(f"no features were kept at t = {t}")
+        if self._stream is None:
+            return dict(slot)
+        with torch.cuda.stream(self._stream):
+            return {name: value.to(self.device, non_blocking=True) for name, value in slot.items()}
+
+    def _file(self, t: int) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name) / f"{t}.safetensors"

@@ -1,0 +1,175 @@
+"""Inversions kept on disk: the same numbers, no second run of the network, and no harm from a bad disk."""
+
+import pytest
+import torch
+
+from freemask.attention.features import Features
+from freemask.attention.record import Keep, Recording, heat_of_words
+from freemask.backbones.unet3d import UNet3D
+from freemask.diffusion.inversions import Inversions, Wish
+from freemask.diffusion.loops import invert
+from freemask.errors import UserError
+from freemask.types import QKV, Grid, Site, Where
+
+PROMPT = "a red car on grass"
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return UNet3D.random(0, max_tokens=20)
+
+
+class Counting:
+    """The backbone, counting how often it is asked."""
+
+    def __init__(self, backbone):
+        self.inner, self.calls = backbone, 0
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def predict(self, *args, **kwargs):
+        self.calls += 1
+        return self.inner.predict(*args, **kwargs)
+
+
+def latents(backbone, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return backbone.encode(torch.rand(2, 3, 8, 12, generator=rng))
+
+
+def heat(text, word="car", **limits):
+    return heat_of_words(word, text.columns[word], **limits)
+
+
+def made(store, backbone, x, steps=3, **wish):
+    return store.invert(backbone, x, backbone.embed(PROMPT), steps, wish=Wish(**wish) if wish else None)
+
+
+def test_a_stored_inversion_is_the_same_and_needs_no_network(backbone, tmp_path):
+    counting, x = Counting(backbone), latents(backbone)
+    expected = invert(backbone, x, backbone.embed(PROMPT), 3)
+    text, first, second = backbone.embed(PROMPT), Recording(), Recording()
+    fresh = made(Inversions(tmp_path), counting, x, keeps=[heat(text)], into=first)
+    assert counting.calls == 3 and fresh.passes == 3
+    again = made(Inversions(tmp_path), counting, x, keeps=[heat(text)], into=second)
+    assert counting.calls == 3 and again.passes == 0
+    for a, b, c in zip(expected, fresh.latents, again.latents, strict=True):
+        assert torch.equal(a, b) and torch.equal(b, c)
+    assert first.all("car").keys() == second.all("car").keys() and len(first.all("car")) > 3
+    for key, value in first.all("car").items():
+        assert torch.equal(value, second.all("car")[key])
+
+
+def test_a_keep_gets_only_what_it_asked_for_and_the_whole_is_stored(backbone, tmp_path):
+    text, x, some = backbone.embed(PROMPT), latents(backbone), Recording()
+    times = backbone.noise_path.times(3)
+    made(Inversions(tmp_path), backbone, x, keeps=[heat(text, times={times[1]})], into=some)
+    assert {t for _, t in some.all("car")} == {times[1]}
+    counting, rest = Counting(backbone), Recording()
+    made(Inversions(tmp_path), counting, x, keeps=[heat(text)], into=rest)
+    assert counting.calls == 0 and {t for _, t in rest.all("car")} == set(times)
+
+
+def test_a_new_word_walks_the_known_inversion_once(backbone, tmp_path):
+    text, x = backbone.embed(PROMPT), latents(backbone)
+    made(Inversions(tmp_path), backbone, x)
+    counting, kept = Counting(backbone), Recording()
+    walked = made(Inversions(tmp_path), counting, x, keeps=[heat(text, "grass")], into=kept)
+    direct = Recording()
+    made(Inversions(), backbone, x, keeps=[heat(text, "grass")], into=direct)
+    assert counting.calls == 3 and walked.passes == 3
+    for key, value in direct.all("grass").items():
+        torch.testing.assert_close(kept.all("grass")[key], value)
+
+
+@pytest.mark.parametrize("what", ["clip", "prompt", "steps", "model", "dtype"])
+def test_everything_that_matters_is_in_the_key(backbone, tmp_path, what):
+    x = latents(backbone)
+    made(Inversions(tmp_path), backbone, x)
+    other, steps, prompt = backbone, 3, PROMPT
+    if what == "clip":
+        x = latents(backbone, 1)
+    elif what == "prompt":
+        prompt = "a red car on sand"
+    elif what == "steps":
+        steps = 4
+    elif what == "model":
+        other = UNet3D.random(1, max_tokens=20)
+    else:
+        other = UNet3D.random(0, dtype="float64", max_tokens=20)
+    found = Inversions(tmp_path).invert(other, x, other.embed(prompt), steps)
+    assert found.passes == steps
+
+
+def test_other_keeps_and_spies_run_the_network_again(backbone, tmp_path):
+    x, seen, kept = latents(backbone), [], Recording()
+    made(Inversions(tmp_path), backbone, x)
+    keep = Keep("q", lambda where: where.site.kind == "self", lambda where, qkv: qkv.q.mean(0))
+    found = made(
+        Inversions(tmp_path), backbone, x, keeps=[keep], into=kept, spy=lambda where, qkv: seen.append(where)
+    )
+    assert found.passes == 3 and len(seen) == 3 * len(backbone.sites) and kept.all("q")
+
+
+def test_a_damaged_file_is_made_again_with_a_warning(backbone, tmp_path):
+    x = latents(backbone)
+    made(Inversions(tmp_path), backbone, x)
+    for path in tmp_path.rglob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="made again"):
+        assert made(Inversions(tmp_path), backbone, x).passes == 3
+
+
+def test_a_disk_that_refuses_is_a_warning(backbone, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.warns(UserWarning, match="could not be stored"):
+        assert made(Inversions(blocked), backbone, latents(backbone)).passes == 3
+
+
+def test_beyond_the_budget_the_oldest_go(backbone, tmp_path):
+    one = Inversions(tmp_path)
+    made(one, backbone, latents(backbone))
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    small = Inversions(tmp_path, budget_gb=1.5 * size / 1e9)
+    made(small, backbone, latents(backbone, 1))
+    assert made(small, backbone, latents(backbone, 1)).passes == 0
+    assert made(small, backbone, latents(backbone)).passes == 3
+    with pytest.raises(UserError):
+        Inversions(tmp_path, budget_gb=0)
+
+
+def where(site="a", t=1):
+    return Where(Site(site, "self", 1), t, Grid(1, 2, 2), ("source",))
+
+
+def qkv(seed):
+    rng = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(1, 1, 2, 4, 3, generator=rng) for _ in range(3))
+    return QKV(q=q, k=k, v=v, scale=0.5)
+
+
+@pytest.mark.parametrize("place", ["device", "host", "disk"])
+def test_features_come_back_as_they_went(place, tmp_path):
+    with Features(place, device=torch.device("cpu"), folder=tmp_path) as kept:
+        for t in (1, 21, 41):
+            for seed, site in enumerate(("a", "b")):
+                kept.put(where(site, t), qkv(seed + t), values=t == 21)
+        for t, following in ((41, 21), (21, 1), (1, None)):
+            for seed, site in enumerate(("a", "b")):
+                found, expected = kept.get(where(site, t), following), qkv(seed + t)
+                assert torch.equal(found.q, expected.q) and torch.equal(found.k, expected.k)
+                assert found.scale == 0.5 and (t != 21 or torch.equal(found.v, expected.v))
+        assert kept.bytes == 3 * 2 * 2 * 24 * 4 + 2 * 24 * 4
+        with pytest.raises(KeyError, match="t = 61"):
+            kept.get(where("a", 61))
+    assert not list(tmp_path.iterdir())
+
+
+def test_features_beyond_the_budget_say_what_to_do():
+    with (
+        Features("host", 1e-7, device=torch.device("cpu")) as kept,
+        pytest.raises(UserError, match="features=recompute"),
+    ):
+        kept.put(where(), qkv(0), values=False)

@@ -1,0 +1,185 @@
+"""A codebook: what a calibration found out about one model, as a versioned JSON file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from freemask.errors import UserError
+from freemask.masks.mmc import Estimate
+
+VERSION = 1
+SHIPPED = Path(__file__).parents[1] / "codebooks"
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Layers (`sites`) stand in the order in which the network calls them, `times` ascending.
+
+    `n` of `of` items were measured, on `clips` different clips, with the tokens that `phrase` takes of `words`.
+    `iou` and `cost` are layers x times, means over items; `lmmc` has one estimate for each layer, `tmmc` for each
+    time. `grids` are heights and widths of the layers.
+    """
+
+    backbone: str
+    model: str
+    data: Mapping[str, Any]
+    words: Sequence[str]
+    phrase: str
+    binarise: Mapping[str, Any]
+    overlap: str
+    floor: float | int
+    n: int
+    of: int
+    clips: int
+    sites: Sequence[str]
+    strides: Sequence[int]
+    grids: Sequence[Sequence[int]]
+    times: Sequence[int]
+    iou: Sequence[Sequence[float]]
+    cost: Sequence[Sequence[float]]
+    lmmc: Sequence[Estimate]
+    tmmc: Sequence[Estimate]
+    best_site: str
+    best_time: int
+    made: Mapping[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Codebook":
+        path = Path(path).expanduser()
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        version = found.get("version") if isinstance(found, dict) else None
+        if not isinstance(version, int) or version < 1:
+            raise _damaged(path, "it says no version")
+        if version > VERSION:
+            raise UserError(
+                "this codebook was written by a newer freemask",
+                came=f"{path}: version {version}",
+                expected=f"version {VERSION} at most",
+                todo="update freemask, or calibrate again",
+            )
+        try:
+            made = {name: Estimates(found[name]).all for name in ("lmmc", "tmmc")}
+            book = cls(**{**found, **made})
+            book.check()
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, str(error)) from error
+        return book
+
+    def write(self, path: str | Path) -> None:
+        """All or nothing: a reader never sees half a file."""
+        path = Path(path).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            half = path.with_name(f".{path.name}.{os.getpid()}")
+            half.write_text(self.text(), encoding="utf-8")
+            half.replace(path)
+        except OSError as error:
+            raise UserError("cannot write the codebook", came=f"{path}: {error.strerror}") from error
+
+    @classmethod
+    def find(
+        cls, identity: str, folders: Sequence[str | Path] = (), *, model: str | None = None
+    ) -> "Codebook":
+        """The codebook of a backbone: in these folders, the first one first, then among the shipped ones.
+
+        Of several in one folder, the one of most items. `model` only makes the error's advice exact.
+        """
+        broken: list[str] = []
+        for folder in (*folders, SHIPPED):
+            books = [book for book in _in(Path(folder).expanduser(), broken) if book.backbone == identity]
+            if books:
+                return max(books, key=lambda book: (book.n, book.digest))
+        searched = ", ".join(map(str, (*folders, SHIPPED)))
+        raise UserError(
+            "there is no codebook for this model",
+            came=f"identity {identity}" + "".join(f"; unreadable: {each}" for each in broken),
+            expected=f"a codebook of it in {searched}",
+            todo=f"make one: `freemask calibrate model={model or '...'}` (model=, data= and their settings as for this "
+            "run); or choose masks that need none: mask=agreement, mask=average",
+        )
+
+    def nearest_time(self, times: Sequence[int]) -> int:
+        """Of these network times, the one nearest to the best; the lesser of two equally near ones."""
+        return min(times, key=lambda t: (abs(t - self.best_time), t))
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text().encode()).hexdigest()[:16]
+
+    def text(self) -> str:
+        """The JSON: one line for each key, and for each row of a table."""
+        values = asdict(self)
+        values |= {name: [each._asdict() for each in getattr(self, name)] for name in ("lmmc", "tmmc")}
+        lines = [f"{json.dumps(key)}: {_spread(value)}" for key, value in values.items()]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def check(self) -> None:
+        """Raise ValueError where parts do not belong together."""
+        for each in fields(self):
+            if not isinstance(getattr(self, each.name), _kind(each.name)):
+                raise ValueError(f"'{each.name}' is of the wrong kind")
+        layers, times = len(self.sites), len(self.times)
+        long = {
+            "strides": layers,
+            "grids": layers,
+            "iou": layers,
+            "cost": layers,
+            "lmmc": layers,
+            "tmmc": times,
+        }
+        for name, length in long.items():
+            if len(getattr(self, name)) != length:
+                raise ValueError(f"'{name}' has {len(getattr(self, name))} entries, not {length}")
+        if not layers or not times or any(len(row) != times for row in (*self.iou, *self.cost)):
+            raise ValueError(f"'iou' and 'cost' are not tables of {layers} layers and {times} times")
+        if self.best_site not in self.sites or self.best_time not in self.times:
+            raise ValueError("the best layer or time is none of those measured")
+
+
+class Estimates:
+    """Reads {mean, low, high} tables."""
+
+    def __init__(self, rows: Sequence[Mapping[str, float]]) -> None:
+        self.all = [Estimate(*(float(row[key]) for key in Estimate._fields)) for row in rows]
+
+
+def _kind(name: str) -> type | tuple[type, ...]:
+    if name in ("backbone", "model", "phrase", "overlap", "best_site"):
+        return str
+    if name in ("data", "binarise", "made"):
+        return Mapping
+    if name in ("n", "of", "clips", "version", "best_time"):
+        return int
+    return (float, int) if name == "floor" else (list, tuple)
+
+
+def _spread(value: Any) -> str:
+    """A list of lists or of mappings over several lines, everything else on one."""
+    if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple | dict):
+        return "[\n  " + ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in value) + "\n]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _in(folder: Path, broken: list[str]) -> Iterator[Codebook]:
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            yield Codebook.read(path)
+        except UserError:
+            broken.append(path.name)
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(
+        "this codebook cannot be read",
+        came=f"{path}: {why}",
+        expected="a file that `freemask calibrate` wrote",
+        todo="delete it and calibrate again",
+    )

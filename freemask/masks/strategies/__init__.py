@@ -1,0 +1,1 @@
+"""Mask strategies: one file and one YAML each."""

@@ -1,0 +1,52 @@
+"""One layer and one time that the user names: a fixed choice, for ablations and for looking around."""
+
+from dataclasses import dataclass, field
+
+from freemask.attention.record import Recording
+from freemask.errors import UserError
+from freemask.masks.heat import Choice, find_layer, text_layers
+from freemask.masks.ops import Binarise
+from freemask.masks.plan import Keeps, MaskPlan, Subject
+from freemask.masks.words import check_phrase, source_columns
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`layer` is a module path or the beginning of one; None is the mean over all text layers.
+
+    `time` is a network time (the nearest of the edit's is taken), `share` a place on the edit's path, 0 the least
+    noise and 1 the most; neither of them: the time that is asked for.
+    """
+
+    layer: str | None = None
+    time: int | None = None
+    share: float | int | None = None
+    phrase: str = "described"
+    binarise: Binarise = field(default_factory=Binarise)
+
+    def __post_init__(self) -> None:
+        check_phrase(self.phrase)
+        if self.time is not None and self.share is not None:
+            raise UserError(
+                "a time is named twice", came=f"time={self.time}, share={self.share}", expected="one"
+            )
+        if self.share is not None and not 0 <= self.share <= 1:
+            raise UserError("'share' is a place on the path", came=f"share={self.share}", expected="0 to 1")
+
+    def keeps(self, subject: Subject) -> Keeps:
+        return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
+
+    def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
+        return self._choice(subject).plan(source, self.binarise)
+
+    def _choice(self, subject: Subject) -> Choice:
+        layers = (
+            text_layers(subject.sites) if self.layer is None else (find_layer(subject.sites, self.layer),)
+        )
+        times = subject.times
+        if self.time is not None:
+            wanted = self.time
+            return Choice(layers, (min(times, key=lambda t: (abs(t - wanted), t)),))
+        if self.share is not None:
+            return Choice(layers, (times[round(self.share * (len(times) - 1))],))
+        return Choice(layers)

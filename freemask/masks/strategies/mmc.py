@@ -1,0 +1,62 @@
+"""FreeMask's own choice: the layer and the time that matched annotated objects best when the model was calibrated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from freemask.attention.record import Recording
+from freemask.errors import UserError
+from freemask.masks.codebook import Codebook
+from freemask.masks.heat import Choice, text_layers
+from freemask.masks.ops import Binarise
+from freemask.masks.plan import Keeps, MaskPlan, Subject
+from freemask.masks.words import check_phrase, same_object, source_columns
+
+
+@dataclass(frozen=True)
+class Mmc:
+    """`codebook` is a file, or auto: the one of this model in `folders`, or among those that ship.
+
+    use_layer (LMMC): the best layer l*; otherwise the mean over all text layers. use_time (TMMC): where the object
+    stays, the best time t*, and else the time that is asked for; otherwise the mean over all times, for both.
+    `keep_object` overrides eq. 7's delta.
+    """
+
+    codebook: str = "auto"
+    folders: Sequence[str] = ()
+    use_layer: bool = True
+    use_time: bool = True
+    keep_object: bool | None = None
+    phrase: str = "described"
+    binarise: Binarise = field(default_factory=Binarise)
+
+    def __post_init__(self) -> None:
+        check_phrase(self.phrase)
+
+    def keeps(self, subject: Subject) -> Keeps:
+        return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
+
+    def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
+        return self._choice(subject).plan(source, self.binarise)
+
+    def _choice(self, subject: Subject) -> Choice:
+        layers, times = text_layers(subject.sites), tuple(subject.times)
+        if not (self.use_layer or self.use_time):
+            return Choice(layers, times)
+        book = self._book(subject)
+        stays = same_object(subject.task) if self.keep_object is None else self.keep_object
+        if self.use_time:  # eq. 8: M_{t*}^{l*} for delta = 1, M_t^{l*} for delta = 0
+            times = (book.nearest_time(subject.times),) if stays else None
+        return Choice((book.best_site,) if self.use_layer else layers, times)
+
+    def _book(self, subject: Subject) -> Codebook:
+        if self.codebook == "auto":
+            return Codebook.find(subject.identity, self.folders)
+        book = Codebook.read(self.codebook)
+        if book.backbone != subject.identity:
+            raise UserError(
+                "this codebook was made for another model",
+                came=f"{self.codebook}: {book.model}, identity {book.backbone}",
+                expected=f"identity {subject.identity}",
+                todo="calibrate this model: freemask calibrate model=...",
+            )
+        return book

@@ -1,0 +1,52 @@
+"""The best layer and time for this very clip by its annotation: what any choice of them can reach at most."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.attention.record import Recording
+from freemask.masks.heat import NAME, Choice, text_layers
+from freemask.masks.ops import Binarise, iou
+from freemask.masks.plan import Keeps, MaskPlan, Subject
+from freemask.masks.words import annotated, check_phrase, source_columns
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """`time_aware`: the layer that is best over all times, with the mask of each time; otherwise one pair."""
+
+    time_aware: bool = False
+    phrase: str = "described"
+    binarise: Binarise = field(default_factory=Binarise)
+
+    def __post_init__(self) -> None:
+        check_phrase(self.phrase)
+
+    def keeps(self, subject: Subject) -> Keeps:
+        annotated(subject.task, subject.clip)  # before the inversion is made in vain
+        everything = Choice(text_layers(subject.sites))
+        return Keeps((everything.keep(source_columns(subject, self.phrase)),))
+
+    def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
+        layers, times = text_layers(subject.sites), tuple(subject.times)
+        table = self._table(subject, source)
+        if self.time_aware:
+            means = table.mean(dim=1)
+            best = int(means.argmax())
+            return Choice((layers[best],)).plan(source, self.binarise, {"mask_iou": float(means[best])})
+        best, at = divmod(int(table.argmax()), len(times))
+        facts = {"mask_iou": float(table[best, at])}
+        return Choice((layers[best],), (times[at],)).plan(source, self.binarise, facts)
+
+    def _table(self, subject: Subject, source: Recording) -> Float[Tensor, "layers times"]:
+        """IoU at the frames' size."""
+        truth, kept = annotated(subject.task, subject.clip), source.all(NAME)
+        size = (truth.shape[1], truth.shape[2])
+        return torch.tensor(
+            [
+                [iou(self.binarise.mask(kept[layer, t].cpu(), *size), truth) for t in subject.times]
+                for layer in text_layers(subject.sites)
+            ]
+        )

@@ -1,0 +1,91 @@
+"""Masks that somebody else made: the clip's annotation, or a folder with the output of any segmenter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool3d
+
+from freemask.attention.record import Recording
+from freemask.data.folder import list_images
+from freemask.data.images import read_image
+from freemask.data.paths import existing_folder
+from freemask.errors import UserError
+from freemask.masks.ops import resize
+from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
+from freemask.masks.words import annotated
+
+GREY = 10 / 255  # smoothed masks count from here on
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The same mask at every time. `folder` holds a folder for each task or clip, named after its id, with a
+    picture for each of the clip's frames; None takes the clip's annotation.
+
+    A cell of a grid belongs to the mask where at least the share `cover` of it does.
+    """
+
+    folder: str | None = None
+    cover: float | int = 0.5
+    stretch: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cover <= 1:
+            raise UserError("'cover' is a share", came=f"cover={self.cover}", expected="above 0, at most 1")
+
+    def keeps(self, subject: Subject) -> Keeps:
+        self._masks(subject)  # before the inversion is made in vain
+        return Keeps()
+
+    def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
+        masks = self._masks(subject)
+
+        def soft(wanted: Wanted) -> Tensor:
+            grid = wanted.grid
+            return adaptive_avg_pool3d(masks[None], (grid.frames, grid.height, grid.width))[0]
+
+        origin = "annotation" if self.folder is None else "folder"
+        return MaskPlan(lambda wanted: (soft(wanted) >= self.cover).float(), {"mask_from": origin}, soft)
+
+    def _masks(self, subject: Subject) -> Float[Tensor, "f h w"]:
+        if self.folder is None:
+            return annotated(subject.task, subject.clip).float()
+        own = self._own_folder(subject)
+        paths = list_images(own)
+        frames = subject.clip.frames
+        if len(paths) != len(frames):
+            raise UserError(
+                f"{own}: masks and frames do not match",
+                came=f"{len(paths)} masks",
+                expected=f"one for each of the clip's {len(frames)} frames, in their order",
+            )
+        return torch.stack([self._read(path, frames.shape[2], frames.shape[3]) for path in paths])
+
+    def _own_folder(self, subject: Subject) -> Path:
+        root = existing_folder(self.folder or "")
+        names = [subject.task.id, subject.clip.id]
+        for name in names:
+            if (root / name).is_dir():
+                return root / name
+        raise UserError(
+            f"{root}: no masks for this edit",
+            came=", ".join(sorted(path.name for path in root.iterdir())[:8]) or "an empty folder",
+            expected=f"a folder called {' or '.join(dict.fromkeys(names))}",
+        )
+
+    def _read(self, path: Path, height: int, width: int) -> Float[Tensor, "h w"]:
+        picture = read_image(path)
+        grey = (picture * torch.tensor(LUMA)[:, None, None]).sum(dim=0)
+        aspect = (grey.shape[1] * height) / (grey.shape[0] * width)
+        if not self.stretch and not 0.95 < aspect < 1.05:
+            raise UserError(
+                f"{path}: the mask has another shape than the frames",
+                came=f"{grey.shape[1]}x{grey.shape[0]}",
+                expected=f"{width}x{height}, or the same shape in another size",
+                todo="mask.stretch=true if the frames were stretched as well",
+            )
+        return resize((grey > GREY).float()[None], height, width)[0]

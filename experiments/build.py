@@ -35,7 +35,7 @@ def _call(target: str, arguments: dict[str, Any], key: str) -> Any:
 
 def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> None:
     dot = f"{key}." if key else ""
-    parameters = {name: each for name, each in inspect.signature(maker).parameters.items() if name != "self"}
+    parameters = dict(inspect.signature(maker).parameters)
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     for name, value in arguments.items():
         if name not in parameters:

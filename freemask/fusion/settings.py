@@ -1,0 +1,220 @@
+"""What a user says about fusion, and the policies that it means for one edit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+from freemask import alignment
+from freemask.errors import UserError, nearest
+from freemask.fusion.policies import Cross, LatentBlend, Policy, Self, Temporal, Window
+from freemask.masks.plan import Subject
+from freemask.masks.words import same_object
+from freemask.types import KINDS
+
+Mode = Literal["off", "plain", "masked"]
+MODES = ("off", "plain", "masked")
+PARTS = ("temporal", "cross", "self", "latent")
+CONTROLS = ("refine", "replace", "auto")
+VARIANTS = ("paper", "official")
+# How long each part acts, as shares of the steps from the noisy end, where a kind of edit says nothing else.
+WINDOWS: Mapping[str, Mapping[str, Any]] = {
+    "style": {"temporal": 0.9, "cross": 0.9, "self": 0.3, "latent": [0.0, 0.0]},
+    "attribute": {"temporal": 0.9, "cross": 0.8, "self": 0.5, "latent": [0.2, 1.0]},
+    "shape": {"temporal": 0.9, "cross": 0.5, "self": 0.3, "latent": [0.2, 1.0]},
+    "background": {"temporal": 0.9, "cross": 0.5, "self": 0.3, "latent": [0.2, 1.0]},
+}
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The policies of one edit: one per kind of attention, and one for latents. `keeps_object` is eq. 7's delta."""
+
+    attention: Mapping[str, Policy]
+    latent: LatentBlend | None
+    keeps_object: bool
+    values: str
+    zero_temporal: bool  # eq. 9: masks of temporal and text attention vanish where the object stays
+
+    @property
+    def masked(self) -> bool:
+        return self.latent is not None or any(policy.masked for policy in self.attention.values())
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Which attention of the source enters the edit, while, and whether a mask keeps it out of the object.
+
+    Each part is off, plain (the source everywhere) or masked (the edit's own where the mask is 1). `windows` gives,
+    by kind of edit, how long each part acts. Where paper and official code disagree, `variant` decides:
+    step windows, who fills the mask in temporal attention, the order of masking and word mapping, and the noise
+    level of blended latents.
+    """
+
+    variant: str = "paper"
+    parts: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, "masked"))
+    windows: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: WINDOWS)
+    control: str = "refine"
+    reweight: Mapping[str, float | int] = field(default_factory=dict)
+    word_windows: Mapping[str, float | int] = field(default_factory=dict)
+    inverse: Sequence[str] = ("style",)
+    values: str = "edit"
+    keep_object: bool | None = None
+    temporal_by: str = "auto"
+    most_queries: int | None = None
+    most_positions: int | None = None
+    skip: Sequence[str] = ("transformer_in",)
+
+    def __post_init__(self) -> None:
+        _one_of("variant", self.variant, VARIANTS)
+        _one_of("control", self.control, CONTROLS)
+        _one_of("values", self.values, ("edit", "source"))
+        _one_of("temporal_by", self.temporal_by, ("auto", "keys", "maps"))
+        for part, mode in self.parts.items():
+            _one_of("part", part, PARTS)
+            _one_of(part, mode, MODES)
+        for kind, windows in self.windows.items():
+            _one_of("windows", kind, KINDS)
+            for part, share in windows.items():
+                _one_of(f"windows.{kind}", part, PARTS)
+                _check_window(f"windows.{kind}.{part}", part, share)
+        for kind in self.inverse:
+            _one_of("inverse", kind, KINDS)
+
+    @property
+    def official(self) -> bool:
+        return self.variant == "official"
+
+    def begin(self, subject: Subject, *, masks: bool) -> Policies:
+        """The policies for this edit. Without masks, masked parts act as plain ones and latents are left alone."""
+        steps = len(subject.times)
+        keeps = same_object(subject.task) if self.keep_object is None else self.keep_object
+        parts = {part: self.parts.get(part, "off") for part in PARTS}
+        makers = {"temporal": self._temporal, "cross": self._cross, "self": self._self}
+        made = {
+            part: make(subject, steps, masks and parts[part] == "masked")
+            for part, make in makers.items()
+            if parts[part] != "off"
+        }
+        return Policies(
+            attention=made,
+            latent=self._latent(subject, steps) if parts["latent"] != "off" and masks else None,
+            keeps_object=keeps,
+            values=self.values,
+            zero_temporal=keeps and not self.official,
+        )
+
+    def share(self, kind: str, part: str) -> Any:
+        known = self.windows.get(kind, {})
+        return known[part] if part in known else WINDOWS[kind][part]
+
+    def _temporal(self, subject: Subject, steps: int, masked: bool) -> Policy:
+        end = _count(self.share(subject.task.kind, "temporal"), steps, self.official)
+        if not self.official:
+            return Temporal(Window(0, end), masked, skip=self.skip)
+        wanted = {"auto": self.parts.get("temporal") == "masked", "keys": True, "maps": False}[
+            self.temporal_by
+        ]
+        # The official code replaces whole maps from the second step on, at every size; or it mixes keys and
+        # queries from the first step on, in layers of at most `most_positions`.
+        if not wanted:
+            return Temporal(Window(1, end), False, keys=False, skip=self.skip)
+        return Temporal(
+            Window(0, end), masked, inside="source", most_positions=self.most_positions, skip=self.skip
+        )
+
+    def _self(self, subject: Subject, steps: int, masked: bool) -> Policy:
+        end = _count(self.share(subject.task.kind, "self"), steps, self.official)
+        inverse = subject.task.kind in self.inverse and not self.official
+        return Self(Window(0, end), masked, inverse, self.most_queries)
+
+    def _cross(self, subject: Subject, steps: int, masked: bool) -> Policy:
+        source, target = subject.source, subject.target
+        control = cast(alignment.Control, self.control)
+        return Cross(
+            gates=alignment.gates(
+                target,
+                steps,
+                self.share(subject.task.kind, "cross"),
+                by_word=self.word_windows,
+                official=self.official,
+            ),
+            masked=masked,
+            words=alignment.word_map(source, target, control=control, official=self.official),
+            factors=alignment.factors(target, self.reweight),
+            masked_first=self.official,
+            most_queries=self.most_queries,
+        )
+
+    def _latent(self, subject: Subject, steps: int) -> LatentBlend:
+        first, end = self.share(subject.task.kind, "latent")
+        if self.official:  # strict on both sides, counted in steps already done
+            return LatentBlend(Window(int(first * steps), int(end * steps) - 1), late=True)
+        return LatentBlend(Window(_count(first, steps, False), _count(end, steps, False)))
+
+
+def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
+    *,
+    variant: str = "paper",
+    temporal: str | bool = "masked",
+    cross: str | bool = "masked",
+    self: str | bool = "masked",
+    latent: str | bool = "masked",
+    windows: Mapping[str, Mapping[str, Any]] = WINDOWS,
+    control: str = "refine",
+    reweight: Mapping[str, float | int] | None = None,
+    word_windows: Mapping[str, float | int] | None = None,
+    inverse: Sequence[str] = ("style",),
+    values: str = "edit",
+    keep_object: bool | None = None,
+    temporal_by: str = "auto",
+    most_queries: int | None = None,
+    most_positions: int | None = None,
+    skip: Sequence[str] = ("transformer_in",),
+) -> Fusion:
+    """From a configuration, where a part is a word or a switch: true stands for masked, false for off."""
+    given = {"temporal": temporal, "cross": cross, "self": self, "latent": latent}
+    return Fusion(
+        variant=variant,
+        parts={part: _mode(part, value) for part, value in given.items()},
+        windows=windows,
+        control=control,
+        reweight=reweight or {},
+        word_windows=word_windows or {},
+        inverse=inverse,
+        values=values,
+        keep_object=keep_object,
+        temporal_by=temporal_by,
+        most_queries=most_queries,
+        most_positions=most_positions,
+        skip=skip,
+    )
+
+
+def _mode(part: str, value: str | bool) -> str:
+    words = {True: "masked", False: "off", "on": "masked"}
+    mode = words.get(value, value)
+    _one_of(part, str(mode), MODES)
+    return str(mode)
+
+
+def _count(share: float | int, steps: int, official: bool) -> int:
+    """How many steps a share stands for; the small term undoes binary fractions such as 0.29 * 100."""
+    return int(share * steps) if official else int(share * steps + 1e-9)
+
+
+def _check_window(name: str, part: str, share: Any) -> None:
+    values = share if part == "latent" and isinstance(share, Sequence) else [share]
+    fits = all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
+    if not fits or (part == "latent") != (len(values) == 2):
+        expected = "[from, until], two shares of the steps" if part == "latent" else "a share of the steps"
+        raise UserError(f"fusion.{name} is no window", came=share, expected=f"{expected}, 0 to 1")
+
+
+def _one_of(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(
+            f"fusion: there is no {key} '{value}'",
+            came=value,
+            expected=", ".join(choices),
+            todo=nearest(str(value), choices),
+        )

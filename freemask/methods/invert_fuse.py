@@ -1,0 +1,152 @@
+"""Invert the clip, choose masks, and sample under the target prompt while the source's attention is fused in.
+
+FreeMask, prompt-to-prompt and plain DDIM editing are settings of it: which masks, and which fusion.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from freemask.attention.features import PLACES, Features
+from freemask.attention.record import Recording
+from freemask.diffusion.inversions import Inversions, Wish
+from freemask.diffusion.loops import Callbacks, sample
+from freemask.errors import UserError
+from freemask.fusion.fuser import Fuser
+from freemask.fusion.settings import Fusion, Policies
+from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
+from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
+from freemask.methods.session import Session, feature_spy
+from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Stream, Text, silent
+
+FEATURES = ("recompute", "cache")
+BUDGET = 2 * 2**30  # bytes of word heat: megabytes in practice
+
+
+@dataclass(frozen=True)
+class InvertFuse:
+    """`features`: the source branch runs again beside the edit (recompute), or its queries and keys are kept from
+    the inversion (cache), on device, host or disk, within a budget. Both give the same edit.
+
+    `inversions` is a folder in which inversions are kept for every method, prompt and run; None keeps none.
+    """
+
+    steps: int = 50
+    guidance: float | int = 7.5
+    mask: MaskStrategy | Mapping[str, Any] | None = None
+    fusion: Fusion | Mapping[str, Any] | None = None
+    features: str = "recompute"
+    cache_on: str = "host"
+    budget_gb: float | int = 8
+    inversions: str | None = None
+    inversions_gb: float | int = 4
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps)
+        at_least("steps", self.steps, 1)
+        at_least("guidance", self.guidance, 0)
+        for name, value, choices in (
+            ("features", self.features, FEATURES),
+            ("cache_on", self.cache_on, PLACES),
+        ):
+            if value not in choices:
+                raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
+        at_least("budget_gb", self.budget_gb, 0)
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Edit:
+        with self.begin(backbone, clip, task, progress=progress) as session:
+            watch = session.watch
+            with watch.stage("sampling"):
+                edited = sample(
+                    backbone,
+                    session.inversion.latents[-1],
+                    session.predict,
+                    session.subject.times,
+                    on=Callbacks(after=session.after),
+                    progress=progress,
+                )
+            with watch.stage("decoding"):
+                frames = backbone.decode(edited)
+            with watch.stage("masks"):
+                pictures = session.pictures()
+            facts = {**session.facts(pictures), "features": self.features}
+        warnings = (*path_warnings(backbone), *session.warnings(pictures))
+        return Edit(frames, pictures, watch.seconds, warnings, facts)
+
+    def begin(
+        self,
+        backbone: Backbone,
+        clip: Clip,
+        task: EditTask,
+        *,
+        latents: Float[Tensor, "f c h w"] | None = None,
+        progress: Progress = silent,
+    ) -> Session:
+        """Everything before the first sampling step: the inversion is made, the masks are chosen.
+
+        `latents` stand in for the encoded clip.
+        """
+        watch = Stopwatch(backbone.device)
+        with watch.stage("encode"):
+            latents = backbone.encode(clip.frames) if latents is None else latents
+            prompts: dict[Stream, str] = {"source": task.source, "uncond": "", "cond": task.target}
+            texts: dict[Stream, Text] = {stream: backbone.embed(prompt) for stream, prompt in prompts.items()}
+        subject = Subject(
+            task,
+            clip,
+            texts["source"],
+            texts["cond"],
+            backbone.noise_path.times(self.steps),
+            backbone.sites,
+            backbone.identity,
+        )
+        fusion = self.fusion if isinstance(self.fusion, Fusion) else None
+        strategy = self._strategy(fusion)
+        keeps = Keeps() if strategy is None else strategy.keeps(subject)
+        source, target = Recording(BUDGET), Recording(BUDGET)
+        # The policies are settled before the inversion, for they say which features it must keep.
+        policies = None if fusion is None else fusion.begin(subject, masks=strategy is not None)
+        cache = self._cache(policies, backbone)
+        spy = None if cache is None or policies is None else feature_spy(cache, policies, subject.times)
+        with watch.stage("inversion"):
+            inversion = Inversions(self.inversions, self.inversions_gb).invert(
+                backbone,
+                latents,
+                subject.source,
+                self.steps,
+                wish=Wish(keeps.source, source, spy),
+                progress=progress,
+            )
+        with watch.stage("masks"):
+            plan = None if strategy is None else strategy.plan(subject, source, target)
+        if fusion is not None and plan is None:
+            policies = fusion.begin(subject, masks=False)
+        return Session(
+            backbone=backbone,
+            subject=subject,
+            texts=texts,
+            guidance=self.guidance,
+            inversion=inversion,
+            fuser=None if policies is None else Fuser(policies, None if plan is None else remembered(plan)),
+            watch=watch,
+            keeps=keeps.target,
+            target=target,
+            plan=plan,
+            cache=cache,
+        )
+
+    def _strategy(self, fusion: Fusion | None) -> MaskStrategy | None:
+        """The mask strategy, where there is one and something to mask."""
+        if fusion is None or "masked" not in fusion.parts.values() or isinstance(self.mask, Mapping):
+            return None
+        return self.mask
+
+    def _cache(self, policies: Policies | None, backbone: Backbone) -> Features | None:
+        if self.features == "recompute" or policies is None or not policies.attention:
+            return None
+        return Features(self.cache_on, self.budget_gb, device=backbone.device)

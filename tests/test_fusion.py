@@ -1,0 +1,356 @@
+"""Fusion against written-out matrices, policy by policy; windows; the tap's treatment of the other streams."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from freemask.alignment import WordMap
+from freemask.attention.math import attend, probabilities
+from freemask.attention.record import Recording
+from freemask.diffusion.noise_paths import Ddim as DdimPath
+from freemask.errors import UserError
+from freemask.fusion import ops
+from freemask.fusion.fuser import Fuser
+from freemask.fusion.policies import Call, Cross, LatentBlend, Self, Temporal, Window
+from freemask.fusion.settings import WINDOWS, Fusion, Policies, fusion
+from freemask.masks.plan import MaskPlan, Subject, Wanted, everywhere
+from freemask.types import QKV, Clip, EditTask, Grid, Site, Text, Where
+
+GRID = Grid(3, 2, 4)
+SELF = Site("a.attn1", "self", 2)
+CROSS = Site("a.attn2", "cross", 2)
+TEMPORAL = Site("t.attn1", "temporal", 2, batch="(h w)", tokens="f")
+LENGTH = 7
+
+
+def qkv(b, n, m, seed, streams=1):
+    rng = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(streams, b, 2, x, 4, generator=rng, dtype=torch.float64) for x in (n, m, m))
+    return QKV(q=q, k=k, v=v, scale=0.6)
+
+
+def mask(seed=3):
+    return (torch.rand(tuple(GRID), generator=torch.Generator().manual_seed(seed)) > 0.5).double()
+
+
+def call(site, own, source, m=None, lend=False):
+    where = Where(site, 21, GRID, ("source", "cond"))
+    return Call(where, 0, own, source, None if m is None else ops.token_mask(m, where), lend)
+
+
+def spatial(seed, keys=8):
+    return qkv(3, 8, keys, seed)
+
+
+def rows(m):
+    """One mask value per (frame, query): the written-out twin of token_mask for image layers."""
+    return torch.stack([torch.stack([m[f, n // 4, n % 4] for n in range(8)]) for f in range(3)])
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_masked_self_attention_is_the_row_wise_mix_of_two_matrices(inverse):
+    own, source, m = spatial(1), spatial(2), mask()
+    made = Self(Window(0, 5), True, inverse)(call(SELF, own, source, m))
+    theirs, ours = probabilities(source), probabilities(own)
+    inside = rows(1 - m if inverse else m)
+    for f in range(3):
+        for n in range(8):
+            matrix = ours if inside[f, n] == 1 else theirs
+            expected = torch.einsum("hm,hme->he", matrix[0, f, :, n], own.v[0, f])
+            torch.testing.assert_close(made[0, f, :, n], expected, atol=1e-13, rtol=0)
+
+
+def test_a_soft_mask_mixes_in_proportion():
+    own, source = spatial(1), spatial(2)
+    made = Self(Window(0, 5), True)(
+        call(SELF, own, source, torch.full(tuple(GRID), 0.25, dtype=torch.float64))
+    )
+    matrix = 0.25 * probabilities(own) + 0.75 * probabilities(source)
+    torch.testing.assert_close(made, matrix @ own.v, atol=1e-13, rtol=0)
+
+
+def test_plain_self_attention_is_the_sources_matrix_on_the_edits_values():
+    own, source = spatial(1), spatial(2)
+    made = Self(Window(0, 5), False)(call(SELF, own, source))
+    torch.testing.assert_close(made, probabilities(source) @ own.v, atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("inside", ["edit", "source"])
+def test_temporal_keys_are_mixed_place_by_place(inside):
+    own, source, m = qkv(8, 3, 3, 4), qkv(8, 3, 3, 5), mask()
+    made = Temporal(Window(0, 5), True, inside=inside)(call(TEMPORAL, own, source, m))
+    first, second = (own, source) if inside == "edit" else (source, own)
+    for place in range(8):
+        picked = [m[f, place // 4, place % 4] for f in range(3)]
+        q, k = (
+            torch.stack(
+                [
+                    (getattr(first, name) if picked[f] == 1 else getattr(second, name))[0, place, :, f]
+                    for f in range(3)
+                ],
+                dim=1,
+            )
+            for name in ("q", "k")
+        )
+        matrix = torch.softmax(torch.einsum("hnd,hmd->hnm", q, k) * 0.6, dim=-1)
+        expected = matrix @ own.v[0, place]
+        torch.testing.assert_close(made[0, place], expected, atol=1e-13, rtol=0)
+
+
+def test_temporal_maps_are_replaced_whole_whatever_the_mask():
+    own, source = qkv(8, 3, 3, 4), qkv(8, 3, 3, 5)
+    made = Temporal(Window(1, 5), False, keys=False)(call(TEMPORAL, own, source, mask()))
+    torch.testing.assert_close(made, probabilities(source) @ own.v, atol=1e-13, rtol=0)
+
+
+def word_map(seed=9):
+    rng = torch.Generator().manual_seed(seed)
+    matrix = torch.rand(LENGTH, LENGTH, generator=rng, dtype=torch.float64)
+    return WordMap(matrix, torch.rand(LENGTH, generator=rng, dtype=torch.float64))
+
+
+def cross(*, masked_first=False, gate=None, factors=None):
+    gate = torch.ones(LENGTH, dtype=torch.bool) if gate is None else gate
+    factors = torch.ones(LENGTH, dtype=torch.float64) if factors is None else factors
+    return Cross(gate[None], True, word_map(), factors, masked_first)
+
+
+def written_cross(own, source, m, *, masked_first, gate, factors):
+    """Column by column on explicit maps, in the order that the card gives."""
+    theirs, ours, words = probabilities(source)[0], probabilities(own)[0], word_map()
+    keep = torch.zeros(3, 1, 8, 1, dtype=torch.float64) if m is None else rows(m)[:, None, :, None]
+    lent = (1 - keep) * theirs + keep * ours if masked_first else theirs
+    made = torch.zeros_like(ours)
+    for column in range(LENGTH):
+        new = sum(lent[..., k] * words.matrix[k, column] for k in range(LENGTH))
+        new = (new + words.own[column] * ours[..., column]) * factors[column]
+        if not masked_first:
+            new = (1 - keep[..., 0]) * new + keep[..., 0] * ours[..., column] * factors[column]
+        made[..., column] = new if gate[column] else ours[..., column]
+    return made @ own.v[0]
+
+
+@pytest.mark.parametrize("masked_first", [False, True])
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+def test_text_attention_equals_the_written_out_columns(masked_first, with_mask, gated):
+    own, source = spatial(6, LENGTH), spatial(7, LENGTH)
+    gate = torch.ones(LENGTH, dtype=torch.bool)
+    if gated:
+        gate[[1, 4]] = False
+    factors = torch.linspace(0.5, 3, LENGTH, dtype=torch.float64)
+    m = mask() if with_mask else None
+    made = cross(masked_first=masked_first, gate=gate, factors=factors)(call(CROSS, own, source, m))
+    expected = written_cross(own, source, m, masked_first=masked_first, gate=gate, factors=factors)
+    torch.testing.assert_close(made[0], expected, atol=1e-12, rtol=0)
+
+
+def test_the_order_of_mask_and_word_map_matters():
+    own, source = spatial(6, LENGTH), spatial(7, LENGTH)
+    first, second = (cross(masked_first=flag)(call(CROSS, own, source, mask())) for flag in (True, False))
+    assert float((first - second).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["self", "cross", "temporal"])
+def test_a_lender_of_values_hides_the_edit_entirely(kind):
+    site = {"self": SELF, "cross": CROSS, "temporal": TEMPORAL}[kind]
+    policy = {"self": Self(Window(0, 1), True), "cross": cross(), "temporal": Temporal(Window(0, 1), True)}[
+        kind
+    ]
+    shape = (8, 3, 3) if kind == "temporal" else (3, 8, LENGTH if kind == "cross" else 8)
+    source = qkv(*shape, 2)
+    made = [policy(call(site, qkv(*shape, seed), source, lend=True)) for seed in (11, 12)]
+    torch.testing.assert_close(made[0], made[1], atol=0, rtol=0)
+    torch.testing.assert_close(made[0], attend(source))
+
+
+def fuser(plan, keeps_object=False, **attention):
+    made = {"self": Self(Window(0, 2), True), **attention}
+    return Fuser(Policies(made, None, keeps_object, "edit", keeps_object), plan)
+
+
+def planned(value):
+    asked = []
+
+    def answer(wanted):
+        asked.append(wanted)
+        return torch.full(tuple(wanted.grid), value)
+
+    return MaskPlan(answer), asked
+
+
+def test_only_the_conditional_stream_changes_and_the_order_stays():
+    stacked, where = qkv(3, 8, 8, 1, streams=3), Where(SELF, 41, GRID, ("source", "uncond", "cond"))
+    plan, asked = planned(0.0)
+    made, plain = fuser(plan).tap(1)(where, stacked), attend(stacked)
+    torch.testing.assert_close(made[:2], plain[:2])
+    expected = attend(QKV(q=stacked.q[:1], k=stacked.k[:1], v=stacked.v[2:], scale=0.6))
+    torch.testing.assert_close(made[2:], expected, atol=1e-13, rtol=0)
+    assert asked == [Wanted("self", 41, GRID)]
+
+
+def test_outside_the_window_nothing_is_asked_and_nothing_changes():
+    stacked, where = qkv(3, 8, 8, 1, streams=2), Where(SELF, 41, GRID, ("source", "cond"))
+    plan, asked = planned(0.0)
+    torch.testing.assert_close(fuser(plan).tap(2)(where, stacked), attend(stacked))
+    assert not asked
+
+
+def test_where_the_object_stays_temporal_and_text_masks_vanish():
+    """Eq. 9 with delta = 1: the source everywhere, and the strategy is not even asked."""
+    where = Where(TEMPORAL, 41, GRID, ("source", "cond"))
+    stacked = qkv(8, 3, 3, 1, streams=2)
+    made = {}
+    for keeps in (True, False):
+        plan, asked = planned(1.0)
+        made[keeps] = fuser(plan, keeps, temporal=Temporal(Window(0, 2), True)).tap(0)(where, stacked)[1]
+        assert bool(asked) is not keeps
+    torch.testing.assert_close(made[False], attend(stacked)[1])
+    assert float((made[True] - made[False]).abs().max()) > 1e-2
+
+
+def test_small_layers_only_where_a_limit_is_given():
+    where = Where(SELF, 1, GRID, ("cond",))
+    assert Self(Window(0, 1), True, most_queries=8).active(where, 0)
+    assert not Self(Window(0, 1), True, most_queries=7).active(where, 0)
+    temporal = Where(TEMPORAL, 1, GRID, ("cond",))
+    assert not Temporal(Window(0, 1), True, most_positions=7).active(temporal, 0)
+    assert not Temporal(Window(0, 1), True, skip=("t.",)).active(temporal, 0)
+    assert not Self(Window(0, 1), True).active(temporal, 0)
+
+
+def text(prompt):
+    words = prompt.split()
+    ids = (98, *(hash(word) % 90 for word in words), 99)
+    columns = {word: (place + 1,) for place, word in enumerate(words)}
+    starts = [prompt.index(word) for word in words]
+    spans = ((0, 0), *((a, a + len(w)) for a, w in zip(starts, words, strict=True)), (0, 0))
+    return Text(prompt, torch.zeros(LENGTH, 4), columns, len(ids), ids, spans)
+
+
+def subject(kind="shape", steps=10, words=None):
+    words = {"car": "boat"} if words is None else words
+    task = EditTask("t", "c", "a car on grass", "a boat on grass", words, kind)
+    times = DdimPath().times(steps)
+    clip = Clip("c", torch.zeros(2, 3, 8, 8))
+    return Subject(task, clip, text(task.source), text(task.target), times, {}, "none")
+
+
+def active_steps(policy, site, steps):
+    return [i for i in range(steps) if policy.active(Where(site, 1, GRID, ("cond",)), i)]
+
+
+@pytest.mark.parametrize(
+    ("variant", "temporal", "cross_", "self_"),
+    [
+        ("paper", range(9), range(5), range(3)),
+        ("official", range(9), range(5), range(3)),
+    ],
+)
+def test_windows_of_ten_steps(variant, temporal, cross_, self_):
+    policies = Fusion(variant=variant).begin(subject(), masks=True)
+    assert active_steps(policies.attention["temporal"], TEMPORAL, 10) == list(temporal)
+    assert active_steps(policies.attention["cross"], CROSS, 10) == list(cross_)
+    assert active_steps(policies.attention["self"], SELF, 10) == list(self_)
+
+
+def test_windows_where_paper_and_official_code_count_differently():
+    """Eleven steps at a share of one half: the official text window counts on steps + 1."""
+    windows = {"shape": {"cross": 0.5, "temporal": 0.9}}
+    counts = {}
+    for variant in ("paper", "official"):
+        made = Fusion(variant=variant, windows=windows, parts={"cross": "plain", "temporal": "plain"})
+        policies = made.begin(subject(steps=11), masks=False)
+        counts[variant] = [
+            active_steps(policies.attention["cross"], CROSS, 11),
+            active_steps(policies.attention["temporal"], TEMPORAL, 11),
+        ]
+    assert counts["paper"] == [list(range(5)), list(range(9))]
+    assert counts["official"] == [list(range(6)), list(range(1, 9))]
+
+
+def test_latents_are_blended_at_their_own_level_and_officially_one_too_noisy():
+    paper = Fusion(windows={"shape": {"latent": [0.2, 0.8]}}).begin(subject(), masks=True).latent
+    official = (
+        Fusion(variant="official", windows={"shape": {"latent": [0.2, 0.8]}})
+        .begin(subject(), masks=True)
+        .latent
+    )
+    assert paper == LatentBlend(Window(2, 8)) and official == LatentBlend(Window(2, 7), late=True)
+    assert [paper.place(i, 10) for i in (0, 9)] == [9, 0]
+    assert [official.place(i, 10) for i in (0, 8)] == [10, 2]
+
+
+def test_without_masks_masked_parts_are_plain_and_latents_are_left_alone():
+    policies = Fusion().begin(subject(), masks=False)
+    assert policies.latent is None and not policies.masked
+    assert Fusion().begin(subject(), masks=True).masked
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "keeps", "inverse"),
+    [
+        ("shape", {"car": "boat"}, False, False),
+        ("shape", {"car": "car"}, True, False),
+        ("attribute", {"car": "car"}, True, False),
+        ("style", {}, True, True),
+    ],
+)
+def test_delta_and_the_inverse_mask_follow_the_kind_of_edit(kind, words, keeps, inverse):
+    made = subject(kind, words=words)
+    policies = Fusion().begin(made, masks=True)
+    assert policies.keeps_object is keeps and policies.attention["self"].inverse is inverse
+    official = Fusion(variant="official").begin(made, masks=True)
+    assert not official.attention["self"].inverse and not official.zero_temporal
+    assert Fusion(keep_object=not keeps).begin(made, masks=True).keeps_object is not keeps
+
+
+def test_switches_and_words_mean_what_they_say():
+    made = fusion(temporal=True, cross=False, self="plain", latent="off")
+    assert made.parts == {"temporal": "masked", "cross": "off", "self": "plain", "latent": "off"}
+    assert set(made.begin(subject(), masks=True).attention) == {"temporal", "self"}
+    assert fusion(temporal="on").parts["temporal"] == "masked"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"self": "maskd"}, "masked"),
+        ({"variant": "offical"}, "official"),
+        ({"control": "swap"}, "replace"),
+        ({"windows": {"shape": {"self": 1.5}}}, "0 to 1"),
+        ({"windows": {"shape": {"latent": 0.5}}}, "from, until"),
+        ({"windows": {"shapes": {}}}, "shape"),
+        ({"windows": {"shape": {"selfs": 0.5}}}, "self"),
+        ({"inverse": ["styl"]}, "style"),
+        ({"values": "both"}, "source"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        fusion(**given)
+
+
+def test_every_kind_of_edit_has_every_window():
+    for kind in ("style", "attribute", "shape", "background"):
+        assert set(WINDOWS[kind]) == {"temporal", "cross", "self", "latent"}
+        Fusion().begin(subject(kind), masks=True)
+
+
+def test_no_square_matrix_is_ever_formed(monkeypatch):
+    """Every attention call of every policy goes through `attend`, whose fused kernel forms no matrix."""
+    seen = []
+    monkeypatch.setattr(ops, "attend", lambda each: (seen.append(each), attend(each))[1])
+    own, source = spatial(1), spatial(2)
+    Self(Window(0, 1), True)(call(SELF, own, source, mask()))
+    assert len(seen) == 2 and not hasattr(ops, "probabilities")
+
+
+def test_constant_masks_and_wrong_grids():
+    plan = everywhere(1)
+    assert plan(Wanted("self", 1, GRID)).shape == tuple(GRID)
+    wrong = dataclasses.replace(plan, mask=lambda wanted: torch.ones(1, 1, 1))
+    with pytest.raises(ValueError, match="asked for"):
+        wrong(Wanted("self", 1, GRID))
+    assert Recording().all("x") == {}

@@ -1,0 +1,186 @@
+"""FreeMask as a whole: what must hold whatever the network, for every clip size and mask."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from freemask.backbones.unet3d import UNet3D
+from freemask.diffusion.inversions import Inversions
+from freemask.errors import UserError
+from freemask.fusion.settings import Fusion
+from freemask.masks.plan import Keeps, MaskPlan, everywhere
+from freemask.methods.ddim import Ddim
+from freemask.methods.invert_fuse import InvertFuse
+from freemask.types import Clip, EditTask, Method
+
+TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
+ALL_THE_WAY = {"shape": {"temporal": 1, "cross": 1, "self": 1, "latent": [0, 1]}}
+ATTENTION = {"temporal": "masked", "cross": "masked", "self": "masked"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """The same mask at every time: a value, or the left half."""
+
+    value: float | None = None
+
+    def keeps(self, subject):
+        return Keeps()
+
+    def plan(self, subject, source, target):
+        if self.value is not None:
+            return everywhere(self.value)
+
+        def left(wanted):
+            mask = torch.zeros(tuple(wanted.grid))
+            mask[..., : wanted.grid.width // 2] = 1
+            return mask
+
+        return MaskPlan(left, {"side": "left"})
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return UNet3D.random(0, max_tokens=20)
+
+
+def clip(frames=2, height=12, width=20):
+    return Clip("c", torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(0)))
+
+
+def run(method, backbone, task=TASK, footage=None):
+    return method(backbone, footage or clip(), task, torch.Generator().manual_seed(0))
+
+
+def freemask(mask=None, steps=3, guidance=2.0, **settings):
+    return InvertFuse(steps=steps, guidance=guidance, mask=mask, fusion=Fusion(**settings))
+
+
+def near(a, b, limit=2e-5):
+    """In pixels of 0..1: batches of two and of three streams round differently."""
+    return float((a - b).abs().max()) < limit
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8, 17])
+def test_a_mask_of_ones_is_the_plain_edit(backbone, frames):
+    made = run(freemask(Fixed(1.0)), backbone, footage=clip(frames, 8, 12))
+    assert near(made.frames, run(Ddim(steps=3, guidance=2.0), backbone, footage=clip(frames, 8, 12)).frames)
+    assert made.frames.shape == (frames, 3, 8, 12) and made.facts["mask_share"] == 1
+    assert any("every pixel" in said for said in made.warnings)
+
+
+@pytest.mark.parametrize("guidance", [1, 7.5])
+def test_an_empty_mask_with_blended_latents_gives_the_source_back(backbone, guidance):
+    made = run(freemask(Fixed(0.0), guidance=guidance, windows=ALL_THE_WAY), backbone)
+    assert torch.equal(made.frames, backbone.decode(backbone.encode(clip().frames)))
+    assert any("empty in 2 of 2 frames" in said for said in made.warnings)
+    assert made.facts["mask_empty_frames"] == 2
+
+
+def test_half_a_mask_keeps_the_other_half(backbone):
+    """Blended to the last step, the latents outside the mask are the clip's own."""
+    method = freemask(Fixed(), windows=ALL_THE_WAY)
+    with method.begin(backbone, clip(), TASK) as session:
+        x = session.inversion.latents[-1]
+        for i, t in enumerate(reversed(session.subject.times)):
+            below = [-1, *session.subject.times][len(session.subject.times) - 1 - i]
+            x = backbone.noise_path.step(x, session.predict(x, t), now=t, call=t, to=below)
+            x = session.after(x, i, t)
+        half, own = x.shape[-1] // 2, session.inversion.latents[0]
+        assert torch.equal(x[..., half:], own[..., half:])
+        assert float((x[..., :half] - own[..., :half]).abs().max()) > 1e-3
+
+
+def test_the_source_prompt_at_guidance_one_reconstructs():
+    """A random network is no denoiser; with a quiet last layer it changes slowly along the path, as a trained one."""
+    quiet = UNet3D.random(0, dtype="float64", max_tokens=20)
+    quiet.unet.conv_out.weight.mul_(0.002)
+    same = dataclasses.replace(TASK, target=TASK.source, words={"car": "car"})
+    made = run(freemask(Fixed(), steps=5, guidance=1, parts=ATTENTION), quiet, same)
+    own = quiet.decode(quiet.encode(clip().frames))
+    assert float((made.frames - own).norm() / own.norm()) < 0.01
+
+
+def test_with_every_query_key_and_value_from_the_source_the_prompt_has_no_say(backbone):
+    parts = dict.fromkeys(ATTENTION, "plain")
+    free = {"windows": ALL_THE_WAY, "parts": parts, "skip": ()}
+    other = dataclasses.replace(TASK, target="a blue fish", words={"car": "fish"})
+    held = [run(freemask(guidance=1, values="source", **free), backbone, task) for task in (TASK, other)]
+    assert torch.equal(held[0].frames, held[1].frames)
+    loose = [run(freemask(guidance=1, **free), backbone, task) for task in (TASK, other)]
+    assert not near(loose[0].frames, loose[1].frames, 1e-3)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+@pytest.mark.parametrize("place", ["device", "host", "disk"])
+def test_cached_and_recomputed_features_give_the_same_edit(backbone, variant, place):
+    settings = {"variant": variant, "parts": ATTENTION}
+    again = run(freemask(Fixed(), **settings), backbone)
+    method = dataclasses.replace(freemask(Fixed(), **settings), features="cache", cache_on=place)
+    kept = run(method, backbone)
+    assert near(again.frames, kept.frames)
+    assert kept.facts["features_gb"] > 0 and "features_gb" not in again.facts
+    assert not near(kept.frames, run(Ddim(steps=3, guidance=2.0), backbone).frames, 1e-3)
+
+
+def test_a_cache_that_is_too_small_says_so(backbone):
+    method = dataclasses.replace(freemask(Fixed()), features="cache", budget_gb=1e-6)
+    with pytest.raises(UserError, match="do not fit"):
+        run(method, backbone)
+    assert isinstance(run(Ddim(steps=1), backbone).frames, torch.Tensor)
+
+
+def test_a_stored_inversion_changes_nothing_and_serves_every_method(backbone, tmp_path):
+    fresh = run(freemask(Fixed()), backbone)
+    kept = dataclasses.replace(freemask(Fixed()), inversions=str(tmp_path))
+    first, second = run(kept, backbone), run(kept, backbone)
+    assert torch.equal(fresh.frames, first.frames) and torch.equal(first.frames, second.frames)
+    assert (first.facts["inversion_passes"], second.facts["inversion_passes"]) == (3, 0)
+    files = len(list(tmp_path.rglob("*.safetensors")))
+    plain = run(Ddim(steps=3, guidance=2.0), backbone)
+    assert torch.equal(
+        run(Ddim(steps=3, guidance=2.0, inversions=str(tmp_path)), backbone).frames, plain.frames
+    )
+    assert len(list(tmp_path.rglob("*.safetensors"))) == files
+    assert isinstance(Inversions(tmp_path), Inversions)
+
+
+def test_no_fusion_and_no_mask_is_ddim(backbone):
+    made = run(InvertFuse(steps=3, guidance=2.0, mask={}, fusion={}), backbone)
+    assert near(made.frames, run(Ddim(steps=3, guidance=2.0), backbone).frames)
+    assert not made.extras and isinstance(InvertFuse(), Method)
+
+
+def test_masks_and_facts_come_with_the_edit(backbone):
+    made = run(freemask(Fixed()), backbone)
+    assert made.extras["mask"].shape == (2, 12, 20)
+    assert made.extras["mask"][..., :10].min() == 1 and made.extras["mask"][..., 10:].max() == 0
+    assert made.facts["side"] == "left" and made.facts["keeps_object"] is False
+    assert list(made.seconds) == ["encode", "inversion", "masks", "sampling", "decoding"]
+
+
+def test_the_source_branch_runs_only_while_it_is_needed(backbone):
+    """Ten steps, text attention for five of them: three streams there, two afterwards."""
+    seen = []
+
+    class Watching:
+        def __getattr__(self, name):
+            return getattr(backbone, name)
+
+        def predict(self, x, t, text, *, streams, taps=None):
+            seen.append(streams)
+            return backbone.predict(x, t, text, streams=streams, taps=taps)
+
+    run(freemask(steps=10, parts={"cross": "plain"}), Watching())
+    sampling = [streams for streams in seen if streams != ("source",)]
+    assert sampling == [("source", "uncond", "cond")] * 5 + [("uncond", "cond")] * 5
+
+
+def test_too_long_a_prompt_and_bad_settings_are_refused(backbone):
+    long = dataclasses.replace(TASK, target="a red boat " * 10)
+    with pytest.raises(UserError, match="too long"):
+        run(freemask(Fixed()), backbone, long)
+    for settings in ({"features": "both"}, {"cache_on": "moon"}, {"steps": 0}, {"guidance": -1}):
+        with pytest.raises(UserError):
+            InvertFuse(**settings)

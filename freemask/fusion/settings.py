@@ -55,7 +55,7 @@ class Fusion:
     windows: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: WINDOWS)
     control: str = "refine"
     reweight: Mapping[str, float | int] = field(default_factory=dict)
-    word_windows: Mapping[str, float | int] = field(default_factory=dict)
+    word_windows: Mapping[str, Any] = field(default_factory=dict)
     inverse: Sequence[str] = ("style",)
     values: str = "edit"
     keep_object: bool | None = None
@@ -86,18 +86,17 @@ class Fusion:
 
     def begin(self, subject: Subject, *, masks: bool) -> Policies:
         """The policies for this edit. Without masks, masked parts act as plain ones and latents are left alone."""
-        steps = len(subject.times)
         keeps = same_object(subject.task) if self.keep_object is None else self.keep_object
         parts = {part: self.parts.get(part, "off") for part in PARTS}
         makers = {"temporal": self._temporal, "cross": self._cross, "self": self._self}
         made = {
-            part: make(subject, steps, masks and parts[part] == "masked")
+            part: make(subject, masks and parts[part] == "masked")
             for part, make in makers.items()
             if parts[part] != "off"
         }
         return Policies(
             attention=made,
-            latent=self._latent(subject, steps) if parts["latent"] != "off" and masks else None,
+            latent=self._latent(subject) if parts["latent"] != "off" and masks else None,
             keeps_object=keeps,
             values=self.values,
             zero_temporal=keeps and not self.official,
@@ -107,49 +106,51 @@ class Fusion:
         known = self.windows.get(kind, {})
         return known[part] if part in known else WINDOWS[kind][part]
 
-    def _temporal(self, subject: Subject, steps: int, masked: bool) -> Policy:
-        end = _count(self.share(subject.task.kind, "temporal"), steps, self.official)
+    def _temporal(self, subject: Subject, masked: bool) -> Policy:
+        window = self._window(subject, "temporal")
         if not self.official:
-            return Temporal(Window(0, end), masked, skip=self.skip)
+            return Temporal(window, masked, skip=self.skip)
         wanted = {"auto": self.parts.get("temporal") == "masked", "keys": True, "maps": False}[
             self.temporal_by
         ]
-        # The official code replaces whole maps from the second step on, at every size; or it mixes keys and
-        # queries from the first step on, in layers of at most `most_positions`.
+        # The official code replaces whole maps from the window's second step on, at every size; or it mixes keys
+        # and queries from its first step on, in layers of at most `most_positions`.
         if not wanted:
-            return Temporal(Window(1, end), False, keys=False, skip=self.skip)
-        return Temporal(
-            Window(0, end), masked, inside="source", most_positions=self.most_positions, skip=self.skip
-        )
+            return Temporal(Window(window.first + 1, window.end), False, keys=False, skip=self.skip)
+        return Temporal(window, masked, inside="source", most_positions=self.most_positions, skip=self.skip)
 
-    def _self(self, subject: Subject, steps: int, masked: bool) -> Policy:
-        end = _count(self.share(subject.task.kind, "self"), steps, self.official)
+    def _self(self, subject: Subject, masked: bool) -> Policy:
         inverse = subject.task.kind in self.inverse and not self.official
-        return Self(Window(0, end), masked, inverse, self.most_queries)
+        return Self(self._window(subject, "self"), masked, inverse, self.most_queries)
 
-    def _cross(self, subject: Subject, steps: int, masked: bool) -> Policy:
+    def _cross(self, subject: Subject, masked: bool) -> Policy:
         source, target = subject.source, subject.target
         control = cast(alignment.Control, self.control)
         return Cross(
             gates=alignment.gates(
                 target,
-                steps,
+                len(subject.times),
                 self.share(subject.task.kind, "cross"),
                 by_word=self.word_windows,
                 official=self.official,
             ),
             masked=masked,
             words=alignment.word_map(source, target, control=control, official=self.official),
-            factors=alignment.factors(target, self.reweight),
+            factors=alignment.factors(target, self.reweight, official=self.official),
             masked_first=self.official,
             most_queries=self.most_queries,
         )
 
-    def _latent(self, subject: Subject, steps: int) -> LatentBlend:
-        first, end = self.share(subject.task.kind, "latent")
+    def _latent(self, subject: Subject) -> LatentBlend:
+        window = self._window(subject, "latent")
         if self.official:  # strict on both sides, counted in steps already done
-            return LatentBlend(Window(int(first * steps), int(end * steps) - 1), late=True)
-        return LatentBlend(Window(_count(first, steps, False), _count(end, steps, False)))
+            return LatentBlend(Window(window.first, window.end - 1), late=True)
+        return LatentBlend(window)
+
+    def _window(self, subject: Subject, part: str) -> Window:
+        share, steps = self.share(subject.task.kind, part), len(subject.times)
+        begin, end = share if isinstance(share, Sequence) else (0, share)
+        return Window(_count(begin, steps, self.official), _count(end, steps, self.official))
 
 
 def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
@@ -161,8 +162,8 @@ def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
     latent: str | bool = "masked",
     windows: Mapping[str, Mapping[str, Any]] = WINDOWS,
     control: str = "refine",
-    reweight: Mapping[str, float | int] | None = None,
-    word_windows: Mapping[str, float | int] | None = None,
+    reweight: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,
+    word_windows: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,
     inverse: Sequence[str] = ("style",),
     values: str = "edit",
     keep_object: bool | None = None,
@@ -178,8 +179,8 @@ def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
         parts={part: _mode(part, value) for part, value in given.items()},
         windows=windows,
         control=control,
-        reweight=reweight or {},
-        word_windows=word_windows or {},
+        reweight=_by_word("reweight", reweight),
+        word_windows=_by_word("word_windows", word_windows),
         inverse=inverse,
         values=values,
         keep_object=keep_object,
@@ -197,17 +198,38 @@ def _mode(part: str, value: str | bool) -> str:
     return str(mode)
 
 
+def _by_word(key: str, given: Mapping[str, Any] | Sequence[Sequence[Any]] | None) -> dict[str, Any]:
+    """A mapping, or the same as a list of pairs (for words that a key of the command line cannot spell)."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else list(given or ())
+    fits = all(len(pair) == 2 and isinstance(pair[0], str) for pair in pairs)
+    if not fits:
+        raise UserError(
+            f"fusion.{key} is no list of words", came=given, expected="{word: number} or [[word, number]]"
+        )
+    for word, value in pairs:
+        if key == "reweight":
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+        else:
+            fits = _is_window(value)
+        if not fits:
+            raise UserError(f"fusion.{key} of '{word}' is not possible", came=value, expected="a number")
+    return {str(pair[0]): pair[1] for pair in pairs}
+
+
 def _count(share: float | int, steps: int, official: bool) -> int:
     """How many steps a share stands for; the small term undoes binary fractions such as 0.29 * 100."""
     return int(share * steps) if official else int(share * steps + 1e-9)
 
 
 def _check_window(name: str, part: str, share: Any) -> None:
-    values = share if part == "latent" and isinstance(share, Sequence) else [share]
-    fits = all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
-    if not fits or (part == "latent") != (len(values) == 2):
-        expected = "[from, until], two shares of the steps" if part == "latent" else "a share of the steps"
-        raise UserError(f"fusion.{name} is no window", came=share, expected=f"{expected}, 0 to 1")
+    if not _is_window(share) or (part == "latent" and not isinstance(share, Sequence)):
+        either = "" if part == "latent" else "a share of the steps, or "
+        raise UserError(f"fusion.{name} is no window", came=share, expected=f"{either}[from, until], 0 to 1")
+
+
+def _is_window(share: Any) -> bool:
+    values = share if isinstance(share, Sequence) and not isinstance(share, str) else [0, share]
+    return len(values) == 2 and all(isinstance(each, int | float) and 0 <= each <= 1 for each in values)
 
 
 def _one_of(key: str, value: str, choices: Sequence[str]) -> None:

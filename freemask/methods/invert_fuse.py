@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from freemask.attention.features import PLACES, Features
 from freemask.attention.record import Recording
-from freemask.diffusion.inversions import Inversions, Wish
+from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.errors import UserError
 from freemask.fusion.fuser import Fuser
@@ -24,6 +24,15 @@ from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Stream, Tex
 
 FEATURES = ("recompute", "cache")
 BUDGET = 2 * 2**30  # bytes of word heat: megabytes in practice
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a session need not make: the clip's latents; its inversion, and what the mask strategy asked of it."""
+
+    latents: Float[Tensor, "f c h w"]
+    inversion: Inversion | None = None
+    source: Recording | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +93,16 @@ class InvertFuse:
         clip: Clip,
         task: EditTask,
         *,
-        latents: Float[Tensor, "f c h w"] | None = None,
+        known: Known | None = None,
         progress: Progress = silent,
     ) -> Session:
         """Everything before the first sampling step: the inversion is made, the masks are chosen.
 
-        `latents` stand in for the encoded clip.
+        `known` stands in for the encoded clip, and for its inversion where that is known too.
         """
         watch = Stopwatch(backbone.device)
         with watch.stage("encode"):
-            latents = backbone.encode(clip.frames) if latents is None else latents
+            latents = backbone.encode(clip.frames) if known is None else known.latents
             prompts: dict[Stream, str] = {"source": task.source, "uncond": "", "cond": task.target}
             texts: dict[Stream, Text] = {stream: backbone.embed(prompt) for stream, prompt in prompts.items()}
         subject = Subject(
@@ -108,20 +117,21 @@ class InvertFuse:
         fusion = self.fusion if isinstance(self.fusion, Fusion) else None
         strategy = self._strategy(fusion)
         keeps = Keeps() if strategy is None else strategy.keeps(subject)
-        source, target = Recording(BUDGET), Recording(BUDGET)
+        source = Recording(BUDGET) if known is None or known.source is None else known.source
+        target = Recording(BUDGET)
         # The policies are settled before the inversion, for they say which features it must keep.
         policies = None if fusion is None else fusion.begin(subject, masks=strategy is not None)
         cache = self._cache(policies, backbone)
         spy = None if cache is None or policies is None else feature_spy(cache, policies, subject.times)
         with watch.stage("inversion"):
-            inversion = Inversions(self.inversions, self.inversions_gb).invert(
-                backbone,
-                latents,
-                subject.source,
-                self.steps,
-                wish=Wish(keeps.source, source, spy),
-                progress=progress,
-            )
+            if known is not None and known.inversion is not None:
+                inversion = known.inversion
+            else:
+                store = Inversions(self.inversions, self.inversions_gb)
+                wish = Wish(keeps.source, source, spy)
+                inversion = store.invert(
+                    backbone, latents, subject.source, self.steps, wish=wish, progress=progress
+                )
         with watch.stage("masks"):
             plan = None if strategy is None else strategy.plan(subject, source, target)
         if fusion is not None and plan is None:

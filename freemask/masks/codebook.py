@@ -39,8 +39,8 @@ class Codebook:
     strides: Sequence[int]
     grids: Sequence[Sequence[int]]
     times: Sequence[int]
-    iou: Sequence[Sequence[float]]
-    cost: Sequence[Sequence[float]]
+    iou: Sequence[Sequence[float | int]]
+    cost: Sequence[Sequence[float | int]]
     lmmc: Sequence[Estimate]
     tmmc: Sequence[Estimate]
     best_site: str
@@ -66,7 +66,7 @@ class Codebook:
                 todo="update freemask, or calibrate again",
             )
         try:
-            made = {name: Estimates(found[name]).all for name in ("lmmc", "tmmc")}
+            made = {name: _estimates(found[name]) for name in ("lmmc", "tmmc")}
             book = cls(**{**found, **made})
             book.check()
         except (KeyError, TypeError, ValueError) as error:
@@ -110,6 +110,21 @@ class Codebook:
         """Of these network times, the one nearest to the best; the lesser of two equally near ones."""
         return min(times, key=lambda t: (abs(t - self.best_time), t))
 
+    def best_time_of(self, site: str) -> int:
+        """The time at which this layer matched best, whatever the other layers did."""
+        row = self.cost[self.sites.index(site)]
+        return self.times[min(range(len(row)), key=lambda place: row[place])]
+
+    def best_map(self) -> tuple[str, int]:
+        """The layer and time of least cost together. Eqs. 4 and 6 choose each by itself, over all of the other."""
+        places = ((layer, time) for layer in range(len(self.sites)) for time in range(len(self.times)))
+        layer, time = min(places, key=lambda place: self.cost[place[0]][place[1]])
+        return self.sites[layer], self.times[time]
+
+    def overlap_at(self, site: str, time: int) -> float | int:
+        """Mean overlap of this layer's masks at this time."""
+        return self.iou[list(self.sites).index(site)][list(self.times).index(time)]
+
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.text().encode()).hexdigest()[:16]
@@ -144,11 +159,9 @@ class Codebook:
             raise ValueError("the best layer or time is none of those measured")
 
 
-class Estimates:
-    """Reads {mean, low, high} tables."""
-
-    def __init__(self, rows: Sequence[Mapping[str, float]]) -> None:
-        self.all = [Estimate(*(float(row[key]) for key in Estimate._fields)) for row in rows]
+def _estimates(rows: Any) -> list[Estimate]:
+    """Reads a table of {mean, low, high}."""
+    return [Estimate(*(float(row[key]) for key in Estimate._fields)) for row in rows]
 
 
 def _kind(name: str) -> type | tuple[type, ...]:

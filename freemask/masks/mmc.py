@@ -23,9 +23,9 @@ DRAWS = 1000
 class Estimate(NamedTuple):
     """A mean with its 95 % percentile bootstrap interval over clips; of one clip, the mean itself."""
 
-    mean: float
-    low: float
-    high: float
+    mean: float | int
+    low: float | int
+    high: float | int
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def tmmc(costs: Float[Tensor, "*clips layers times"]) -> Float[Tensor, "*clips t
     return costs.mean(dim=-2)  # eq. 5: D_t = 1/L sum_l 1 / d_t^l
 
 
-def best(values: Sequence[float]) -> int:
+def best(values: Sequence[float | int]) -> int:
     """The place of the smallest cost, the first of equals."""
     return min(
         range(len(values)), key=values.__getitem__

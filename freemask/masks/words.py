@@ -55,7 +55,7 @@ def target_columns(
 
 def check_phrase(phrase: str) -> None:
     if phrase not in PHRASE:
-        raise UserError(f"phrase cannot be '{phrase}'", came=f"phrase={phrase}", expected=" or ".join(PHRASE))
+        raise UserError(f"phrase cannot be '{phrase}'", came=f"phrase={phrase}", expected=", ".join(PHRASE))
 
 
 def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:

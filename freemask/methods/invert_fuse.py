@@ -23,7 +23,7 @@ from freemask.methods.session import Session, feature_spy
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Stream, Text, silent
 
 FEATURES = ("recompute", "cache")
-BUDGET = 2 * 2**30  # bytes of word heat: megabytes in practice
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class InvertFuse:
     the inversion (cache), on device, host or disk, within a budget. Both give the same edit.
 
     `inversions` is a folder in which inversions are kept for every method, prompt and run; None keeps none.
+    `heat_gb` bounds the word heat that masks are made of (some megabytes as a rule).
     """
 
     steps: int = 50
@@ -52,6 +53,7 @@ class InvertFuse:
     budget_gb: float | int = 8
     inversions: str | None = None
     inversions_gb: float | int = 4
+    heat_gb: float | int = 2
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)
@@ -117,8 +119,9 @@ class InvertFuse:
         fusion = self.fusion if isinstance(self.fusion, Fusion) else None
         strategy = self._strategy(fusion)
         keeps = Keeps() if strategy is None else strategy.keeps(subject)
-        source = Recording(BUDGET) if known is None or known.source is None else known.source
-        target = Recording(BUDGET)
+        budget = int(self.heat_gb * GIB)
+        source = Recording(budget) if known is None or known.source is None else known.source
+        target = Recording(budget)
         # The policies are settled before the inversion, for they say which features it must keep.
         policies = None if fusion is None else fusion.begin(subject, masks=strategy is not None)
         cache = self._cache(policies, backbone)

@@ -11,6 +11,8 @@ from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, same_object, source_columns
 
+TIME_BY = ("tmmc", "layer")
+
 
 @dataclass(frozen=True)
 class Mmc:
@@ -19,18 +21,26 @@ class Mmc:
     use_layer (LMMC): the best layer l*; otherwise the mean over all text layers. use_time (TMMC): where the object
     stays, the best time t*, and else the time that is asked for; otherwise the mean over all times, for both.
     `keep_object` overrides eq. 7's delta.
+
+    Eqs. 5-6 average over all layers, so that a model's bad layers have the say about t*. `time_by: layer` takes the
+    time at which the best layer itself matched best.
     """
 
     codebook: str = "auto"
     folders: Sequence[str] = ()
     use_layer: bool = True
     use_time: bool = True
+    time_by: str = "tmmc"
     keep_object: bool | None = None
     phrase: str = "described"
     binarise: Binarise = field(default_factory=Binarise)
 
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
+        if self.time_by not in TIME_BY:
+            raise UserError(
+                f"time_by cannot be '{self.time_by}'", came=self.time_by, expected=" or ".join(TIME_BY)
+            )
 
     def keeps(self, subject: Subject) -> Keeps:
         return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
@@ -45,8 +55,14 @@ class Mmc:
         book = self._book(subject)
         stays = same_object(subject.task) if self.keep_object is None else self.keep_object
         if self.use_time:  # eq. 8: M_{t*}^{l*} for delta = 1, M_t^{l*} for delta = 0
-            times = (book.nearest_time(subject.times),) if stays else None
+            times = (self._time(book, subject.times),) if stays else None
         return Choice((book.best_site,) if self.use_layer else layers, times)
+
+    def _time(self, book: Codebook, times: Sequence[int]) -> int:
+        if self.time_by == "tmmc":
+            return book.nearest_time(times)
+        best = book.best_time_of(book.best_site)
+        return min(times, key=lambda t: (abs(t - best), t))
 
     def _book(self, subject: Subject) -> Codebook:
         if self.codebook == "auto":

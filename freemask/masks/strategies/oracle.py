@@ -25,9 +25,9 @@ class Oracle:
         check_phrase(self.phrase)
 
     def keeps(self, subject: Subject) -> Keeps:
+        keep = Choice(text_layers(subject.sites)).keep(source_columns(subject, self.phrase))
         annotated(subject.task, subject.clip)  # before the inversion is made in vain
-        everything = Choice(text_layers(subject.sites))
-        return Keeps((everything.keep(source_columns(subject, self.phrase)),))
+        return Keeps((keep,))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         layers, times = text_layers(subject.sites), tuple(subject.times)

@@ -1,0 +1,119 @@
+"""The paper's Fig. 1: maps of a word over layers and times, and the mask matching costs of several models."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+from freemask.masks.codebook import Codebook
+from freemask.masks.mmc import Estimate
+
+CELL, GAP, COLUMNS = 64, 3, 8
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
+
+def short(site: str) -> str:
+    """`up_blocks.3.attentions.1.transformer_blocks.0.attn2` -> `up 3.1`."""
+    found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\..*", site)
+    if found:
+        return f"{found[1]} {found[2]}.{found[3]}"
+    return "mid" if site.startswith("mid_block.") else site
+
+
+def curves(path: Path, books: Mapping[str, Codebook]) -> None:
+    """TMMC over times and LMMC over layers, one line for each model, with 95 % intervals."""
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for place, (name, book) in enumerate(books.items()):
+        color, label = COLORS[place % len(COLORS)], f"{name} (n = {book.n})"
+        t_best, l_best = book.times.index(book.best_time), book.sites.index(book.best_site)
+        _line(left, book.times, book.tmmc, t_best, color, label)
+        _line(right, range(len(book.sites)), book.lmmc, l_best, color, label)
+    left.set(
+        xlabel="time (noise on the left, clean on the right)", ylabel="TMMC: mean over layers of 1 / IoU"
+    )
+    left.invert_xaxis()
+    right.set(xlabel="layer", ylabel="LMMC: mean over times of 1 / IoU")
+    longest = max(books.values(), key=lambda book: len(book.sites))
+    if all(list(book.sites) == list(longest.sites) for book in books.values()):
+        right.set_xticks(range(len(longest.sites)), [short(site) for site in longest.sites], rotation=60)
+    for axes in (left, right):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_yticks([1, 2, 5, 10, 20, 50, 100])
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    right.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def maps(path: Path, kept: Path, title: str, best: tuple[str, int]) -> None:
+    """One frame's maps, each from its least to its most, layers downwards; the best layer and time are marked."""
+    with np.load(kept) as file:
+        sites, times = [str(site) for site in file["sites"]], [int(t) for t in file["times"]]
+        heat = [file[f"maps{i}"].astype(np.float32) for i in range(len(sites))]
+        frame, truth = file["frame"], file["truth"]
+    shown = _spread(times, best[1])
+    mosaic = np.concatenate(
+        [np.concatenate([_cell(maps[times.index(t)]) for t in shown], axis=1) for maps in heat], axis=0
+    )
+    height = max(3.0, 0.62 * len(sites))
+    figure = Figure(figsize=(0.62 * len(shown) + 4.6, height + 0.7), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.7, 0.62 * len(shown)])
+    for row, (picture, words) in enumerate(((frame, "frame"), (_outlined(frame, truth), "true mask"))):
+        axes = figure.add_subplot(grid[row, 0])
+        axes.imshow(picture)
+        axes.set_title(words, fontsize=9)
+        axes.axis("off")
+    axes = figure.add_subplot(grid[:, 1])
+    axes.imshow(mosaic)
+    axes.set_yticks(
+        [CELL * (i + 0.5) for i in range(len(sites))], [short(site) for site in sites], fontsize=8
+    )
+    axes.set_xticks([CELL * (i + 0.5) for i in range(len(shown))], [f"t = {t}" for t in shown], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.get_yticklabels()[sites.index(best[0])].set_fontweight("bold")
+    axes.get_xticklabels()[shown.index(best[1])].set_fontweight("bold")
+    figure.savefig(path, dpi=110)
+
+
+def _line(
+    axes: Axes, x: Sequence[int], estimates: Sequence[Estimate], best: int, color: str, label: str
+) -> None:  # noqa: PLR0913
+    mean = [each.mean for each in estimates]
+    axes.plot(x, mean, color=color, label=label, marker=".", markersize=4)
+    axes.fill_between(
+        x, [e.low for e in estimates], [e.high for e in estimates], color=color, alpha=0.15, lw=0
+    )
+    axes.plot(x[best], mean[best], marker="o", markersize=9, markerfacecolor="none", color=color)
+
+
+def _spread(times: Sequence[int], best: int) -> list[int]:
+    """A few times from noise to clean, the best one among them."""
+    places = np.linspace(0, len(times) - 1, min(COLUMNS, len(times))).round().astype(int)
+    return sorted({*(times[i] for i in places), best}, reverse=True)
+
+
+def _cell(values: np.ndarray) -> np.ndarray:
+    """A map in colours, on a square of its own."""
+    low, high = float(values.min()), float(values.max())
+    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    side = CELL - GAP
+    rows, columns = (np.arange(side) * size // side for size in values.shape)
+    cell = np.ones((CELL, CELL, 3), dtype=np.float32)
+    cell[:side, :side] = colormaps["magma"](scaled[rows][:, columns])[..., :3]
+    return cell
+
+
+def _outlined(frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The frame, dark where the mask is not."""
+    return np.where(truth[..., None], frame, frame // 4)

@@ -1,0 +1,240 @@
+"""`freemask calibrate` from the command to the codebook, on a tiny random network."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from experiments.calibration_work import Heat, Measure, items_of, mask_of
+from experiments.cli import main
+from experiments.compose import config_of
+from experiments.loggers.csv import Csv
+from experiments.store import RunStore
+from experiments.verbs import VERBS
+from freemask.data.world import World
+from freemask.masks.codebook import Codebook
+from freemask.masks.ops import Binarise
+from freemask.types import Clip, EditTask
+
+SMALL = ["calibrate", "model=random", "paths.runs=out", "steps=2"]
+RUN = [*SMALL, "data.size=16", "data.frames=2", "data.clips=3", "maps=0"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("FREEMASK_CODEBOOKS", "FREEMASK_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def rows(name: str) -> dict[str, dict]:
+    return RunStore(Path("out") / name).latest()
+
+
+def width(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.width
+
+
+def book(name: str) -> Codebook:
+    return Codebook.read(Path("out") / name / "codebook.json")
+
+
+def test_a_calibration_leaves_rows_codebook_figures_and_page(capsys):
+    assert main([*RUN, "name=a", "maps=1", "logger=csv"]) == 0
+    found = rows("a")
+    assert len(found) == 3 and {row["status"] for row in found.values()} == {"done"}
+    made = book("a")
+    assert (made.n, made.of, made.clips, made.model, len(made.sites), len(made.times)) == (
+        3,
+        3,
+        3,
+        "random",
+        16,
+        2,
+    )
+    assert made.data["split"] == "train" and made.made["steps"] == 2
+    d = torch.tensor([row["iou"] for row in found.values()], dtype=torch.float64)
+    costs = (1 / d.clamp(min=0.01)).mean(0)
+    assert [each.mean for each in made.lmmc] == pytest.approx(costs.mean(1).tolist(), abs=1e-4)
+    assert [each.mean for each in made.tmmc] == pytest.approx(costs.mean(0).tolist(), abs=1e-4)
+    assert made.best_site == made.sites[int(costs.mean(1).argmin())]
+    for picture in (
+        "curves.png",
+        *(str(path.relative_to("out/a")) for path in Path("out/a/maps").glob("*.png")),
+    ):
+        assert width(Path("out/a") / picture) > 300
+        assert f'src="{picture}"' in Path("out/a/index.html").read_text()
+    said = capsys.readouterr().out
+    assert f"best layer  {made.best_site}" in said and "3 done, 0 failed, 0 without a mask, 0 left" in said
+    assert Codebook.find(made.backbone, ["out/codebooks"]) == made
+
+
+def test_a_second_start_does_only_what_is_missing(capsys):
+    assert main([*RUN, "name=a", "runner.workers=2", "runner.worker=0"]) == 0
+    assert "1 left" in capsys.readouterr().out
+    assert not Path("out/codebooks").exists()  # it is not finished
+    first = rows("a")
+    assert len(first) == 2 and (book("a").n, book("a").of) == (2, 3)
+    assert main([*RUN, "name=a", "runner.workers=2", "runner.worker=1"]) == 0
+    assert main([*RUN, "name=a"]) == 0
+    assert {task: row["finished"] for task, row in rows("a").items() if task in first} == {
+        task: row["finished"] for task, row in first.items()
+    }
+    assert main([*RUN, "name=b", "install=false"]) == 0
+    assert (book("a").iou, book("a").lmmc) == (book("b").iou, book("b").lmmc)
+    assert len(list(Path("out/codebooks").iterdir())) == 1
+
+
+def test_one_failure_is_a_row_and_a_clip_without_masks_is_counted(monkeypatch, capsys):
+    clip, tasks = World.clip, World(split="train", clips=3, kinds=["attribute", "shape", "style"]).tasks()
+
+    def read(self, task):
+        if task.id == tasks[0].id:
+            raise RuntimeError("the tape is torn")
+        found = clip(self, task)
+        return Clip(found.id, found.frames) if task.id == tasks[1].id else found
+
+    monkeypatch.setattr(World, "clip", read)
+    assert main([*RUN, "name=a"]) == 0
+    said = capsys.readouterr().out
+    assert "1 done, 1 failed, 1 without a mask, 0 left" in said and "the tape is torn" in said
+    assert f"no mask: {tasks[1].id}" in said
+    assert (book("a").n, book("a").of) == (1, 2)
+    monkeypatch.setattr(World, "clip", clip)
+    assert main([*RUN, "name=a", "retry=failed"]) == 0
+    assert [row["status"] for row in rows("a").values()] == ["done", "no mask", "done"]
+
+
+def test_no_mask_at_all_is_an_error_before_anything_is_loaded(monkeypatch, capsys):
+    clip = World.clip
+    monkeypatch.setattr(World, "clip", lambda self, task: Clip(task.clip, clip(self, task).frames))
+    monkeypatch.setattr(
+        "freemask.backbones.unet3d.UNet3D.random", lambda *a, **b: pytest.fail("the model was loaded")
+    )
+    assert main([*RUN, "name=a"]) == 2
+    assert "no clip has a mask" in capsys.readouterr().err
+
+
+def test_another_floor_needs_no_new_measurement_and_another_threshold_a_new_folder(capsys):
+    assert main([*RUN, "name=a", "data.clips=1"]) == 0
+    before = rows("a")
+    assert main([*RUN, "name=a", "data.clips=1", "floor=0.5"]) == 0
+    assert rows("a") == before
+    assert max(map(max, book("a").cost)) <= 2 and book("a").floor == 0.5
+    assert main([*RUN, "name=a", "data.clips=1", "binarise.threshold=0.5"]) == 2
+    assert "binarise.threshold: 0.2 there, 0.5 here" in capsys.readouterr().err
+
+
+def test_the_official_overlap_counts_the_background(monkeypatch):
+    for overlap in ("foreground", "two_class"):
+        assert (
+            main([*RUN, f"name={overlap}", "data.clips=1", f"overlap={overlap}", "binarise.threshold=0.99"])
+            == 0
+        )
+    foreground, both = (torch.tensor(book(name).iou) for name in ("foreground", "two_class"))
+    assert bool((both > foreground).all())
+
+
+def test_loggers_get_the_curves_point_by_point(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Csv, "row", lambda self, row, files: seen.append(row["metrics"]))
+    assert main([*RUN, "name=a", "data.clips=1", "logger=csv"]) == 0
+    made = book("a")
+    assert [point["lmmc"] for point in seen] == [each.mean for each in made.lmmc]
+    assert [(point["time"], point["tmmc"]) for point in seen if "time" in point] == [
+        (time, each.mean) for time, each in zip(made.times, made.tmmc, strict=True)
+    ]
+    head = Path("out/a/rows.csv").read_text().splitlines()[0].split(",")
+    assert "metrics/best_iou" in head and not {"iou", "sites"} & set(head)
+
+
+def test_several_models_share_a_figure_and_absent_ones_are_left_out(capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", "nothing-here")
+    assert main([*RUN, "name=a", "models=[random,zeroscope]", "data.clips=1"]) == 0
+    assert book("a/random").model == "random" and not Path("out/a/zeroscope").exists()
+    assert "left out: 'cerspense/zeroscope_v2_576w' is no local folder" in capsys.readouterr().out
+    assert (
+        width(Path("out/a/curves.png")) > 300 and "random/index.html" in Path("out/a/index.html").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "overlap=both",
+        "phrase=first",
+        "floor=0",
+        "steps=0",
+        "budget=0",
+        "binarise.pool=2",
+        "retry=all",
+        "models=[nope]",
+    ],
+)
+def test_wrong_settings_are_refused(wrong, capsys):
+    assert main([*RUN, "name=a", wrong]) == 2
+    assert wrong.partition("=")[0].split(".")[-1].removesuffix("s")[:4] in capsys.readouterr().err
+    assert not Path("out/a/rows").exists()
+
+
+def test_the_examples_of_the_help_text_compose():
+    for example in VERBS["calibrate"].examples:
+        words = example.split()[2:]
+        config_of("calibrate", words)
+
+
+def test_each_word_of_each_prompt_is_measured_once():
+    style = EditTask("1", "a", "a red car", "oil painting of a red car", {"car": "car"}, "style")
+    shape = EditTask("2", "a", "a red car", "a red bus", {"car": "bus"}, "shape")
+    other = EditTask("3", "a", "a car", "a bus", {"car": "bus"}, "shape")
+    both = EditTask("4", "b", "a car and a dog", "a bus and a cat", {"car": "bus", "dog": "cat"}, "shape")
+    items, unclear = items_of([style, shape, other, both])
+    assert [item.one.id for item in items] == ["1:car", "3:car", "4:car", "4:dog"] and not unclear
+    assert items[3].one.words == {"dog": "cat"} and items[3].task is both
+
+
+def test_which_mask_belongs_to_a_word():
+    def clip(**shown: bool) -> Clip:
+        masks = {name.replace("_", " "): torch.full((1, 2, 2), value) for name, value in shown.items()}
+        return Clip("a", torch.zeros(1, 3, 2, 2), masks)
+
+    several = clip(car=True, red_car=True, sky=True)
+    assert mask_of(several, "Red car") is several.masks["red car"]
+    assert mask_of(several, "blue car") is several.masks["car"]
+    assert mask_of(several, "dog") is None
+    assert mask_of(clip(object1=True), "dog") is not None
+    assert mask_of(clip(dog=False), "dog") is None
+
+
+def test_the_table_holds_the_overlap_of_every_layer_and_time():
+    truth = torch.zeros(1, 4, 4, dtype=torch.bool)
+    truth[:, :2] = True  # the upper half
+    top, left = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    corner = torch.zeros(1, 4, 4)
+    corner[0, 0, 0] = 1.0
+    heat = Heat.of({("a", 1): top, ("b", 1): corner, ("a", 2): left, ("b", 2): 1 - corner}, [1, 2])
+    measure = Measure(2, "last", Binarise(), "foreground", 1.0)
+    assert measure.table(heat, truth, lambda *_: None) == [[1.0, 0.33333], [0.125, 7 / 16]]
+    assert heat.grids() == [[2, 2], [4, 4]]
+
+
+def test_real_clips_in_the_layout_of_davis(shared, tmp_path):
+    tasks = [
+        {"id": "bear", "clip": "bear", "source": "a bear is walking", "target": "a lion is walking",
+         "words": {"bear": "lion"}, "kind": "shape"},
+        {"id": "bus", "clip": "bus", "source": "a bus is driving on the road",
+         "target": "a red bus is driving on the road", "words": {"bus": "bus"}, "kind": "attribute"},
+    ]  # fmt: skip
+    (tmp_path / "tasks.yaml").write_text(json.dumps(tasks))
+    davis = [
+        "data=davis",
+        f"data.root={shared / 'clips' / 'DAVIS'}",
+        "data.tasks=tasks.yaml",
+        "data.frames.count=2",
+    ]
+    assert main([*SMALL, *davis, "name=a", "data.geometry.short_side=64"]) == 0
+    assert (book("a").n, book("a").words) == (2, ["bear", "bus"])
+    assert {row["frames"][0] for row in rows("a").values()} == {2}

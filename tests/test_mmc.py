@@ -1,0 +1,210 @@
+"""Mask Matching Cost worked out by hand, its intervals, and the codebook file."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freemask.backbones.checkpoint import EMBEDDED
+from freemask.backbones.identity import of_folder
+from freemask.backbones.unet3d import COMPONENTS
+from freemask.errors import UserError
+from freemask.masks.codebook import SHIPPED, VERSION, Codebook
+from freemask.masks.mmc import Estimate, best, bootstrap, cost, lmmc, match, tmmc
+from freemask.masks.ops import Binarise
+
+# Two clips, two layers, three times. 1 / d by hand: [[2, 4, 1], [5, 2, 4]] and [[4, 4, 2], [1, 8, 100]].
+TABLE = torch.tensor(
+    [[[0.5, 0.25, 1.0], [0.2, 0.5, 0.25]], [[0.25, 0.25, 0.5], [1.0, 0.125, 0.0]]], dtype=torch.float64
+)
+
+
+def test_costs_by_hand():
+    found = match(TABLE)
+    assert found.cost.tolist() == [[3, 4, 1.5], [3, 5, 52]]  # the mean of 1 / d, not 1 / the mean of d
+    assert [each.mean for each in found.lmmc] == pytest.approx([17 / 6, 20])
+    assert [each.mean for each in found.tmmc] == pytest.approx([3, 4.5, 26.75])
+    assert (found.best_layer, found.best_time) == (0, 0)
+    assert found.iou.flatten().tolist() == pytest.approx([0.375, 0.25, 0.75, 0.6, 0.3125, 0.125])
+
+
+def test_the_axes_of_the_two_costs():
+    costs = cost(TABLE)
+    assert lmmc(costs).flatten().tolist() == pytest.approx([7 / 3, 11 / 3, 10 / 3, 109 / 3])
+    assert tmmc(costs).tolist() == [[3.5, 3, 2.5], [2.5, 6, 51]]
+
+
+def test_a_mask_that_misses_costs_one_over_the_floor():
+    d = torch.tensor([0.0, 0.005, 0.01, 0.02, 1.0])
+    assert cost(d).tolist() == pytest.approx([100, 100, 100, 50, 1])
+    assert cost(d, 0.1).tolist() == pytest.approx([10, 10, 10, 10, 1])
+    assert match(TABLE, floor=0.5).lmmc[1].mean == pytest.approx((1.5 + 2 + 2) / 3)
+
+
+@pytest.mark.parametrize("floor", [0, -0.1, 1.5])
+def test_an_impossible_floor_is_refused(floor):
+    with pytest.raises(UserError, match="floor"):
+        cost(TABLE, floor)
+
+
+def test_overlaps_outside_0_to_1_are_no_overlaps():
+    for wrong in (1.1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="between"):
+            cost(torch.tensor([wrong]))
+
+
+def test_of_equal_costs_the_first_is_best():
+    assert best([3, 1, 2, 1]) == 1
+
+
+def test_intervals_are_drawn_over_clips():
+    values = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    assert bootstrap(values, ["a", "b"]) == [Estimate(0.5, 0.0, 1.0)]
+    assert bootstrap(values, ["a", "a"]) == [Estimate(0.5, 0.5, 0.5)]  # one clip: its items stay together
+    three = torch.tensor([[0.0], [0.0], [3.0]], dtype=torch.float64)
+    assert bootstrap(three, ["a", "a", "b"]) == [Estimate(1.0, 0.0, 3.0)]
+
+
+def test_intervals_are_seeded_and_know_each_column():
+    values = torch.rand(30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    names = [str(i) for i in range(30)]
+    first, again, other = (bootstrap(values, names, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    for column, each in enumerate(first):
+        mean, error = values[:, column].mean().item(), (values[:, column].std() / 30**0.5).item()
+        assert each.mean == pytest.approx(mean)
+        assert each.high - each.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(range(5)))
+def test_the_order_of_clips_does_not_matter(order):
+    d = torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    one, other = match(d), match(d[list(order)])
+    assert (one.best_layer, one.best_time) == (other.best_layer, other.best_time)
+    assert torch.allclose(one.cost, other.cost)
+
+
+def _book(**changes) -> Codebook:
+    book = Codebook(
+        backbone="0123",
+        model="tiny",
+        data={"split": "train"},
+        words=["car"],
+        phrase="last",
+        binarise=Binarise().settings(),
+        overlap="foreground",
+        floor=0.01,
+        n=2,
+        of=3,
+        clips=2,
+        sites=["first", "second"],
+        strides=[1, 2],
+        grids=[[8, 8], [4, 4]],
+        times=[1, 101, 201],
+        iou=[[0.5, 0.25, 1.0], [0.2, 0.5, 0.25]],
+        cost=[[2, 4, 1], [5, 2, 4]],
+        lmmc=[Estimate(2.5, 2, 3), Estimate(3.5, 3, 4)],
+        tmmc=[Estimate(3.5, 3, 4), Estimate(3, 2, 4), Estimate(2.5, 2, 3)],
+        best_site="first",
+        best_time=201,
+        made={"steps": 3},
+    )
+    return replace(book, **changes)
+
+
+def test_a_codebook_comes_back_as_it_was_written(tmp_path):
+    book = _book()
+    book.write(tmp_path / "new" / "book.json")
+    assert Codebook.read(tmp_path / "new" / "book.json") == book
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["book.json"]
+    assert json.loads((tmp_path / "new" / "book.json").read_text())["lmmc"][0] == {
+        "mean": 2.5,
+        "low": 2,
+        "high": 3,
+    }
+    assert book.digest == _book().digest != _book(floor=0.02).digest
+
+
+def test_the_nearest_time():
+    book = _book()
+    assert book.nearest_time([1, 151, 211, 900]) == 211
+    assert book.nearest_time([181, 221]) == 181
+
+
+def test_the_best_single_map_may_be_at_another_time():
+    assert _book().best_map() == ("first", 201)
+    other = _book(cost=[[2.0, 0.5, 1.0], [5.0, 2.0, 4.0]])
+    assert other.best_map() == ("first", 101) and other.overlap_at("first", 101) == 0.25
+
+
+def test_a_codebook_is_found_in_the_first_folder_that_has_one(tmp_path):
+    _book(n=5, of=5).write(tmp_path / "late" / "a.json")
+    _book(n=2).write(tmp_path / "early" / "few.json")
+    _book(n=3).write(tmp_path / "early" / "many.json")
+    _book(backbone="other").write(tmp_path / "early" / "other.json")
+    folders = [tmp_path / "missing", tmp_path / "early", tmp_path / "late"]
+    assert Codebook.find("0123", folders).n == 3
+    assert Codebook.find("other", folders[1:]).backbone == "other"
+
+
+def test_what_to_do_without_a_codebook(tmp_path):
+    (tmp_path / "torn.json").write_text("{")
+    with pytest.raises(UserError) as error:
+        Codebook.find("0123", [tmp_path], model="zeroscope")
+    for part in ("freemask calibrate model=zeroscope", "mask=agreement", "mask=average", "torn.json", "0123"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": None},
+        {"version": "1"},
+        {"times": [1, 2]},
+        {"lmmc": [{"mean": 1}]},
+        {"lmmc": 3},
+        {"iou": [[0.1, 0.2], [0.1, 0.2]]},
+        {"best_site": "third"},
+        {"best_time": 5},
+        {"strides": [1]},
+        {"sites": 4},
+        {"surprise": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_damaged_codebooks_are_refused(tmp_path, change):
+    path = tmp_path / "book.json"
+    path.write_text(json.dumps(json.loads(_book().text()) | change))
+    with pytest.raises(UserError, match="cannot be read"):
+        Codebook.read(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
+def test_files_that_are_no_codebook_are_refused(tmp_path, content):
+    path = tmp_path / "book.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        Codebook.read(path)
+
+
+def test_a_codebook_of_the_future_is_refused(tmp_path):
+    path = tmp_path / "book.json"
+    path.write_text(json.dumps({"version": VERSION + 1, "all": "new"}))
+    with pytest.raises(UserError, match="newer"):
+        Codebook.read(path)
+
+
+def test_the_shipped_codebook_belongs_to_the_shipped_weights():
+    book = Codebook.find(of_folder(EMBEDDED, COMPONENTS))
+    assert book == Codebook.read(SHIPPED / "embedded.json")
+    assert book.model == "embedded" and book.data["split"] == "train"
+    assert (book.n, book.overlap, len(book.times)) == (book.of, "foreground", 50) and book.n >= 40
+    assert (
+        book.binarise == Binarise("paper").settings()
+    )  # otherwise the presets have moved on: calibrate again
+    assert min(each.mean for each in book.lmmc) == book.lmmc[book.sites.index(book.best_site)].mean
+    assert min(each.mean for each in book.tmmc) == book.tmmc[book.times.index(book.best_time)].mean

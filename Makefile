@@ -21,7 +21,7 @@ $(STAMP): requirements.txt pyproject.toml
 	  || $(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $(STAMP)
 
-demo: setup ## edit a few clips of the embedded world; table, videos and a page in runs/demo (under 3 minutes)
+demo: setup ## FreeMask beside plain DDIM on a few clips; table, videos, page in runs/demo (under 3 minutes)
 	$(BIN)/freemask run experiment=demo
 
 test: setup ## all tests but the long ones (under 10 minutes)

@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from evaluation.metric import Column
+from evaluation.paired import Difference, Paired
 from evaluation.table import Summary
 
 EXTRAS = (
@@ -15,21 +16,73 @@ EXTRAS = (
 
 
 def markdown(summary: Summary) -> str:
-    head, lines = _grid(summary, best="**{}**")
+    return f"{markdown_table(summary)}\n\n{footnote(summary)}\n"
+
+
+def markdown_table(summary: Summary) -> str:
+    return _piped(*_grid(summary, best="**{}**"))
+
+
+def markdown_differences(found: Paired) -> str:
+    """Bold where the interval leaves out 0."""
+    return _piped(*difference_cells(found, clear="**{}**"))
+
+
+def text_differences(found: Paired, width: int = 100) -> str:
+    """A star where the interval leaves out 0."""
+    return "\n".join(_fitted(*difference_cells(found, clear="{}*"), width))
+
+
+def difference_cells(found: Paired, clear: str) -> tuple[list[str], list[list[str]]]:
+    """A head and a line per variant: n, then mean and interval of each column, and which way it points."""
+    head = [f"minus {found.reference}", "n", *(title(column) for column in found.columns)]
+    lines = []
+    for variant in found.variants:
+        cells = [found.value(variant, column.name) for column in found.columns]
+        most = max(each.n for each in cells if each)
+        shown = [
+            _difference(each, column, clear, most) for each, column in zip(cells, found.columns, strict=True)
+        ]
+        lines.append([variant, str(most), *shown])
+    return head, lines
+
+
+def _difference(found: Difference | None, column: Column, clear: str, most: int) -> str:
+    if found is None:
+        return "-"
+    sign = "" if found.mean < 0 else "+"
+    shown = clear.format(sign + number(found.mean)) if found.clear else sign + number(found.mean)
+    if math.isfinite(found.low):
+        shown += f" [{number(found.low)}, {number(found.high)}]"
+    if found.clear and column.higher_is_better is not None:
+        shown += " better" if (found.mean > 0) is column.higher_is_better else " worse"
+    return shown + (f" (n={found.n})" if found.n < most else "")
+
+
+def _piped(head: list[str], lines: list[list[str]]) -> str:
     head = [cell.replace("|", "\\|") for cell in head]
     body = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     rule = [":--"] + ["--:"] * (len(head) - 1)
-    table = "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
-    return f"{table}\n\n{footnote(summary)}\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *body))
 
 
 def text(summary: Summary, width: int = 100) -> str:
-    """The best of a column is marked with a star. A table wider than `width` is turned: one line per number."""
-    head, lines = _grid(summary, best="{}*")
-    shown = _aligned([head, *lines])
-    if len(shown[0]) > width:
-        shown = _aligned([list(line) for line in zip(head, *lines, strict=True)])
-    return "\n".join([*(line.rstrip() for line in shown), "", footnote(summary)]) + "\n"
+    """The best of a column is marked with a star. A table wider than `width` is turned, one line per number; where
+    that is too wide as well, it has no intervals."""
+    shown = _fitted(*_grid(summary, best="{}*"), width)
+    return "\n".join([*shown, "", footnote(summary)]) + "\n"
+
+
+def _fitted(head: list[str], lines: list[list[str]], width: int) -> list[str]:
+    short = [[cell.split(" [")[0] for cell in line] for line in lines]
+    ways = [_aligned([head, *lines]), _aligned(_turned(head, lines))]
+    ways += [_aligned([head, *short]), _aligned(_turned(head, short))]
+    shown = next((each for each in ways if len(each[0]) <= width), ways[-1])
+    return [line.rstrip() for line in shown]
+
+
+def _turned(head: list[str], lines: list[list[str]]) -> list[list[str]]:
+    return [list(line) for line in zip(head, *lines, strict=True)]
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
@@ -49,7 +102,7 @@ def csv(summary: Summary) -> str:
         part = summary.values[summary.values.column == column.name].set_index("method")
         part = part[["mean", "low", "high", "n"]].add_prefix(f"{column.name}.")
         wide = wide.join(part.astype({f"{column.name}.n": "Int64"}))
-    return wide.to_csv()
+    return wide.to_csv(index_label=summary.by)
 
 
 def footnote(summary: Summary) -> str:
@@ -73,10 +126,17 @@ def number(value: float) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
+def fact(value: str | float | int | bool | None) -> str:
+    """A small value that is no measurement: whole numbers and words as they are."""
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    return number(value) if isinstance(value, float) else str(value)
+
+
 def _grid(summary: Summary, best: str) -> tuple[list[str], list[list[str]]]:
     extras = [extra for extra in EXTRAS if bool(summary.methods[extra[0]].notna().to_numpy().any())]
     broken = bool(summary.methods["metric_failures"].any())
-    head = ["method", "n", "failures", *(["metric errors"] if broken else [])]
+    head = [summary.by, "n", "failures", *(["metric errors"] if broken else [])]
     head += [title(column) for column in summary.columns]
     head += [name for _, name, _ in extras]
     lines = []

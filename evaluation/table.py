@@ -14,12 +14,14 @@ from freemask.errors import UserError
 @dataclass(frozen=True)
 class Summary:
     """`methods`: one line per method (n, failures, seconds, peaks). `values`: one line per method and column
-    (mean, low, high, n, best); n counts the rows in which that metric has a value.
+    (mean, low, high, n, best); n counts the rows in which that metric has a value. `by` is the rows' key that
+    told the methods apart.
     """
 
     methods: pd.DataFrame
     values: pd.DataFrame
     columns: tuple[Column, ...]
+    by: str = "method"
 
     def value(self, method: str, column: str) -> Mapping[str, Any]:
         found = self.values[(self.values.method == method) & (self.values.column == column)]
@@ -61,7 +63,7 @@ def summarise(
     used += [name for name in dict.fromkeys(values.column) if name not in known]
     shown = tuple(known.get(name, Column(name, "", None, "")) for name in used)
     values["best"] = _best(values, {column.name: column.higher_is_better for column in shown})
-    return Summary(pd.DataFrame([_line(name, group) for name, group in groups.items()]), values, shown)
+    return Summary(pd.DataFrame([_line(name, group) for name, group in groups.items()]), values, shown, by)
 
 
 def latest(rows: Iterable[Mapping], by: str = "method") -> list[Mapping]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from evaluation.case import Case
 from evaluation.suite import Suite
 from experiments import environment, memory, seeds
-from experiments.sheets import beside, contact_sheet
+from experiments.sheets import beside, contact_sheet, veiled
 from experiments.store import RunStore
 from freemask.data.write import to_bytes, write_video
 from freemask.errors import UserError
@@ -72,7 +72,7 @@ class Bench:
         outcome.seconds |= {"edit": max(0.0, rest), **edit.seconds}
         outcome.edit = edit
         outcome.warnings += edit.warnings
-        _refuse_broken(edit.frames)
+        _refuse_broken(edit)
         with outcome.timed("metrics"):
             progress("metrics", 0, 1)
             case = Case(
@@ -84,7 +84,8 @@ class Bench:
                 masks=clip.masks,
             )
             measured = self.suite(case)
-        outcome.row |= {"status": "done", "frames": list(clip.frames.shape), **measured.row()}
+        shape, facts = list(clip.frames.shape), dict(edit.facts)
+        outcome.row |= {"status": "done", "frames": shape, "facts": facts, **measured.row()}
 
     def _head(self, task: EditTask) -> dict[str, Any]:
         commit, dirty = environment.commit()
@@ -99,6 +100,7 @@ class Bench:
             "status": "failed",
             "message": "",
             "metrics": {},
+            "facts": {},
             "seed": self.seed,
             "commit": commit,
             "dirty": dirty,
@@ -137,10 +139,31 @@ class Outcome:
             "where": "" if known else f"{Path(where.filename).name}:{where.lineno}",
         }
 
+    def masks(self) -> dict[str, Float[Tensor, "f h w"]]:
+        """The method's masks by name, 1 where the edit may change pixels."""
+        assert self.edit is not None
+        return {name: each for name, each in self.edit.extras.items() if _is_mask(name)}
+
     def clips(self) -> dict[str, Float[Tensor, "f 3 h w"]]:
+        """What is shown: the source, where it may change, the edit, and the true answer where it is known."""
         assert self.clip is not None and self.edit is not None
-        shown = {"source": self.clip.frames, "edited": self.edit.frames}
+        veiled_by = {name: veiled(self.clip.frames, each) for name, each in self.masks().items()}
+        shown = {"source": self.clip.frames, **veiled_by, "edited": self.edit.frames}
         return shown if self.oracle is None else shown | {"true answer": self.oracle}
+
+    def captions(self) -> dict[str, str]:
+        return {
+            "source": self.task.source,
+            "edited": self.task.target,
+            **dict.fromkeys(self.masks(), "clear inside the mask"),
+        }
+
+    def arrays(self) -> dict[str, Any]:
+        """Masks as bytes, 255 where the edit may change pixels, for an npz."""
+        return {
+            name: each.detach().float().mul(255).round().byte().cpu().numpy()
+            for name, each in self.masks().items()
+        }
 
 
 def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
@@ -155,14 +178,23 @@ def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
         "sheet": store.file("sheets", task.id, ".png"),
     }
     with files["frames"].open("wb") as file:
-        np.savez_compressed(file, frames=to_bytes(edit.frames))
+        np.savez_compressed(file, frames=to_bytes(edit.frames), **outcome.arrays())
     write_video(files["edited"], edit.frames, clip.fps)
     write_video(files["video"], beside(outcome.clips()), clip.fps)
-    contact_sheet(files["sheet"], outcome.clips(), {"source": task.source, "edited": task.target})
+    contact_sheet(files["sheet"], outcome.clips(), outcome.captions())
     return files
 
 
-def _refuse_broken(frames: Float[Tensor, "f 3 h w"]) -> None:
+def _is_mask(name: str) -> bool:
+    return name.split(" ")[0] == "mask"
+
+
+def _refuse_broken(edit: Edit) -> None:
+    frames = edit.frames
+    for name, each in edit.extras.items():
+        grid = (len(frames), *frames.shape[-2:])
+        if _is_mask(name) and (tuple(each.shape) != grid or not bool(((each >= 0) & (each <= 1)).all())):
+            raise ValueError(f"'{name}' is no mask of {grid} in 0..1, but {tuple(each.shape)}")
     if not bool(frames.isfinite().all()):
         raise UserError(
             "the edit holds values that are not numbers", came="NaN or infinity", todo="model.dtype=float32"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from experiments.choices import groups
 from experiments.quoting import quoted
@@ -39,8 +40,10 @@ CHOICES = {
 
 @dataclass
 class Command:
+    """`flags` is what a verb is told besides its configuration; `overrides` are among them, to be composed again."""
+
     verb: str | None = None
-    flags: dict[str, str | bool] = field(default_factory=dict)
+    flags: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
 
     @property
@@ -66,6 +69,9 @@ def read(argv: Sequence[str]) -> Command:
     _check_flags(command)
     if command.verb:
         command.overrides = [_override(each, command) for each in rest]
+        if command.spec.config:
+            _check_experiments(command)
+            command.flags["overrides"] = tuple(command.overrides)
     elif rest:
         raise UserError(
             "a verb is needed first", came=" ".join(argv), expected=", ".join(VERBS), todo="freemask --help"
@@ -132,6 +138,22 @@ def _override(word: str | tuple[str, str], command: Command) -> str:
     if key in _texts(command.verb) and not sweepable:
         return quoted(key, value)
     return word
+
+
+def _check_experiments(command: Command) -> None:
+    """An experiment may say which verb it is made for (`# verb: calibrate`)."""
+    known = {each.name: each.facts.get("verb") for each in groups().get("experiment", ())}
+    for word in command.overrides:
+        key, _, value = word.partition("=")
+        for name in value.split(",") if key == "experiment" else ():
+            verb = known.get(name)
+            if verb not in (None, command.verb):
+                raise UserError(
+                    f"this experiment is made for another verb than '{command.verb}'",
+                    came=f"freemask {command.verb} {word}",
+                    expected=f"the verb {verb}",
+                    todo=f"freemask {verb} experiment={name}",
+                )
 
 
 def _guess(word: str) -> str:

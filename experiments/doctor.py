@@ -146,7 +146,14 @@ def _forecast(cfg: DictConfig) -> dict[str, object]:
     asked = {key: cfg[key] or each for key, each in zip(SIDES, native, strict=True)}
     clip = (asked["frames"], asked["height"], asked["width"])
     steps = cfg.method.get("steps", 50)
-    found = forecast(shape, clip, dtype=dtype, steps=steps, vae_batch=cfg.model.get("vae_batch", 8))
+    found = forecast(
+        shape,
+        clip,
+        dtype=dtype,
+        steps=steps,
+        vae_batch=cfg.model.get("vae_batch", 8),
+        streams=3 if cfg.method.get("features") == "recompute" else 2,
+    )
     read = "read from its files" if folder else "of the published architecture"
     return as_record(found) | {"model": f"{path}, {dtype}, sizes {read}", "steps": steps}
 

@@ -8,19 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from evaluation.render import number
+from evaluation.render import fact, number
 from experiments.bench import Outcome
 from experiments.build import build, check_arguments
 from experiments.compose import plain
+from experiments.identity import method_of
 from experiments.loggers.base import Guarded
 from experiments.progress import reporting
 from experiments.run import fit, make_bench, method_name
 from experiments.sheets import beside, contact_sheet
 from experiments.store import RunStore, file_name
+from experiments.variants import Variant, unused
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip, changed_words
@@ -30,6 +33,14 @@ from freemask.data.write import write_frames, write_video
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, Backbone, Clip, DataSource, EditTask
 
+NO_PART = (
+    "paths",
+    "logger",
+    "out",
+    "mask",
+    "fusion",
+    "task",
+)  # of the hash: places, and what the method refers to
 FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model was trained on
 
 
@@ -93,7 +104,10 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
     task, data = wanted(options, config)
+    build(config["method"], "method")  # a mistake in it shows before anything is looked up or loaded
     with reporting(1) as reporter:
+        for line in unused([Variant(None, (), cfg, config)], flags.get("overrides", ())):
+            reporter.say(line)
         logger = Guarded(build(config["logger"], "logger"), reporter.say)
         reporter.busy("loading the model")
         bench = make_bench(config, {"run": _hash(config, task)})
@@ -187,7 +201,7 @@ def _known(clip: str | None, tasks: Sequence[EditTask]) -> EditTask:
 
 
 def _hash(config: Mapping[str, Any], task: EditTask) -> str:
-    said = {key: config[key] for key in config if key not in ("paths", "logger", "out")}
+    said = {key: config[key] for key in config if key not in NO_PART} | {"method": method_of(config)}
     text = json.dumps([said, task.id, task.source, task.target], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -202,7 +216,7 @@ def _folder(config: Mapping[str, Any], options: Options, task: EditTask) -> Path
 def _leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
     if outcome.row["status"] != "done" or outcome.clip is None or outcome.edit is None:
         return {}
-    clips, fps, task = outcome.clips(), outcome.clip.fps, outcome.task
+    clips, fps = outcome.clips(), outcome.clip.fps
     files = {
         "edited": folder / "edited.mp4",
         "video": folder / "side-by-side.mp4",
@@ -211,8 +225,11 @@ def _leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
     }
     write_video(files["edited"], outcome.edit.frames, fps)
     write_video(files["video"], beside(clips), fps)
-    contact_sheet(files["sheet"], clips, {"source": task.source, "edited": task.target})
+    contact_sheet(files["sheet"], clips, outcome.captions())
     write_frames(files["frames"], outcome.edit.frames)
+    if outcome.masks():
+        files["masks"] = folder / "masks.npz"
+        np.savez_compressed(files["masks"], **outcome.arrays())
     return files
 
 
@@ -225,6 +242,8 @@ def _tell(folder: Path, row: Mapping[str, Any], files: Mapping[str, Path]) -> in
     for name, value in row["metrics"].items():
         if value is not None:
             print(f"  {name:<24} {number(value)}")
+    for name, value in row["facts"].items():
+        print(f"  {name:<24} {fact(value)}")
     for warning in [*row["warnings"], *row["metric_warnings"]]:
         print(f"  note: {warning}")
     for name, path in files.items():

@@ -46,13 +46,16 @@ class Forecast:
     disk_mb: float
 
 
-def forecast(shape: Shape, clip: tuple[int, int, int], *, dtype: str, steps: int, vae_batch: int) -> Forecast:
-    """`clip` is frames, height, width. Two streams run at once under classifier-free guidance."""
+def forecast(
+    shape: Shape, clip: tuple[int, int, int], *, dtype: str, steps: int, vae_batch: int, streams: int = 2
+) -> Forecast:
+    """`clip` is frames, height, width. Two streams run at once under classifier-free guidance, three where the
+    source runs beside them."""
     frames, height, width = clip
     cells = (height // shape.factor) * (width // shape.factor)
     weights = (shape.unet * BYTES[dtype] + shape.others * 4) * 1e6
     latents = (steps + 1) * frames * shape.channels * cells * 4
-    unet = 2 * frames * cells * shape.width * BYTES[dtype] * LIVE
+    unet = streams * frames * cells * shape.width * BYTES[dtype] * LIVE
     vae = min(vae_batch, frames) * height * width * shape.vae_width * 4 * LIVE_VAE
     peak = (weights + latents + max(unet, vae)) / 1e9
     disk = frames * height * width * 3 * (PACKED + 0.3) / 1e6

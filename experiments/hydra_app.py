@@ -4,6 +4,9 @@ import sys
 import warnings
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig
 
 from experiments.compose import config_of
@@ -37,12 +40,17 @@ def _job(command: Command, codes: list[int]):
     def job(cfg: DictConfig) -> int:
         from experiments.cli import _say, _verb_main
 
+        own = {"multirun": True, "overrides": tuple(HydraConfig.get().overrides.task)}
+        hydras = get_gh_backup()
+        GlobalHydra.instance().clear()  # a run of variants composes each of them, which Hydra allows no one but itself
         try:
-            codes.append(_verb_main(command.spec.main)(cfg, {**command.flags, "multirun": True}))
+            codes.append(_verb_main(command.spec.main)(cfg, {**command.flags, **own}))
         except UserError as error:
             if command.flags.get("debug"):
                 raise
             codes.append(_say(f"freemask: {error}", 2))
+        finally:
+            restore_gh_from_backup(hydras)
         return codes[-1]
 
     return job

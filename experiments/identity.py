@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from freemask.backbones.checkpoint import EMBEDDED
+from experiments import choices
+from experiments.build import build
+from freemask.backbones.checkpoint import EMBEDDED, find
 from freemask.backbones.identity import of_folder
 from freemask.errors import UserError
+from freemask.masks.codebook import Codebook
 from freemask.types import EditTask
 
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
@@ -17,6 +20,17 @@ COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
 SPEED = {"device", "attention_slicing", "vae_slicing", "vae_batch", "local_files_only", "allow_pickle"}
 PLACES = {"root", "path", "tasks", "manifest", "regions", "clip"}
 FREE = SPEED | PLACES
+# The same of a method and what it is made of; of a codebook it is the content that counts.
+FREE_OF_METHOD = {
+    "features",
+    "cache_on",
+    "budget_gb",
+    "inversions",
+    "inversions_gb",
+    "heat_gb",
+    "codebook",
+    "folders",
+}
 
 
 @dataclass(frozen=True)
@@ -48,15 +62,59 @@ def identity_of(config: Mapping[str, Any], tasks: Sequence[EditTask]) -> Identit
     """From a resolved run configuration and the whole task list (a limit changes no result)."""
     listed = [asdict(task) | {"assets": _names(task.assets)} for task in tasks]
     parts = {
-        "method": config["method"],
-        "mask": config["mask"],
-        "fusion": config["fusion"],
+        "method": method_of(config),
         "model": _bound(config["model"]) | {"weights": _weights(config["model"].get("path"))},
         "data": _bound(config["data"]) | {"task_list": _digest(listed)},
         "metric": config["metric"],
         "seed": config["seed"],
     }
     return Identity(json.loads(json.dumps(parts, default=str)))
+
+
+def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the method's settings changes numbers. Masks and fusion are among them where it refers to them."""
+    found = {f"codebook of {key}": digest for key, digest in _codebooks(config["method"], config["model"])}
+    return _without(config["method"], FREE_OF_METHOD) | found
+
+
+def _without(node: Any, keys: Collection[str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
+    return [_without(each, keys) for each in node] if isinstance(node, list) else node
+
+
+def _codebooks(node: Any, model: Mapping[str, Any], key: str = "method") -> Iterator[tuple[str, str]]:
+    """Every `codebook: auto` or `codebook: FILE`, and the digest of what lies there."""
+    if not isinstance(node, Mapping):
+        return
+    for name, each in node.items():
+        if name == "codebook" and each is not None:
+            yield key, _codebook(str(each), node.get("folders"), model).digest
+        yield from _codebooks(each, model, f"{key}.{name}")
+
+
+def _codebook(named: str, folders: Any, model: Mapping[str, Any]) -> Codebook:
+    if named != "auto":
+        return Codebook.read(named)
+    places = [folders] if isinstance(folders, str) else folders or ()
+    return Codebook.find(backbone_identity(model), places, model=_option(model))
+
+
+def _option(model: Mapping[str, Any]) -> str | None:
+    """The name under which conf/model has it."""
+    for each in choices.group("model"):
+        known = choices.content("model", each.name)
+        if all(known.get(key) == model.get(key) for key in ("_target_", "path")):
+            return each.name
+    return None
+
+
+def backbone_identity(model: Mapping[str, Any]) -> str:
+    """What the loaded model will call itself; only a model without files has to be made for that."""
+    if model.get("path") is None:
+        return build(model, "model").identity
+    known = {key: model[key] for key in ("revision", "local_files_only", "allow_pickle") if key in model}
+    return of_folder(find(model["path"], **known).folder, COMPONENTS)
 
 
 def _names(assets: Mapping[str, str]) -> dict[str, str]:

@@ -1,42 +1,110 @@
-"""What stays of a run besides its rows: the table, the page, and the last lines on the screen."""
+"""What stays of a run besides its rows: the tables, the page, and the last lines on the screen."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from evaluation.render import csv, markdown, text
-from evaluation.table import Summary, summarise
-from experiments.page import page
+from evaluation.comparison import Comparison, compare
+from evaluation.paired import ENOUGH
+from evaluation.render import (
+    csv,
+    footnote,
+    markdown,
+    markdown_differences,
+    markdown_table,
+    text,
+    text_differences,
+)
+from experiments.page import page, page_of_variants
 from experiments.store import RunStore, write_text
 from freemask.types import EditTask
 
 SHOWN = 5
+PAIRED = (
+    "Difference to '{}' over the tasks that both finished: mean [95% bootstrap interval over clips]. Marked, and "
+    f"called better or worse, where the interval leaves out 0 and there are at least {ENOUGH} clips."
+)
 
 
-def finish(store: RunStore, wanted: Sequence[EditTask]) -> int:
+@dataclass(frozen=True)
+class Results:
+    """The stores of a run by the names of its variants; a plain run has one store without a name."""
+
+    folder: Path
+    stores: Mapping[str | None, RunStore]
+    reference: str | None = None
+
+    def rows(self, wanted: Sequence[EditTask]) -> list[dict[str, Any]]:
+        """The last row of each task, variant after variant; files as seen from the run's folder."""
+        found = []
+        for name, store in self.stores.items():
+            latest = store.latest()
+            for row in (latest[task.id] for task in wanted if task.id in latest):
+                prefix = "" if name is None else f"{name}/"
+                found.append(
+                    row | {"files": {key: prefix + each for key, each in row.get("files", {}).items()}}
+                )
+        return found
+
+
+def finish(results: Results, wanted: Sequence[EditTask]) -> int:
     """Exit code 1 where nothing succeeded, otherwise 0: single failures are counted and named."""
-    latest = store.latest()
-    rows = [latest[task.id] for task in wanted if task.id in latest]
+    rows, folder = results.rows(wanted), results.folder
     if not rows:
-        print(f"nothing is done yet in {store.folder}")
+        print(f"nothing is done yet in {folder}")
         return 1
-    summary = _summary(rows)
-    write_text(store.folder / "table.md", markdown(summary))
-    write_text(store.folder / "table.csv", csv(summary))
-    write_text(store.folder / "index.html", page(store.folder.name, summary, rows))
+    print(_leave(results, rows))
     failed = [row for row in rows if row["status"] == "failed"]
-    print(text(summary))
-    print(f"{len(rows) - len(failed)} done, {len(failed)} failed, {len(wanted) - len(rows)} left")
+    left = len(wanted) * len(results.stores) - len(rows)
+    print(f"{len(rows) - len(failed)} done, {len(failed)} failed, {left} left")
     for row in failed[:SHOWN]:
-        print(f"  failed: {row['task']}: {row['message'].splitlines()[0]}")
+        print(f"  failed: {_who(row)}{row['task']}: {row['message'].splitlines()[0]}")
     if failed:
         print("  retry=failed does failed tasks again")
-    print(f"rows, videos and table: {store.folder}")
-    print(f"page to look at:        {store.folder / 'index.html'}")
+    print(f"rows, videos and table: {folder}")
+    print(f"page to look at:        {folder / 'index.html'}")
     return 0 if len(failed) < len(rows) else 1
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> Summary:
+def _leave(results: Results, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Writes tables and page; returns what the screen shows of them."""
+    _tell_commits(rows)
+    folder, variants = results.folder, results.reference is not None
+    found = compare(rows, results.reference, by="variant" if variants else "method", mixed=("commit",))
+    write_text(folder / "table.csv", csv(found.summary))
+    if not variants:
+        write_text(folder / "table.md", markdown(found.summary))
+        write_text(folder / "index.html", page(folder.name, found.summary, rows))
+        return text(found.summary)
+    write_text(folder / "table.md", _sections(found))
+    write_text(folder / "index.html", page_of_variants(folder.name, found, rows))
+    write_text(folder / "summary.json", json.dumps(found.record(), indent=1, allow_nan=False) + "\n")
+    if found.paired is None or not found.paired.differences:
+        return text(found.summary)
+    return (
+        f"{text(found.summary)}\n{text_differences(found.paired)}\n{PAIRED.format(found.paired.reference)}\n"
+    )
+
+
+def _sections(found: Comparison) -> str:
+    parts = [markdown_table(found.summary), footnote(found.summary)]
+    if found.paired is not None and found.paired.differences:
+        said = PAIRED.format(found.paired.reference)
+        parts += [f"## Compared with {found.paired.reference}", markdown_differences(found.paired), said]
+    for kind, part in found.kinds.items():
+        parts += [f"## {kind}", markdown_table(part.summary)]
+        if part.paired is not None and part.paired.differences:
+            parts.append(markdown_differences(part.paired))
+    return "\n\n".join(parts) + "\n"
+
+
+def _who(row: Mapping[str, Any]) -> str:
+    return f"{row['variant']}: " if "variant" in row else ""
+
+
+def _tell_commits(rows: Sequence[Mapping[str, Any]]) -> None:
     commits = sorted({str(row["commit"])[:12] for row in rows})
     if len(commits) > 1:
         print(f"note: these rows come from {len(commits)} commits ({', '.join(commits)}), in one table")
-    return summarise(rows, mixed=("commit",))

@@ -7,19 +7,30 @@ import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, max_pool2d
 
 from freemask.data.write import to_bytes
 
 GAP, LINE, MOST = 6, 22, 8
 VIEW = 256  # small clips are enlarged to about this height for looking at
 PAPER, INK = (255, 255, 255), (30, 30, 30)
+VEIL, THICK, EDGE = (0.10, 0.12, 0.30), 0.75, (1.0, 0.85, 0.0)
 
 
 def enlarged(frames: Float[Tensor, "f 3 h w"], height: int = VIEW) -> Float[Tensor, "f 3 oh ow"]:
     """Whole-number enlargement without smoothing; larger clips stay as they are."""
     factor = max(1, height // frames.shape[-2])
     return frames if factor == 1 else interpolate(frames, scale_factor=factor, mode="nearest")
+
+
+def veiled(frames: Float[Tensor, "f 3 h w"], mask: Float[Tensor, "f h w"]) -> Float[Tensor, "f 3 h w"]:
+    """The picture as it is where the mask is 1, darkened to blue where it is 0, with a line around all above half."""
+    frames, open_to = frames.detach().float().cpu(), mask.detach().float().cpu()[:, None]
+    veil, edge = (torch.tensor(color)[None, :, None, None] for color in (VEIL, EDGE))
+    shown = frames + (1 - open_to) * THICK * (veil - frames)
+    inside = (open_to > 0.5).float()
+    rim = (max_pool2d(inside, 3, stride=1, padding=1) - inside).bool()
+    return torch.where(rim, edge, shown)
 
 
 def beside(

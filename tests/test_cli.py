@@ -29,6 +29,14 @@ WRONG = [
     (["edit", "methd=ddim"], "did you mean 'method'?"),
     (["edit", "clap=x.mp4"], "did you mean 'clip'?"),
     (["edit", "method.stps=3"], "did you mean 'method.steps'?"),
+    (["edit", "mask=mcm"], "did you mean 'mmc'?"),
+    (["edit", "mask.codebok=x"], "did you mean 'mask.codebook'?"),
+    (["edit", "fusion=papr"], "did you mean 'paper'?"),
+    (["edit", "fusion.self=mask"], "masked"),
+    (["edit", "mask.codebook=/nowhere.json"], "/nowhere.json"),
+    (["edit", "model=random"], "mask=average"),
+    (["run", "model=random"], "freemask calibrate model=random"),
+    (["edit", "experiment=demo"], "freemask run experiment=demo"),
     (["run", "method.steps.more=3"], "method.steps"),
     (["edit", "runner=local"], "there is no key 'runner' in 'edit'"),
     (["edit", "method=ddim,sdedit"], "freemask edit -m"),
@@ -134,7 +142,7 @@ def test_list_is_json(capsys):
         "logger",
         "experiment",
     } <= set(found)
-    assert [each["name"] for each in found["method"]] == ["ddim", "sdedit"]
+    assert [each["name"] for each in found["method"]] == ["ddim", "freemask", "sdedit"]
 
 
 def test_list_of_one_group(capsys):

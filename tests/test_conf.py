@@ -23,9 +23,11 @@ def test_every_option_composes_with_every_verb_that_knows_its_group(group, optio
         f"the first line of conf/{group}/{option.name}.yaml must be '# description: ...'"
     )
     assert VERBS_OF[group], f"no verb knows the group {group}"
+    made_for = option.facts.get("verb", "run")
     for verb in VERBS_OF[group]:
-        if group != "experiment" or verb == "run":
+        if group != "experiment" or verb == made_for:
             config_of(verb, [f"{group}={option.name}"])
+    assert group != "experiment" or made_for in VERBS_OF[group]
 
 
 TARGETS = {
@@ -42,6 +44,7 @@ def test_the_default_of_everything_is_embedded():
     for verb in ("edit", "run"):
         chosen = groups_of(verb)
         assert (chosen["model"], chosen["data"]) == ("embedded", "world")
+        assert (chosen["method"], chosen["mask"], chosen["fusion"]) == ("freemask", "mmc", "paper")
 
 
 @pytest.mark.parametrize(

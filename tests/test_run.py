@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,9 @@ from experiments.store import RunStore
 from freemask.data.open import open_clip
 from freemask.data.world import World
 
-SMALL = ["model=random", "metric=pixels", "method.steps=2", "paths.runs=out"]
+# There is no codebook of the random model, and FreeMask's default masks need one.
+RANDOM = ["model=random", "metric=pixels", "method.steps=2", "paths.runs=out"]
+SMALL = [*RANDOM, "method=ddim"]
 RUN = ["run", *SMALL, "data.size=16", "data.frames=2", "data.clips=4"]
 NEEDED = "task clip method status metrics seconds peak_rss_gb peak_gpu_gb seed steps commit dirty versions device dtype"
 
@@ -186,6 +189,15 @@ def test_edit_of_a_known_clip(capsys):
     assert "edited.mp4" in capsys.readouterr().out
     assert len(list(Path("done/frames").glob("*.png"))) == 8
     assert len(open_clip("done/edited.mp4").frames) == 8
+
+
+def test_edit_with_the_default_method_shows_its_masks(capsys):
+    assert main(["edit", *RANDOM, "out=done", "data.size=16", "mask=average", "task=shape"]) == 0
+    row, said = edited(), capsys.readouterr().out
+    assert row["method"] == "freemask" and 0 <= row["facts"]["mask_share"] <= 1
+    assert "mask_share" in said and "masks.npz" in said
+    with np.load("done/masks.npz") as kept:
+        assert kept["mask"].shape == (8, 16, 16)
 
 
 def test_edit_of_a_known_clip_under_other_prompts():

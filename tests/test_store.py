@@ -1,13 +1,16 @@
 """The run folder: rows survive whatever happens to their writer, and runs never mix."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from experiments.compose import config_of, plain
 from experiments.identity import Identity, identity_of
 from experiments.seeds import generator, seed_of
 from experiments.store import RunStore, file_name, write_text
 from freemask.errors import UserError
+from freemask.masks.codebook import SHIPPED, Codebook
 from freemask.types import EditTask
 
 ROW = {"status": "done", "finished": "2026-01-01T00:00:00"}
@@ -21,8 +24,6 @@ def identity(**changes) -> Identity:
 def config(**changes) -> dict:
     base = {
         "method": {"_target_": "m", "steps": 10},
-        "mask": {},
-        "fusion": {},
         "model": {"_target_": "n", "device": "cpu", "dtype": "float32"},
         "data": {"_target_": "d", "root": "/here"},
         "metric": {},
@@ -134,10 +135,33 @@ def test_writing_is_all_or_nothing(tmp_path):
         ({"model": {"dtype": "float16"}}, False),
         ({"data": {"size": 32}}, False),
         ({"metric": {"x": 1}}, False),
+        ({"method": {"features": "cache", "cache_on": "disk", "budget_gb": 1}}, True),
+        ({"method": {"inversions": "/there", "inversions_gb": 9}}, True),
+        ({"method": {"mask": {"_target_": "m", "threshold": 0.3}}}, False),
+        ({"method": {"fusion": {"self": "off"}}}, False),
     ],
 )
 def test_identity_is_what_changes_a_result(changes, same):
     assert (identity_of(config(), [TASK]).hash == identity_of(config(**changes), [TASK]).hash) is same
+
+
+def test_identity_sees_what_is_in_a_codebook_but_not_where_it_lies(tmp_path):
+    shipped = next(SHIPPED.glob("*.json"))
+    for name in ("here", "there"):
+        Codebook.read(shipped).write(tmp_path / f"{name}.json")
+    replace(Codebook.read(shipped), best_time=Codebook.read(shipped).times[3]).write(tmp_path / "other.json")
+    masks = [{"codebook": str(tmp_path / f"{name}.json")} for name in ("here", "there", "other")]
+    one, two, three = (identity_of(config(method={"mask": mask}), [TASK]).hash for mask in masks)
+    assert one == two != three
+
+
+@pytest.mark.parametrize(("method", "same"), [("ddim", True), ("freemask", False)])
+def test_masks_and_fusion_count_where_the_method_refers_to_them(method, same):
+    def identity(*overrides):
+        return identity_of(plain(config_of("run", [f"method={method}", *overrides])), [TASK]).hash
+
+    assert (identity("mask=none") == identity("mask=average")) is same
+    assert (identity("mask=none", "fusion=self") == identity("mask=none", "fusion=cross")) is same
 
 
 def test_identity_sees_the_task_list_but_not_where_it_lies():

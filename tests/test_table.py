@@ -93,11 +93,18 @@ def test_text_is_aligned_and_complete():
 
 
 def test_wide_tables_are_turned():
-    shown = render.text(summarise(ROWS, [UP, DOWN]), width=60)
+    shown = render.text(summarise(ROWS, [UP, DOWN]), width=80)
     lines = shown.splitlines()
     assert lines[0].split() == ["method", "ddim", "sdedit"]
     assert lines[2].split() == ["n", "2", "3"] and lines[3].split() == ["failures", "1", "0"]
     assert lines[4].startswith("psnr ↑ dB") and lines[4].endswith("29.00* [28.00, 30.00] (n=2)")
+
+
+def test_too_wide_tables_lose_their_intervals():
+    shown = render.text(summarise(ROWS, [UP, DOWN]), width=60)
+    lines = shown.splitlines()
+    assert lines[4].split() == ["psnr", "↑", "dB", "22.00", "29.00*"]
+    assert "Mean [95%" in shown and max(map(len, lines[:8])) <= 60
 
 
 def test_markdown_has_the_best_in_bold():

@@ -19,9 +19,9 @@ VARIANTS = ("paper", "official")
 # How long each part acts, as shares of the steps from the noisy end, where a kind of edit says nothing else.
 WINDOWS: Mapping[str, Mapping[str, Any]] = {
     "style": {"temporal": 0.9, "cross": 0.9, "self": 0.3, "latent": [0.0, 0.0]},
-    "attribute": {"temporal": 0.9, "cross": 0.8, "self": 0.5, "latent": [0.2, 1.0]},
-    "shape": {"temporal": 0.9, "cross": 0.5, "self": 0.3, "latent": [0.2, 1.0]},
-    "background": {"temporal": 0.9, "cross": 0.5, "self": 0.3, "latent": [0.2, 1.0]},
+    "attribute": {"temporal": 0.9, "cross": 0.8, "self": 0.5, "latent": [0.2, 0.8]},
+    "shape": {"temporal": 0.9, "cross": 0.5, "self": 0.3, "latent": [0.2, 0.6]},
+    "background": {"temporal": 0.9, "cross": 0.5, "self": 0.3, "latent": [0.2, 0.8]},
 }
 
 

@@ -20,14 +20,12 @@ from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, source_columns
 
-BACKGROUND = 0.98  # of the clip, at most
-
 
 @dataclass(frozen=True)
 class Agreement:
-    """`area`: the least and the largest share of the clip that an object may cover. `cells`: maps are compared on
-    the finest layer's grid, brought down to so many cells on its short side. `time_aware`: the chosen layer's mask
-    of each time, instead of that of the chosen time.
+    """`area`: the least and the largest share of the clip that an object may cover; a background covers the rest.
+    `cells`: maps are compared on the finest layer's grid, brought down to so many cells on its short side.
+    `time_aware`: the chosen layer's mask of each time, instead of that of the chosen time.
     """
 
     area: Sequence[float | int] = (0.005, 0.6)
@@ -69,8 +67,8 @@ class Agreement:
         maps = torch.stack([agreement.candidate(heat, height, width) for heat in heats])
         area = torch.stack([self.binarise.mask(heat, *heat.shape[1:]).mean() for heat in heats])
         background = subject.task.kind == "background"
-        most = BACKGROUND if background else self.area[1]
-        found = agreement.score(maps, area.to(maps), least=self.area[0], most=most, whole=background)
+        least, most = (1 - self.area[1], 1 - self.area[0]) if background else self.area
+        found = agreement.score(maps, area.to(maps), least=least, most=most, whole=background)
         return found.view(len(layers), len(subject.times)).cpu()
 
     def _grid(self, heats: Sequence[Tensor]) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Our code against stored numbers of the authors' own."""

@@ -1,0 +1,107 @@
+"""Builds what a case needs from the configuration that a user would type, and the session of one edit."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.build import build
+from experiments.compose import config_of, plain
+from freemask.attention.record import Recording
+from freemask.diffusion.inversions import Inversion
+from freemask.fusion.settings import Fusion
+from freemask.masks.plan import Keeps, MaskPlan, Subject
+from freemask.methods.invert_fuse import InvertFuse, Known
+from freemask.methods.session import Session
+from freemask.types import NO_TAPS, Clip, EditTask, Progress, Stream, Taps, silent
+from tests.official.case import Case, Edit
+from tests.official.overrides import edit_overrides, model_overrides
+
+
+class Watched:
+    """A backbone that remembers the streams of its last prediction."""
+
+    def __init__(self, backbone: Any) -> None:
+        self._backbone = backbone
+        self.noise_path, self.sites = backbone.noise_path, backbone.sites
+        self.device, self.dtype, self.identity = backbone.device, backbone.dtype, backbone.identity
+        self.encode, self.decode, self.embed = backbone.encode, backbone.decode, backbone.embed
+        self.last: dict[Stream, Tensor] = {}
+
+    def predict(
+        self, x: Tensor, t: int, text: Tensor, *, streams: tuple[Stream, ...], taps: Taps = NO_TAPS
+    ) -> Tensor:
+        out = self._backbone.predict(x, t, text, streams=streams, taps=taps)
+        self.last = dict(zip(streams, out, strict=True))
+        return out
+
+
+def load(case: Case) -> Watched:
+    config = plain(config_of("edit", model_overrides(case)))
+    return Watched(build(config["model"], "model"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One edit of a case, with its method built from its overrides."""
+
+    case: Case
+    edit: Edit
+    lines: Sequence[str]
+    method: InvertFuse
+    backbone: Watched
+
+    @classmethod
+    def of(cls, case: Case, edit: Edit, backbone: Watched, extra: Sequence[str] = ()) -> "Job":
+        """`extra` overrides count where the edit has what they are about."""
+        lines = edit_overrides(case, edit)
+        lines += [line for line in extra if f"{line.split('.')[0]}=official" in lines]
+        config = plain(config_of("edit", lines))
+        return cls(case, edit, lines, build(config["method"], "method"), backbone)
+
+    @property
+    def task(self) -> EditTask:
+        edit = self.edit
+        return EditTask(edit.name, self.case.path.stem, edit.source, edit.target, edit.words, edit.kind)
+
+    def time_of(self, i: int) -> int:
+        """At which time denoising step i calls the network."""
+        return self.backbone.noise_path.times(self.case.steps)[self.case.steps - 1 - i]
+
+    def clip(self, latents: Tensor) -> Clip:
+        """Nothing looks at its frames: the latents stand in for it."""
+        frames = torch.zeros(latents.shape[0], 3, 8 * latents.shape[-2], 8 * latents.shape[-1])
+        return Clip(self.case.path.stem, frames)
+
+    def subject(self, latents: Tensor) -> Subject:
+        backbone, task = self.backbone, self.task
+        source, target = backbone.embed(task.source), backbone.embed(task.target)
+        times = backbone.noise_path.times(self.method.steps)
+        return Subject(task, self.clip(latents), source, target, times, backbone.sites, backbone.identity)
+
+    def keeps(self, subject: Subject) -> Keeps:
+        fusion: Any = self.method.fusion
+        if not isinstance(fusion, Fusion) or "masked" not in fusion.parts.values():
+            return Keeps()
+        mask: Any = self.method.mask
+        return mask.keeps(subject)
+
+    def begin(
+        self, latents: Sequence[Tensor], source: Recording | None = None, progress: Progress = silent
+    ) -> Session:
+        """From the clean latents on; or on a whole known inversion, and what was recorded on it."""
+        known = Known(latents[0])
+        if source is not None:
+            times = self.backbone.noise_path.times(self.method.steps)
+            known = Known(latents[0], Inversion(latents, times), source)
+        return self.method.begin(
+            self.backbone, self.clip(latents[0]), self.task, known=known, progress=progress
+        )
+
+
+def masked_by(session: Session, plan: MaskPlan) -> Session:
+    assert session.fuser is not None
+    return dataclasses.replace(session, fuser=dataclasses.replace(session.fuser, plan=plan))

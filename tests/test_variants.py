@@ -1,0 +1,418 @@
+"""Runs of several variants: what is composed, what is refused, what is resumed, and how variants are compared."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from evaluation.comparison import compare
+from evaluation.metric import Column
+from evaluation.paired import cluster_bootstrap, paired
+from evaluation.render import difference_cells, markdown_differences
+from evaluation.table import bootstrap
+from experiments import choices, dispatch
+from experiments import run as runs
+from experiments.cli import main
+from experiments.compose import config_of
+from experiments.identity import Identity
+from experiments.sheets import EDGE, veiled
+from experiments.store import RunStore
+from experiments.variants import Variant, keep_record, unused, variants_of
+from freemask.errors import UserError
+from freemask.methods.sdedit import SdEdit
+
+COMMON = [
+    "model=random",
+    "metric=pixels",
+    "paths.runs=out",
+    "data.size=16",
+    "data.frames=2",
+    "data.clips=2",
+    "keep=none",
+]
+SMALL = [*COMMON, "method=sdedit", "method.steps=2"]
+TWO = "variants={weak:['method.strength=0.5'],strong:['method.strength=1.0']}"
+RUN = ["run", *SMALL, TWO]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def edits(monkeypatch):
+    """Every (variant, task) that is worked on, in order."""
+    done = []
+    edit = runs.Bench.edit
+
+    def seen(self, task, *more):
+        done.append((self.about.get("variant"), task.id))
+        return edit(self, task, *more)
+
+    monkeypatch.setattr(runs.Bench, "edit", seen)
+    return done
+
+
+def rows(name: str) -> dict[str, dict]:
+    return RunStore(Path("out") / name).latest()
+
+
+def composed(*overrides: str) -> dict[str | None, Variant]:
+    words = dispatch.read(["run", *overrides]).overrides
+    return {each.name: each for each in variants_of(config_of("run", words), words)}
+
+
+def test_a_variant_is_the_run_with_a_few_overrides_more():
+    found = composed(*SMALL, "seed=3", TWO)
+    assert [(name, each.config["method"]["strength"]) for name, each in found.items()] == [
+        ("weak", 0.5),
+        ("strong", 1.0),
+    ]
+    assert {each.config["seed"] for each in found.values()} == {3}
+    found = composed(*SMALL, "seed=3", "variants={a:['method=ddim','method.steps=5'],b:['seed=4']}")
+    a, b = found["a"].config, found["b"].config
+    assert (a["method"]["_target_"], a["method"]["steps"], a["seed"]) == ("freemask.methods.ddim.Ddim", 5, 3)
+    assert (b["method"]["_target_"], b["method"]["steps"], b["seed"]) == (
+        "freemask.methods.sdedit.SdEdit",
+        2,
+        4,
+    )
+
+
+def test_only_some_variants():
+    assert list(composed(*SMALL, TWO, "only=[strong]")) == ["strong"]
+    assert list(composed(*SMALL, TWO, "only=weak")) == ["weak"]
+    assert list(composed(*SMALL)) == [None]
+
+
+WRONG = [
+    (["variants=[a]"], "a list of overrides by name"),
+    (["variants={a:3}"], "variants.a cannot be read"),
+    (["variants={a:[3]}"], "variants.a cannot be read"),
+    (["variants={a/b:['seed=1']}"], "a variant's name becomes a folder"),
+    (["variants={a:['seed=1'],b:['method=dim']}"], "variant 'b': 'dim' is no method"),
+    (["variants={a:['seed=1'],b:['method.stps=3']}"], "did you mean 'method.steps'?"),
+    (["variants={a:['seed=1'],b:['method.steps=x']}"], "variant 'b': method.steps is of the wrong kind"),
+    (["variants={a:['seed=1'],b:['seed=1,2']}"], "variant 'b': seed has several values"),
+    (["variants={a:['seed=1'],b:['data.clips=3']}"], "variant 'b' changes data"),
+    (["variants={a:['seed=1'],b:['task=shape']}"], "variant 'b' changes kind"),
+    (["variants={a:['seed=1'],b:['metric=paper']}"], "variant 'b' changes metric"),
+    ([TWO, "reference=week"], "did you mean 'weak'?"),
+    ([TWO, "only=[weak,strnog]"], "did you mean 'strong'?"),
+    ([TWO, "only=[weak]", "reference=strong"], "the reference is none of the variants"),
+    (["reference=weak"], "for a run of several variants"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_what_does_not_fit_is_refused_before_anything_runs(words, hint, capsys):
+    assert main(["run", *SMALL, *words]) == 2
+    said = capsys.readouterr().err
+    assert hint in said and "Traceback" not in said and not Path("out").exists()
+
+
+def test_a_run_of_variants_leaves_one_store_each_and_one_table(edits, capsys):
+    assert main([*RUN, "name=a", "keep=all", "logger=csv"]) == 0
+    assert [name for name, _ in edits] == ["weak", "strong"] * 2
+    assert [task for _, task in edits][::2] == [task for _, task in edits][1::2]
+    for name in ("weak", "strong"):
+        found = rows(f"a/{name}")
+        assert len(found) == 2 and {row["variant"] for row in found.values()} == {name}
+        assert {row["method"] for row in found.values()} == {"sdedit"}
+    page = Path("out/a/index.html").read_text()
+    linked = re.findall(r'src="([^"]+)"', page)
+    assert len(linked) == 8 and all((Path("out/a") / each).is_file() for each in linked)
+    assert page.count("<article>") == 2
+    table = Path("out/a/table.md").read_text()
+    assert "| weak | 2 | 0 |" in table and "| strong | 2 | 0 |" in table and "minus weak" in table
+    said = capsys.readouterr().out
+    assert "4 done, 0 failed, 0 left" in said and "minus weak" in said
+    lines = Path("out/a/rows.csv").read_text().splitlines()
+    assert len(lines) == 5 and "variant" in lines[0].split(",")
+
+
+def test_the_summary_is_what_the_rows_say_and_variants_equal_runs_of_their_own():
+    assert main([*RUN, "name=a", "reference=strong"]) == 0
+    found = json.loads(Path("out/a/summary.json").read_text())
+    weak, strong = rows("a/weak"), rows("a/strong")
+    (line,) = [each for each in found["differences"] if each["column"] == "oracle_psnr"]
+    apart = [weak[task]["metrics"]["oracle_psnr"] - strong[task]["metrics"]["oracle_psnr"] for task in weak]
+    assert line["variant"] == "weak" and line["n"] == 2 and found["reference"] == "strong"
+    assert line["mean"] == pytest.approx(np.mean(apart))
+    assert min(apart) <= line["low"] <= line["mean"] <= line["high"] <= max(apart)
+    assert set(found["kinds"]) == {row["kind"] for row in weak.values()}
+    assert main(["run", *SMALL, "method.strength=1.0", "name=b"]) == 0
+    alone = rows("b")
+    assert {task: row["metrics"] for task, row in strong.items()} == {
+        task: row["metrics"] for task, row in alone.items()
+    }
+    record = json.loads(Path("out/a/strong/run.json").read_text())
+    assert record == json.loads(Path("out/b/run.json").read_text())
+
+
+def test_a_second_start_does_what_is_missing_in_each_variant(edits):
+    assert main([*RUN, "name=a", "limit=1"]) == 0
+    assert main([*RUN, "name=a", "limit=2", "only=[weak]"]) == 0
+    first = list(edits)
+    assert [name for name, _ in first] == ["weak", "strong", "weak"]
+    assert main([*RUN, "name=a"]) == 0
+    new = edits[3:]
+    assert len(new) == 1 and not set(new) & set(first) and new[0][0] == "strong"
+    more = TWO.replace("}", ",full:['method.strength=0.75']}")
+    assert main(["run", *SMALL, more, "name=a"]) == 0
+    assert [name for name, _ in edits[4:]] == ["full"] * 2
+
+
+def test_a_changed_variant_is_refused_and_the_others_are_not_touched(capsys):
+    assert main([*RUN, "name=a", "limit=1"]) == 0
+    assert main(["run", *SMALL, TWO.replace("1.0", "0.9"), "name=a"]) == 2
+    said = capsys.readouterr().err
+    assert "method.strength: 1.0 there, 0.9 here" in said
+    assert len(rows("a/weak")) == 1
+
+
+def test_failures_are_retried_where_they_happened(monkeypatch, edits, capsys):
+    call = SdEdit.__call__
+
+    def torn(self, backbone, clip, task, rng, *more):
+        if self.strength == 1.0 and task.kind == "shape":
+            raise RuntimeError("torn")
+        return call(self, backbone, clip, task, rng, *more)
+
+    monkeypatch.setattr(SdEdit, "__call__", torn)
+    assert main([*RUN, "name=a"]) == 0
+    said = capsys.readouterr().out
+    assert "3 done, 1 failed, 0 left" in said and "failed: strong: world-" in said
+    assert "| strong | 1 | 1 |" in Path("out/a/table.md").read_text()
+    monkeypatch.setattr(SdEdit, "__call__", call)
+    assert main([*RUN, "name=a"]) == 0
+    assert main([*RUN, "name=a", "retry=failed"]) == 0
+    assert len(edits) == 5 and edits[-1][0] == "strong"
+    assert "4 done, 0 failed, 0 left" in capsys.readouterr().out
+
+
+def test_workers_share_the_tasks():
+    for worker in (1, 0):
+        split = ["runner.workers=2", f"runner.worker={worker}"]
+        assert main([*RUN, "name=a", *split]) == 0
+    assert len(rows("a/weak")) == len(rows("a/strong")) == 2
+    assert len(list(Path("out/a/weak/rows").glob("*.jsonl"))) == 2
+
+
+def test_one_model_is_loaded_for_all_that_share_it(monkeypatch, edits):
+    from freemask.backbones.unet3d import UNet3D
+
+    made = []
+    random = UNet3D.random.__func__
+
+    def counted(cls, seed=0, **more):
+        made.append(seed)
+        return random(cls, seed, **more)
+
+    monkeypatch.setattr(UNet3D, "random", classmethod(counted))
+    three = "variants={a:['seed=1'],b:['model.seed=5'],c:['seed=2']}"
+    assert main(["run", *SMALL, three, "name=a", "limit=1"]) == 0
+    assert made == [0, 5] and [name for name, _ in edits] == ["a", "c", "b"]
+    assert rows("a/a").keys() == rows("a/b").keys()
+
+
+def test_a_plain_run_and_variants_never_share_a_folder():
+    cfg = OmegaConf.create()
+    alone, named = [Variant(None, (), cfg, {})], [Variant("a", ("seed=1",), cfg, {})]
+    RunStore.open(Path("one"), Identity({"seed": 0}))
+    keep_record(Path("one"), alone, None)
+    with pytest.raises(UserError, match="holds a run of one configuration"):
+        keep_record(Path("one"), named, "a")
+    keep_record(Path("several"), named, "a")
+    keep_record(Path("several"), [Variant("b", ("seed=2",), cfg, {})], "b")
+    found = json.loads(Path("several/run.json").read_text())
+    assert found == {"variants": {"a": ["seed=1"], "b": ["seed=2"]}, "reference": "b"}
+    with pytest.raises(UserError, match="holds a run of variants"):
+        keep_record(Path("several"), alone, None)
+
+
+def test_a_sweep_over_runs_of_variants():
+    assert main([*RUN, "-m", "method.steps=1,2", "name=s", "limit=1"]) == 0
+    found = sorted(Path("out/s").glob("variants-*/weak/rows"))
+    assert len(found) == 2
+    steps = {row["steps"] for folder in found for row in RunStore(folder.parent).latest().values()}
+    assert steps == {1, 2}
+
+
+@pytest.mark.parametrize("group", ["mask", "fusion"])
+def test_a_group_that_the_method_does_not_use_is_named(group):
+    words = dispatch.read(["run", *SMALL, f"{group}=none"]).overrides
+    variants = variants_of(config_of("run", words), words)
+    (line,) = unused(variants, words)
+    assert f"no {group}" in line and f"{group}=none" in line
+    assert unused(variants, SMALL) == []
+
+
+def test_an_experiment_says_which_verb_it_is_for(monkeypatch, capsys):
+    option = choices.Option("fig", "curves", {"verb": "calibrate"})
+    monkeypatch.setattr(dispatch, "groups", lambda: {**choices.groups(), "experiment": (option,)})
+    assert main(["run", "experiment=fig"]) == 2
+    said = capsys.readouterr().err
+    assert "freemask calibrate experiment=fig" in said and said.count("\n") == 4
+
+
+# The comparison itself.
+
+UP, DOWN = Column("psnr", "dB", True, "nearness"), Column("lpips", "", False, "distance")
+
+
+def row(variant, task, clip, psnr, lpips=0.1, **more):
+    base = {"variant": variant, "task": task, "clip": clip, "kind": "shape", "seed": 0, "steps": 5}
+    base |= {"status": "done", "metrics": {"psnr": psnr, "lpips": lpips}, "commit": "abc"}
+    return base | more
+
+
+def test_differences_are_taken_task_by_task_where_both_finished():
+    rows = [row("a", "1", "x", 20.0), row("a", "2", "y", 30.0), row("a", "3", "z", 99.0)]
+    rows += [row("b", "1", "x", 21.0), row("b", "2", "y", 33.0), row("b", "4", "w", 0.0)]
+    rows += [row("b", "3", "z", 0.0, status="failed"), row("c", "9", "q", 1.0)]
+    found = paired(rows, [UP, DOWN], "a")
+    assert found.variants == ["b"]
+    line = found.value("b", "psnr")
+    assert (line.mean, line.n, line.clips) == (2.0, 2, 2)
+    assert (line.low, line.high) == (1.0, 3.0) and not line.clear
+    assert found.value("b", "lpips").mean == 0.0
+    with pytest.raises(UserError, match="did you mean 'a'|choose one of"):
+        paired(rows, [UP], "d")
+
+
+def test_one_clip_gives_no_interval():
+    rows = [row(name, task, "x", value) for name, value in (("a", 1.0), ("b", 2.0)) for task in "12"]
+    (line,) = paired(rows, [UP], "a").differences
+    assert line.n == 2 and line.clips == 1 and np.isnan(line.low) and not line.clear
+    assert paired(rows, [UP], "a").record()[0]["low"] is None
+
+
+def test_single_tasks_bootstrap_as_the_table_does():
+    values = np.random.default_rng(1).normal(0, 1, 30).tolist()
+    alone = {str(index): [value] for index, value in enumerate(values)}
+    assert cluster_bootstrap(alone, seed=4) == pytest.approx(bootstrap(values, seed=4))
+
+
+def test_tasks_of_one_clip_are_drawn_together():
+    """Ten equal values a clip hold no more than one: the interval must not shrink."""
+    values = np.random.default_rng(2).normal(0, 1, 20).tolist()
+    once = {str(index): [value] for index, value in enumerate(values)}
+    ten = {key: each * 10 for key, each in once.items()}
+    assert cluster_bootstrap(ten) == pytest.approx(cluster_bootstrap(once))
+    low, high = cluster_bootstrap(ten)
+    wrong = bootstrap([value for each in ten.values() for value in each])
+    assert (high - low) > 2 * (wrong[1] - wrong[0])
+
+
+def test_intervals_cover_the_true_difference():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for trial in range(200):
+        groups = {str(clip): (rng.normal(1, 1) + rng.normal(0, 0.3, 3)).tolist() for clip in range(30)}
+        low, high = cluster_bootstrap(groups, seed=trial, draws=500)
+        hits += low <= 1 <= high
+    assert 0.87 <= hits / 200 <= 0.99
+
+
+def test_only_what_is_clear_is_marked():
+    rows = [row("a", str(k), str(k), 20.0 + k, 0.1) for k in range(8)]
+    rows += [row("b", str(k), str(k), 21.0 + k + 0.1 * k, 0.3 + 0.01 * k) for k in range(8)]
+    rows += [row("c", str(k), str(k), 20.0 + k + (-1) ** k, None) for k in range(8)]
+    found = paired(rows, [UP, DOWN], "a")
+    head, (b, c) = difference_cells(found, clear="<{}>")
+    assert head[:2] == ["minus a", "n"] and b[:2] == ["b", "8"]
+    assert b[2].startswith("<+1.350> [") and b[2].endswith("] better")
+    assert b[3].startswith("<+0.235> [") and b[3].endswith("] worse")
+    assert not c[2].startswith("<") and "better" not in c[2] and c[3] == "-"
+    assert "**+1.350**" in markdown_differences(found)
+    few = paired([each for each in rows if int(each["task"]) < 5], [UP], "a").value("b", "psnr")
+    assert few.low > 0 and not few.clear
+
+
+def test_kinds_are_compared_apart():
+    rows = [row("a", "1", "x", 20.0), row("b", "1", "x", 22.0)]
+    rows += [row("a", "2", "y", 20.0, kind="style"), row("b", "2", "y", 19.0, kind="style")]
+    found = compare(rows, "a")
+    assert list(found.kinds) == ["shape", "style"]
+    assert found.paired.value("b", "psnr").mean == 0.5
+    assert found.kinds["shape"].paired.value("b", "psnr").mean == 2.0
+    assert found.kinds["style"].paired.value("b", "psnr").mean == -1.0
+    assert (
+        json.loads(json.dumps(found.record(), allow_nan=False))["kinds"]["style"]["means"][0]["low"] is None
+    )
+    assert compare(rows[:2], "a").kinds == {}
+    assert compare([row("b", "1", "x", 1.0)], "a").paired is None
+
+
+# Masks in pictures.
+
+
+def test_a_veil_hides_what_may_not_change_and_leaves_the_rest():
+    frames = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(2, 8, 8)
+    mask[:, 2:6, 2:6] = 1
+    shown = veiled(frames, mask)
+    assert torch.equal(shown[:, :, 2:6, 2:6], frames[:, :, 2:6, 2:6])
+    assert torch.allclose(shown[:, :, 1, 2:6], torch.tensor(EDGE)[None, :, None].expand(2, 3, 4))
+    assert float(shown[:, :, 0].amax()) < 0.5 < float(frames[:, :, 0].amax())
+    assert torch.equal(veiled(frames, torch.ones(2, 8, 8)), frames)
+
+
+@pytest.fixture
+def masked(monkeypatch):
+    """SDEdit that also hands out a mask and facts, as methods with masks do."""
+    call = SdEdit.__call__
+
+    def shows(self, *given):
+        edit = call(self, *given)
+        mask = torch.linspace(0, 1, 16).expand(len(edit.frames), 16, 16)
+        facts = {"mask_layer": "down.0", "mask_time": 61, "mask_share": 0.25}
+        return type(edit)(edit.frames, {"mask": mask, "noise": torch.zeros(3)}, edit.seconds, (), facts)
+
+    monkeypatch.setattr(SdEdit, "__call__", shows)
+
+
+def test_masks_and_facts_are_kept_and_shown(masked):
+    assert main(["run", *SMALL, "name=a", "limit=1", "keep=all"]) == 0
+    ((_, found),) = rows("a").items()
+    assert found["facts"] == {"mask_layer": "down.0", "mask_time": 61, "mask_share": 0.25}
+    with np.load(Path("out/a") / found["files"]["frames"]) as kept:
+        assert sorted(kept.files) == ["frames", "mask"]
+        assert kept["mask"].shape == (2, 16, 16) and kept["mask"][0, 0].tolist() == list(range(0, 256, 17))
+    assert "mask_layer down.0 · mask_time 61 · mask_share 0.250" in Path("out/a/index.html").read_text()
+
+
+def test_edit_prints_facts_and_keeps_masks(masked, capsys):
+    words = ["model=random", "metric=pixels", "method=sdedit", "method.steps=2", "data.size=16", "out=done"]
+    assert main(["edit", *words]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"mask_layer +down.0\n +mask_time +61\n +mask_share +0.250\n", said)
+    with np.load("done/masks.npz") as kept:
+        assert kept["mask"].shape == (8, 16, 16)
+
+
+def test_a_mask_of_the_wrong_size_is_a_failure(monkeypatch):
+    call = SdEdit.__call__
+
+    def shows(self, *given):
+        edit = call(self, *given)
+        return type(edit)(edit.frames, {"mask": torch.zeros(2, 4, 4)})
+
+    monkeypatch.setattr(SdEdit, "__call__", shows)
+    assert main(["run", *SMALL, "name=a", "limit=1"]) == 1
+    (found,) = rows("a").values()
+    assert "no mask of (2, 16, 16)" in found["message"]
+
+
+def test_experiments_list_variants_that_compose(monkeypatch):
+    monkeypatch.setattr("experiments.variants.build", lambda node, key: None)
+    for option in choices.group("experiment"):
+        listed = choices.content("experiment", option.name).get("variants") or {}
+        if option.facts.get("verb", "run") == "run":
+            assert list(composed(f"experiment={option.name}")) == (list(listed) or [None])

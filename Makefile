@@ -25,7 +25,7 @@ demo: setup ## FreeMask beside plain DDIM on a few clips; table, videos, page in
 	$(BIN)/freemask run experiment=demo
 
 test: setup ## all tests but the long ones (under 10 minutes)
-	$(BIN)/python -m pytest -m "not parity"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity"
 
 parity: setup ## the long comparisons with the authors' own numbers (needs FREEMASK_SHARED)
 	$(BIN)/python -m pytest -m parity
@@ -34,7 +34,7 @@ check: setup ## what CI asks: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright freemask evaluation experiments
-	$(BIN)/python -m pytest -m "not parity"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity"
 
 format: setup ## put the code into shape
 	$(BIN)/ruff format .

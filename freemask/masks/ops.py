@@ -65,7 +65,8 @@ class Binarise:
             raise UserError(
                 "the pooling window is not possible", came=f"pool={self.pool}", expected="0 or odd"
             )
-        if self.threshold is None or not 0 <= self.threshold < 1:
+        most = float("inf") if self.preset == "official" else 1  # their configs use 2 for: never anything
+        if self.threshold is None or not 0 <= self.threshold < most:
             came = f"threshold={self.threshold}"
             raise UserError("the threshold is not possible", came=came, expected="0 or more, below 1")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from freemask.alignment import official_columns
 from freemask.attention.record import Keep, Recording, heat_of_words
 from freemask.errors import UserError
 from freemask.masks.heat import joined, mean_heat, plan_of, running, text_layers
@@ -23,8 +24,9 @@ class Official:
     """Masks for self, cross and latent: the text layers of `strides`, at the time that is asked for. Masks for
     temporal attention: the text layers of the same grid, at place `temporal_index` of the ascending times.
 
-    `threshold` is for the source's words and, in latents, the target's. `missing` says what words that the prompt
-    lacks mean: an error, or an empty mask as in the authors' code. Word lists stand in for the task's words.
+    `threshold` is for the source's words and, in latents, the target's (the authors' code uses its first one for
+    both). `missing` says what words that the prompt lacks mean: an error; or, with words found and spelled as in
+    the authors' code, an empty mask. Word lists stand in for the task's words.
     """
 
     strides: Sequence[int] = (4,)
@@ -113,14 +115,9 @@ class Official:
         return self._found(subject.source, own), self._found(subject.target, new)
 
     def _found(self, text: Text, words: Iterable[str]) -> tuple[int, ...]:
-        columns: set[int] = set()
-        for word in words:
-            try:
-                columns.update(columns_of(text, [word]))
-            except UserError:
-                if self.missing == "error":
-                    raise
-        return tuple(sorted(columns))
+        if self.missing == "error":
+            return columns_of(text, words)
+        return tuple(sorted({column for word in words for column in official_columns(text, word)}))
 
     def _binarise(self, which: int) -> Binarise:
         return Binarise("official", pool=self.pool, threshold=self.threshold[which])

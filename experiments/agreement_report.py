@@ -32,6 +32,10 @@ OBJECTS = ("attribute", "shape", "style")
 STRATEGIES: Mapping[str, tuple[MaskStrategy, str]] = {
     "agreement": (Agreement(), "one layer and time, from the maps alone"),
     "codebook": (Mmc(keep_object=True), "one layer and time, l* and t* of the shipped codebook"),
+    "codebook, by layer": (
+        Mmc(keep_object=True, time_by="layer"),
+        "one layer and time: l*, and the time that was best for it",
+    ),
     "oracle": (Oracle(), "one layer and time, the best for the clip by its annotation"),
     "agreement, time-aware": (Agreement(time_aware=True), "one layer, the mask of each time"),
     "codebook, time-aware": (Mmc(keep_object=False), "l*, the mask of each time"),
@@ -41,7 +45,12 @@ STRATEGIES: Mapping[str, tuple[MaskStrategy, str]] = {
     "average of all": (Average(cells=None), "mean over all 16 layers, the mask of each time"),
 }
 CHANCE = "random"
-PAIRS = (("agreement", "codebook"), ("agreement", "oracle"), ("agreement", "average"), ("agreement", CHANCE))
+DEVELOPED = (
+    "The rule of `agreement` was found on 40 clips of the train split (their seeds are 0 to 39) with objects; for "
+    "backgrounds it was settled on 8 more of that split. The codebook was calibrated on the same 40 clips."
+)
+AGAINST = ("codebook", "codebook, by layer", "average", "oracle", CHANCE)
+PAIRS = tuple(("agreement", other) for other in AGAINST)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -133,6 +142,7 @@ def page(document: Mapping[str, Any]) -> str:
         + ", ".join(f"{key} {value}" for key, value in document["binarise"].items())
         + ".",
     ]
+    parts.append(DEVELOPED)
     for title, key in (
         ("The edit is about an object", "objects"),
         ("The edit is about the background", "background"),
@@ -147,6 +157,9 @@ def page(document: Mapping[str, Any]) -> str:
         lines = ["| difference on the same clips | mean | interval |", "|---|---|---|"]
         lines += [f"| {name} | {_cells(value)} |" for name, value in part["difference"].items()]
         parts.append("\n".join(lines))
+        kinds = OBJECTS if key == "objects" else ("background",)
+        low = sorted(row["iou"]["agreement"] for row in document["rows"] if row["kind"] in kinds)[:3]
+        parts.append("The three lowest of `agreement`: " + ", ".join(f"{value:.2f}" for value in low) + ".")
     return "\n\n".join(parts) + "\n"
 
 

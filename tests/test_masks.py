@@ -48,7 +48,8 @@ FULL = Binarise(normalise="frame_max")
 
 def text(prompt):
     spans = [(0, 0), *(match.span() for match in re.finditer(r"[\w-]+|[^\w\s-]", prompt)), (0, 0)]
-    return Text(prompt, torch.zeros(77, 4), columns_of_prompt(prompt, spans), len(spans))
+    columns, ids = columns_of_prompt(prompt, spans), tuple(range(len(spans)))
+    return Text(prompt, torch.zeros(77, 4), columns, len(spans), ids, tuple(spans))
 
 
 def subject_of(words=None, kind="shape", source="a red car on grass", target="a red truck on grass", **given):
@@ -278,6 +279,20 @@ def test_mmc_is_equation_8_and_its_ablations(kind, use_layer, use_time, books):
         assert torch.allclose(plan.soft(Wanted("self", t, Grid(3, 8, 12))), MASK.soft(heat, 8, 12), atol=1e-6)
     if kind == "style" and use_time:
         assert {t for _, t in recorded} == {90} and plan.facts["mask_time"] == 90
+
+
+def test_mmc_may_take_the_time_at_which_the_best_layer_matched_best(books, tmp_path):
+    book = Codebook.read(books / "made-up.json")
+    cost = [list(row) for row in book.cost]
+    cost[list(SITES).index(BEST)][9] = 0.2  # of BEST; another layer is cheaper still at another time
+    cost[0][2] = 0.1
+    replace(book, cost=cost).write(tmp_path / "b.json")
+    for time_by, t in (("tmmc", 101), ("layer", TIMES[9])):
+        made = Mmc(folders=[str(tmp_path)], time_by=time_by)
+        assert planned(made, subject_of(kind="style")).facts["mask_time"] == t
+        assert planned(made, subject_of()).facts["mask_time"] == "each"
+    with pytest.raises(UserError, match="tmmc or layer"):
+        Mmc(time_by="time")
 
 
 def test_mmc_refuses_a_codebook_of_another_model_and_says_how_to_make_one(books, tmp_path):
@@ -737,3 +752,32 @@ def test_columns_with_describing_words_without_them_and_of_several_words():
         task=replace(subject.task, words={"red car": "x"}),
     )
     assert source_columns(double, "last") == (6, 10) and source_columns(double, "all") == (5, 6, 9, 10)
+
+
+# The report ------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_pairs_choices_on_the_same_clips():
+    from experiments import agreement_report as report
+
+    names = [*report.STRATEGIES, report.CHANCE]
+    rows = [
+        {
+            "clip": f"c{i}",
+            "kind": "shape",
+            "iou": {name: 0.1 * i for name in names} | {"agreement": 0.1 * i + 0.2},
+        }
+        for i in range(5)
+    ]
+    found = report.summary(rows)
+    mean, low, high = found["iou"]["codebook"]
+    assert mean == pytest.approx(0.2) and low < mean < high
+    assert found["difference"]["agreement - codebook"] == pytest.approx([0.2, 0.2, 0.2])
+    about = dict.fromkeys(names, "...")
+    document = {"settings": {"split": "heldout", "clips": 5}, "binarise": {"pool": 0}, "what": about}
+    said = report.page(document | {"objects": found, "background": found, "rows": rows})
+    assert (
+        "--split heldout --clips 5" in said
+        and "| codebook | 0.200 |" in said
+        and "(5 tasks of 5 heldout clips)" in said
+    )

@@ -90,7 +90,7 @@ def joined(source: MaskPlan, target: MaskPlan, facts: Facts) -> MaskPlan:
 
     def union(of: Sequence[Callable[[Wanted], Tensor]], wanted: Wanted) -> Tensor:
         first = of[0](wanted)
-        return torch.maximum(first, of[1](wanted)) if wanted.use == "latent" else first
+        return torch.maximum(first, of[1](wanted).to(first.device)) if wanted.use == "latent" else first
 
     return MaskPlan(partial(union, masks), facts, partial(union, values), frozenset({"latent"}))
 

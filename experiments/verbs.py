@@ -48,7 +48,7 @@ VERBS = {
             "words=car:truck   which word becomes which; left out, it is read off the prompts",
             "out=FOLDER        where the results go",
             "frames= start= stride= size=   which frames of a file, and how large",
-            "method=freemask mask=mmc fusion=paper   how; freemask list shows what else there is",
+            "method=freemask mask=agreement fusion=paper   how; freemask list shows what else there is",
             "method.steps=N    seed=N",
         ),
     ),
@@ -95,7 +95,7 @@ VERBS = {
         ),
     ),
     "calibrate": Verb(
-        "measure which layer and time give the best masks, and write the codebook that mask=mmc reads",
+        "measure which layer and time give the best masks, and write the codebook that masks look up",
         "experiments.calibrate:main",
         config="calibrate",
         prompts=("name",),

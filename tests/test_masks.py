@@ -295,6 +295,13 @@ def test_mmc_may_take_the_time_at_which_the_best_layer_matched_best(books, tmp_p
         Mmc(time_by="time")
 
 
+def test_mmc_says_that_it_knows_no_backgrounds(books):
+    made = Mmc(folders=[str(books)])
+    subject = subject_of(words={"grass": "sand"}, kind="background", target="a red car on sand")
+    with pytest.warns(UserWarning, match="mask=agreement"):
+        planned(made, subject)
+
+
 def test_mmc_refuses_a_codebook_of_another_model_and_says_how_to_make_one(books, tmp_path):
     stranger = replace(subject_of(), identity="other")
     with pytest.raises(UserError, match="made for another model"):

@@ -1,5 +1,6 @@
 """FreeMask's own choice: the layer and the time that matched annotated objects best when the model was calibrated."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, same_object, source_columns
 
 TIME_BY = ("tmmc", "layer")
+BACKGROUND = "the codebook was calibrated on objects, and its layer may not find a background: compare with mask=agreement"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Mmc:
         return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
+        if subject.task.kind == "background" and (self.use_layer or self.use_time):
+            warnings.warn(BACKGROUND, stacklevel=2)
         return self._choice(subject).plan(source, self.binarise)
 
     def _choice(self, subject: Subject) -> Choice:

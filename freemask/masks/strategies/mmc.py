@@ -13,7 +13,9 @@ from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, same_object, source_columns
 
 TIME_BY = ("tmmc", "layer")
-BACKGROUND = "the codebook was calibrated on objects, and its layer may not find a background: compare with mask=agreement"
+BACKGROUND = (
+    "the codebook was calibrated on objects and may not find a background: compare with mask=agreement"
+)
 
 
 @dataclass(frozen=True)

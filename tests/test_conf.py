@@ -44,7 +44,7 @@ def test_the_default_of_everything_is_embedded():
     for verb in ("edit", "run"):
         chosen = groups_of(verb)
         assert (chosen["model"], chosen["data"]) == ("embedded", "world")
-        assert (chosen["method"], chosen["mask"], chosen["fusion"]) == ("freemask", "mmc", "paper")
+        assert (chosen["method"], chosen["mask"], chosen["fusion"]) == ("freemask", "mmc_by_layer", "paper")
 
 
 @pytest.mark.parametrize(

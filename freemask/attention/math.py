@@ -16,6 +16,8 @@ SMALL = 24
 
 def attend(qkv: QKV, rows: int = 0) -> Float[Tensor, "s b heads n e"]:
     """softmax(q k^T scale) v. `rows` > 0 works through the batch in pieces of that many rows, to save memory."""
+    if _share_keys(qkv):
+        return _of_shared_keys(qkv, rows)
     streams = qkv.q.shape[0]
     q, k, v = (rearrange(x, "s b heads n d -> (s b) heads n d") for x in (qkv.q, qkv.k, qkv.v))
     kernel = _plain if _is_small(q, k) else _fused
@@ -46,6 +48,19 @@ def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b h
     values = indicator.expand(*qkv.k.shape[:-2], *indicator.shape)
     mass = attend(QKV(q=qkv.q.to(precise), k=qkv.k.to(precise), v=values, scale=qkv.scale))
     return mass[..., : len(groups)]
+
+
+def _share_keys(qkv: QKV) -> bool:
+    """Whether keys and values are the same memory for the whole batch, as where all frames look at one."""
+    return qkv.q.shape[1] > 1 and qkv.k.stride(1) == 0 and qkv.v.stride(1) == 0
+
+
+def _of_shared_keys(qkv: QKV, rows: int) -> Float[Tensor, "s b heads n e"]:
+    """The whole batch as one long row of queries, so that the keys are not copied for each row."""
+    batch = qkv.q.shape[1]
+    q = rearrange(qkv.q, "s b heads n d -> s 1 heads (b n) d")
+    out = attend(QKV(q=q, k=qkv.k[:, :1], v=qkv.v[:, :1], scale=qkv.scale), rows)
+    return rearrange(out, "s 1 heads (b n) e -> s b heads n e", b=batch)
 
 
 def _is_small(q: Tensor, k: Tensor) -> bool:

@@ -1,6 +1,6 @@
 """The only file that speaks diffusers' attention-processor interface: taps stand in for attention during a call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,10 +52,14 @@ class Slot:
 
 
 class SiteProcessor:
-    """Attention of one site: the tap of the call in progress if it has one, plain attention otherwise."""
+    """Attention of one site: the tap of the call in progress if it has one, plain attention otherwise.
+
+    `rewire` changes whom the queries look at, before taps see them.
+    """
 
     def __init__(self, site: Site, slot: Slot) -> None:
         self.site, self.slot = site, slot
+        self.rewire: Callable[[QKV], QKV] | None = None
 
     def __call__(
         self,
@@ -68,6 +72,7 @@ class SiteProcessor:
             raise RuntimeError(f"{self.site.name} was given an attention mask, which taps would not see")
         call = self.slot.call
         qkv = self._project(attn, hidden_states, encoder_hidden_states, len(call.streams))
+        qkv = qkv if self.rewire is None else self.rewire(qkv)
         if call.taps.attention is None:
             out = attend(qkv, call.rows)
         else:

@@ -11,7 +11,10 @@ import torch
 
 from freemask.errors import UserError, nearest
 
-EMBEDDED = Path(__file__).parents[1] / "weights" / "t2v"
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
+EMBEDDED = WEIGHTS_FOLDER / "t2v"
+# The models that are part of the package, by the names that stand for their folders.
+SHIPPED = {"embedded": EMBEDDED, "embedded_image": WEIGHTS_FOLDER / "t2i"}
 WEIGHTS = ("*.safetensors",)
 PICKLES = ("*.bin",)
 
@@ -57,6 +60,9 @@ class Checkpoint:
     def scheduler(self) -> dict[str, Any]:
         return _json(self.folder / "scheduler" / "scheduler_config.json")
 
+    def config(self, name: str) -> dict[str, Any]:
+        return _json(self.folder / name / "config.json")
+
     def kind(self, name: str, classes: Sequence[str]) -> str:
         """The class that model_index.json names for a component."""
         if name not in self.classes or not (self.folder / name).is_dir():
@@ -83,10 +89,10 @@ def find(
     local_files_only: bool = False,
     allow_pickle: bool = False,
 ) -> Checkpoint:
-    """'embedded', a local folder, or a hub id ('owner/name'), as a local folder whose index has been read."""
-    folder = EMBEDDED if str(path) == "embedded" else Path(path).expanduser()
+    """A name in SHIPPED, a local folder, or a hub id ('owner/name'), as a local folder whose index has been read."""
+    folder = SHIPPED.get(str(path)) or Path(path).expanduser()
     if not folder.exists():
-        if str(path) == "embedded":
+        if str(path) in SHIPPED:
             raise UserError(
                 "The embedded weights are missing.", came=folder, todo="run: freemask train, or reinstall"
             )
@@ -114,7 +120,7 @@ def _download(name: str, revision: str | None, local_files_only: bool, patterns:
     options: dict[str, Any] = {
         "revision": revision,
         "allow_patterns": patterns,
-        "ignore_patterns": ["*.fp16.*"],
+        "ignore_patterns": ["*.fp16.*", "*.non_ema.*", "safety_checker/*"],
     }
     try:
         return Path(snapshot_download(name, local_files_only=local_files_only, **options))
@@ -183,6 +189,6 @@ def _no_folder(folder: Path) -> UserError:
     return UserError(
         "There is no such checkpoint folder.",
         came=folder,
-        expected="'embedded', a folder in diffusers layout, or a hub id such as owner/name",
+        expected=f"{', '.join(SHIPPED)}, a folder in diffusers layout, or a hub id such as owner/name",
         todo=f"in {parent}: {nearest(folder.name, siblings)}",
     )

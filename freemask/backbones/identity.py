@@ -23,6 +23,16 @@ def of_folder(folder: Path, parts: list[str]) -> str:
     return digest.hexdigest()[:16]
 
 
+def of_file(path: Path) -> str:
+    """The same of a single file."""
+    return hashlib.sha256(f"{path.stat().st_size}\n".encode() + _content(path)).hexdigest()[:16]
+
+
+def of_facts(facts: dict[str, Any]) -> str:
+    """Of what a backbone adds to its files."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def of_modules(modules: dict[str, nn.Module], config: dict[str, Any]) -> str:
     """Hash of parameters in memory, for networks that were never saved."""
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())

@@ -1,6 +1,8 @@
-"""The attention layers of a UNet3DConditionModel, found by module path, and the hooks that tell their grids.
+"""The attention layers of a UNet2DConditionModel or UNet3DConditionModel, found by module path, and the hooks that
+tell their grids.
 
-`attn2` is text attention only below `attentions`: in temporal blocks both attentions look along frames.
+`attn2` is text attention only below `attentions`: in temporal blocks both attentions look along frames. An inflated
+image network has `attn_temporal` beside them.
 """
 
 from collections.abc import Iterator
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from freemask.attention.processor import SiteProcessor, Slot
 from freemask.types import Site
 
-TEMPORAL = ("temp_attentions", "transformer_in")
+TEMPORAL = ("temp_attentions", "transformer_in", "attn_temporal")
+ATTENTIONS = ("attn1", "attn2", "attn_temporal")
 
 
 def attention_sites(unet: nn.Module) -> dict[str, Site]:
@@ -49,7 +52,8 @@ def install(unet: Any, sites: dict[str, Site], features: dict[str, Site], slot: 
 def _blocks(unet: Any) -> Iterator[tuple[str, nn.Module, int]]:
     """Blocks with their path and stride, in the order of the forward pass."""
     stride = 1
-    yield "transformer_in", unet.transformer_in, stride
+    if hasattr(unet, "transformer_in"):
+        yield "transformer_in", unet.transformer_in, stride
     for i, block in enumerate(unet.down_blocks):
         yield f"down_blocks.{i}", block, stride
         stride *= 2 if block.downsamplers else 1
@@ -66,12 +70,13 @@ def _attentions(prefix: str, block: nn.Module) -> Iterator[str]:
         owners = [prefix]
     else:
         layers = range(len(getattr(block, "attentions", ())))
-        owners = [f"{prefix}.{kind}.{i}" for i in layers for kind in ("attentions", "temp_attentions")]
+        kinds = [kind for kind in ("attentions", "temp_attentions") if hasattr(block, kind)]
+        owners = [f"{prefix}.{kind}.{i}" for i in layers for kind in kinds]
     for owner in owners:
         inner = block if owner == prefix else block.get_submodule(owner.removeprefix(f"{prefix}."))
-        for j, _ in enumerate(inner.get_submodule("transformer_blocks").children()):
-            yield f"{owner}.transformer_blocks.{j}.attn1"
-            yield f"{owner}.transformer_blocks.{j}.attn2"
+        for j, layer in enumerate(inner.get_submodule("transformer_blocks").children()):
+            present = [name for name in ATTENTIONS if getattr(layer, name, None) is not None]
+            yield from (f"{owner}.transformer_blocks.{j}.{name}" for name in present)
 
 
 def _site(name: str, stride: int) -> Site:

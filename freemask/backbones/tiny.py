@@ -1,4 +1,4 @@
-"""A tiny text-to-video network with random weights and a tokenizer made on the fly: for tests and dry runs."""
+"""Tiny networks with random weights and a tokenizer made on the fly: for tests and dry runs."""
 
 import json
 import tempfile
@@ -19,6 +19,8 @@ UNET: dict[str, Any] = {
     "cross_attention_dim": 16,
     "attention_head_dim": 8,
 }
+# diffusers means the number of heads here, where it means their width in the video network.
+UNET2D: dict[str, Any] = {**UNET, "attention_head_dim": 2}
 VAE: dict[str, Any] = {
     "block_out_channels": (8, 8),
     "down_block_types": ("DownEncoderBlock2D",) * 2,
@@ -40,16 +42,19 @@ class Parts:
     scheduler: dict[str, Any]
 
 
-def parts(seed: int, dtype: torch.dtype, prediction: str, max_tokens: int) -> Parts:
-    """Four levels and sixteen text layers like Zeroscope, as narrow as can be; latents at half the pixel size."""
+def parts(seed: int, dtype: torch.dtype, prediction: str, max_tokens: int, *, image: bool = False) -> Parts:
+    """Four levels and sixteen text layers like Zeroscope (`image`: like Stable Diffusion), as narrow as can be;
+    latents at half the pixel size."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     reader = tokenizer(max_tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet, vae = UNet3DConditionModel(**UNET), AutoencoderKL(**VAE)
+        unet = UNet2DConditionModel(**UNET2D) if image else UNet3DConditionModel(**UNET)
+        vae = AutoencoderKL(**VAE)
         marks = {f"{mark}_token_id": getattr(reader, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
         size = {"vocab_size": len(reader), "max_position_embeddings": max_tokens}
         encoder = CLIPTextModel(CLIPTextConfig(**TEXT, **size, **marks))

@@ -1,0 +1,209 @@
+"""Stable Diffusion as a text-to-video model: an image network that runs on all frames at once, as in FateZero."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.attention.rewire import Across, entries
+from freemask.backbones import checkpoint, identity, inflate, inflate_weights, tiny
+from freemask.backbones.checkpoint import Checkpoint
+from freemask.backbones.unet import COMPONENTS, Loaded, UNet, dtype_of, load, placed
+from freemask.errors import UserError
+
+UNET = "UNet2DConditionModel"
+WIDTHS = (320, 640, 1280, 1280)  # of a configuration that does not say
+BLOCKS = {"DownBlock2D", "CrossAttnDownBlock2D", "UNetMidBlock2DCrossAttn", "CrossAttnUpBlock2D", "UpBlock2D"}
+# What a network may ask for besides a time and a text: there is nothing here to give it.
+FOREIGN = (
+    "addition_embed_type",
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim_type",
+    "encoder_hid_dim",
+    "only_cross_attention",
+    "mid_block_only_cross_attention",
+    "dual_cross_attention",
+)
+
+
+@dataclass(frozen=True)
+class Inflation:
+    """What makes a video network of an image network, temporal layers apart."""
+
+    wanted: tuple[int | str, ...]
+    least_channels: int
+    shared_norm: bool
+
+    @classmethod
+    def of(
+        cls,
+        config: Mapping[str, Any],
+        attention: str | Sequence[int | str],
+        least_channels: int | None,
+        shared_norm: bool,
+    ) -> "Inflation":
+        """`config` is that of the image network."""
+        _check(config)
+        widths = tuple(config.get("block_out_channels", WIDTHS))
+        least = widths[:2][-1] if least_channels is None else least_channels
+        if least < 0:
+            raise UserError("least_channels is a layer's width.", came=least, expected="0 = all layers")
+        return cls(entries(attention), least, shared_norm)
+
+    def identity(self, parts: str, temporal: str | None) -> str:
+        return identity.of_facts({"parts": parts, "temporal": temporal, **asdict(self)})
+
+
+class Inflated2D(UNet):
+    """A UNet2DConditionModel over the frames of a clip."""
+
+    def __init__(self, parts: Loaded, inflation: Inflation, *, name: str, attention_slicing: int = 0) -> None:
+        super().__init__(*parts, name=name, attention_slicing=attention_slicing)
+        self.inflation = inflation
+        self.across = self._rewire()
+        if inflation.shared_norm:
+            for norm in inflate.norms(self.unet):
+                inflate.share(norm, self._slot)
+        inflate.serve_temporal(self.unet, self._slot)
+
+    @classmethod
+    def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
+        cls,
+        path: str | Path = "embedded_image",
+        device: str = "cpu",
+        dtype: str = "float32",
+        *,
+        attention: str | Sequence[int | str] = "middle",
+        least_channels: int | None = None,
+        shared_norm: bool = True,
+        temporal: str | Path | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        allow_pickle: bool = False,
+        attention_slicing: int = 0,
+        vae_slicing: bool = False,
+        vae_tiling: bool = False,
+        vae_batch: int = 8,
+    ) -> "Inflated2D":
+        """`path` is 'embedded_image', a folder in diffusers layout, or a hub id.
+
+        `attention`: whom self-attention looks at: middle, self_and_middle, first_and_previous, window, all, frame, or
+        a list of first, mid, last and frame offsets. Layers narrower than `least_channels` stay frame by frame
+        (None: those of the finest level). `shared_norm`: group norms of convolution blocks over the whole clip.
+        `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. The rest as for UNet3D.
+        """
+        files = checkpoint.find(
+            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        )
+        inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
+        name = _name(files, inflation, temporal)
+        vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
+        parts = load(files, UNET, device=device, dtype=dtype, vae=vae)
+        if temporal is not None:
+            inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
+        return cls(parts, inflation, name=name, attention_slicing=attention_slicing)
+
+    @classmethod
+    def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model
+        cls,
+        path: str | Path = "embedded_image",
+        *,
+        attention: str | Sequence[int | str] = "middle",
+        least_channels: int | None = None,
+        shared_norm: bool = True,
+        temporal: str | Path | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        allow_pickle: bool = False,
+    ) -> str:
+        """The identity of what `load` would make, from the files alone."""
+        files = checkpoint.find(
+            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        )
+        return _name(files, Inflation.of(_config(files), attention, least_channels, shared_norm), temporal)
+
+    @classmethod
+    def random(  # noqa: PLR0913 -- as for load
+        cls,
+        seed: int = 0,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        prediction: str = "epsilon",
+        max_tokens: int = 77,
+        attention: str | Sequence[int | str] = "middle",
+        least_channels: int | None = None,
+        shared_norm: bool = True,
+        temporal: str | Path | None = None,
+    ) -> "Inflated2D":
+        """A tiny network with random weights: no files, no meaning, every code path."""
+        made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
+        modules = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
+        inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
+        facts = {"scheduler": made.scheduler, "tokens": max_tokens}
+        layers = None if temporal is None else inflate_weights.identity_of(temporal)
+        name = inflation.identity(identity.of_modules(modules, facts), layers)
+        if temporal is not None:
+            inflate_weights.mount(made.unet, inflate_weights.read(temporal))
+        return cls(placed(made, device), inflation, name=name)
+
+    def describe(self) -> dict[str, Any]:
+        found = super().describe()
+        alone = "self-attention stays within each frame: no layer has"
+        if self.inflation.wanted and not self.across:
+            found["warnings"].append(f"{alone} {self.inflation.least_channels} channels (least_channels)")
+        looks = [str(each) for each in self.inflation.wanted] or ["frame"]
+        return found | {"attention": ", ".join(looks), "layers across frames": len(self.across)}
+
+    def _run(
+        self, x: Float[Tensor, "s lf c lh lw"], t: int, text: Float[Tensor, "s l d"]
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        streams, frames = x.shape[:2]
+        # One layout in memory, whoever calls: kernels round differently for others.
+        maps = rearrange(x, "s f c h w -> (s f) c h w").contiguous()
+        read = repeat(text, "s l d -> (s f) l d", f=frames)
+        out = self.unet(maps, t, read, return_dict=False)[0]
+        return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
+
+    def _rewire(self) -> tuple[str, ...]:
+        """Self-attention of layers that are wide enough looks across frames. Returns their names."""
+        names = [name for name, site in self.sites.items() if site.kind == "self" and self.inflation.wanted]
+        layers = {name: self.unet.get_submodule(name) for name in names}
+        across = {n: each for n, each in layers.items() if each.query_dim >= self.inflation.least_channels}
+        for layer in across.values():
+            layer.processor.rewire = Across(self.inflation.wanted)
+        return tuple(across)
+
+
+def _config(files: Checkpoint) -> dict[str, Any]:
+    files.kind("unet", (UNET,))
+    return files.config("unet")
+
+
+def _name(files: Checkpoint, inflation: Inflation, temporal: str | Path | None) -> str:
+    layers = (
+        None if temporal is None else inflate_weights.identity_of(temporal, allow_pickle=files.allow_pickle)
+    )
+    return inflation.identity(identity.of_folder(files.folder, COMPONENTS), layers)
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    """Refuse networks that are more than a picture, a time and a text."""
+    sides = ("down_block_types", "up_block_types")
+    blocks = {config.get("mid_block_type"), *(kind for side in sides for kind in config.get(side, ()))}
+    strange = sorted(str(each) for each in blocks - BLOCKS - {None})
+    asked = [key for key in FOREIGN if config.get(key) not in (None, False)]
+    given, made = config.get("in_channels", 4), config.get("out_channels", 4)
+    if given != made:
+        asked.append(f"{given} channels in, {made} out")
+    if strange or asked:
+        raise UserError(
+            "This image network cannot be run over frames.",
+            came=", ".join([*strange, *asked]),
+            expected="a network like Stable Diffusion 1 or 2: a noisy picture, a time and a text",
+        )

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments import choices, environment
 from experiments.build import build
 from experiments.forecast import BYTES, MODELSCOPE, as_record, forecast, shape_of
+from freemask.backbones.checkpoint import SHIPPED
 from freemask.errors import UserError, nearest
 
 GB = 1e9
@@ -57,7 +58,7 @@ def _models() -> dict[str, dict[str, str]]:
         path = choices.content("model", option.name).get("path")
         folder = _local(path) if path else None
         state = "needs no weights" if path is None else f"present: {folder}" if folder else "not here"
-        if path == "embedded":
+        if path in SHIPPED:
             state = "present, part of the package" if folder else "not here"
         todo = option.facts.get("get", "freemask train")
         found[option.name] = {"state": state, "licence": option.facts.get("licence", "")}
@@ -68,9 +69,7 @@ def _models() -> dict[str, dict[str, str]]:
 
 def _local(path: str) -> Path | None:
     """The folder of a model that is on this machine. Nothing is downloaded."""
-    from freemask.backbones.checkpoint import EMBEDDED
-
-    folder = EMBEDDED if path == "embedded" else Path(path).expanduser()
+    folder = SHIPPED.get(path) or Path(path).expanduser()
     if (folder / "model_index.json").is_file():
         return folder
     if folder.exists() or path.count("/") != 1:
@@ -139,7 +138,7 @@ def _forecast(cfg: DictConfig) -> dict[str, object]:
     if path is None:
         return {"state": "this model has no weights on disk; it needs about 1 GB, the libraries themselves"}
     folder = _local(path)
-    if folder is None and path == "embedded":
+    if folder is None and path in SHIPPED:
         return {"state": "the embedded weights are missing: freemask train, or reinstall"}
     shape = shape_of(folder) if folder else MODELSCOPE
     native = (EMBEDDED_FRAMES, *shape.native)

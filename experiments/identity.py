@@ -1,16 +1,20 @@
 """What a run is: a hash over everything that changes a result, and over nothing that does not."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from hydra.utils import get_object
+
 from experiments import choices
 from experiments.build import build
-from freemask.backbones.checkpoint import EMBEDDED, find
-from freemask.backbones.identity import of_folder
+from freemask.backbones.checkpoint import SHIPPED, find
+from freemask.backbones.identity import of_file, of_folder
 from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
 from freemask.types import EditTask
@@ -63,12 +67,20 @@ def identity_of(config: Mapping[str, Any], tasks: Sequence[EditTask]) -> Identit
     listed = [asdict(task) | {"assets": _names(task.assets)} for task in tasks]
     parts = {
         "method": method_of(config),
-        "model": _bound(config["model"]) | {"weights": _weights(config["model"].get("path"))},
+        "model": _model(config["model"]),
         "data": _bound(config["data"]) | {"task_list": _digest(listed)},
         "metric": config["metric"],
         "seed": config["seed"],
     }
     return Identity(json.loads(json.dumps(parts, default=str)))
+
+
+def _model(model: Mapping[str, Any]) -> dict[str, Any]:
+    found = _bound(model) | {"weights": _weights(model.get("path"))}
+    temporal = Path(model["temporal"]).expanduser() if model.get("temporal") else None
+    if temporal is not None and temporal.exists():
+        found["temporal"] = of_file(temporal) if temporal.is_file() else of_folder(temporal, ["."])
+    return found
 
 
 def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +125,20 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
     """What the loaded model will call itself; only a model without files has to be made for that."""
     if model.get("path") is None:
         return build(model, "model").identity
+    identify = getattr(_class_of(model), "identify", None)
+    if identify is not None:
+        takes = inspect.signature(identify).parameters
+        return identify(**{key: value for key, value in model.items() if key in takes})
     known = {key: model[key] for key in ("revision", "local_files_only", "allow_pickle") if key in model}
     return of_folder(find(model["path"], **known).folder, COMPONENTS)
+
+
+def _class_of(model: Mapping[str, Any]) -> Any:
+    """Whose method `load` or `random` the configuration names."""
+    try:
+        return get_object(model["_target_"].rpartition(".")[0])
+    except (HydraException, ImportError, AttributeError, ValueError):
+        return None  # building the model says what is wrong
 
 
 def _names(assets: Mapping[str, str]) -> dict[str, str]:
@@ -133,7 +157,7 @@ def _weights(path: str | None) -> str | None:
     """The content of a local model's files; a hub id stands for itself."""
     if path is None:
         return None
-    folder = EMBEDDED if path == "embedded" else Path(path).expanduser()
+    folder = SHIPPED.get(path) or Path(path).expanduser()
     return of_folder(folder, COMPONENTS) if folder.is_dir() else path
 
 

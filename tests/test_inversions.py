@@ -167,6 +167,22 @@ def test_features_come_back_as_they_went(place, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_keys_that_all_frames_share_are_kept_once():
+    whole = qkv(0)
+    rng = torch.Generator().manual_seed(5)
+    wide = QKV(
+        q=torch.randn(1, 6, 2, 4, 3, generator=rng),
+        k=whole.k.expand(-1, 6, -1, -1, -1),
+        v=whole.v.expand(-1, 6, -1, -1, -1),
+        scale=0.5,
+    )
+    with Features("host", device=torch.device("cpu")) as kept:
+        kept.put(where(), wide, values=True)
+        assert kept.bytes == (6 + 1 + 1) * 24 * 4
+        found = kept.get(where())
+        assert torch.equal(found.k, wide.k) and torch.equal(found.v, wide.v) and torch.equal(found.q, wide.q)
+
+
 def test_features_beyond_the_budget_say_what_to_do():
     with (
         Features("host", 1e-7, device=torch.device("cpu")) as kept,

@@ -34,6 +34,7 @@ class Features:
         self.bytes = 0
         self._slots: dict[int, Slot] = {}
         self._scales: dict[str, float] = {}
+        self._shared: set[str] = set()
         self._here: tuple[int, Slot] | None = None
         self._coming: tuple[int, Future[Slot]] | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -45,6 +46,10 @@ class Features:
     def put(self, where: Where, qkv: QKV, *, values: bool) -> None:
         """Of a stack of one stream: q and k, and v where asked."""
         kept = {"q": qkv.q, "k": qkv.k} | ({"v": qkv.v} if values else {})
+        for name, value in kept.items():
+            if value.stride(1) == 0:  # one set of keys for all frames: kept once
+                self._shared.add(f"{where.site.name} {name}")
+                kept[name] = value[:, :1]
         size = sum(value.numel() * value.element_size() for value in kept.values())
         self.bytes += size
         if self.bytes > self.budget:
@@ -69,8 +74,10 @@ class Features:
             if following is not None:
                 self._send_for(following)
         slot, name = self._here[1], where.site.name
-        q, k = slot[f"{name} q"], slot[f"{name} k"]
-        return QKV(q=q, k=k, v=slot.get(f"{name} v", k), scale=self._scales[name])
+        q = slot[f"{name} q"]
+        k = self._whole(f"{name} k", slot[f"{name} k"], q)
+        v = self._whole(f"{name} v", slot[f"{name} v"], q) if f"{name} v" in slot else k
+        return QKV(q=q, k=k, v=v, scale=self._scales[name])
 
     def close(self) -> None:
         if self._worker is not None:
@@ -91,6 +98,9 @@ class Features:
         away = torch.empty(value.shape, dtype=value.dtype, pin_memory=self.device.type == "cuda")
         away.copy_(value)
         return away
+
+    def _whole(self, name: str, value: Tensor, like: Tensor) -> Tensor:
+        return value.expand(-1, like.shape[1], -1, -1, -1) if name in self._shared else value
 
     def _flush(self) -> None:
         """A time is over: what was put goes to disk, where that is its place."""

@@ -45,11 +45,11 @@ class Fuser:
                 source = self.kept(where)
             mask = self._mask(policy, where, own.q)
             fused = policy(Call(where, i, own, source, mask, lend=self.policies.values == "source"))
-            others = [j for j in range(len(where.streams)) if j != place]
-            if not others:
-                return fused
-            rest = attend(QKV(q=qkv.q[others], k=qkv.k[others], v=qkv.v[others], scale=qkv.scale))
-            return torch.cat([rest[:place], fused, rest[place:]])
+            parts = [slice(0, place), slice(place + 1, len(where.streams))]
+            before, after = (
+                [attend(_streams(qkv, part))] if part.start < part.stop else [] for part in parts
+            )
+            return torch.cat([*before, fused, *after])
 
         return tap
 
@@ -63,3 +63,8 @@ class Fuser:
             "temporal" if kind == "temporal" else "cross" if kind == "cross" else "self", where.t, where.grid
         )
         return ops.token_mask(self.plan(wanted).to(like.device, like.dtype), where)
+
+
+def _streams(qkv: QKV, part: slice) -> QKV:
+    """Some streams of a stack, as views: keys that frames share stay shared."""
+    return QKV(q=qkv.q[part], k=qkv.k[part], v=qkv.v[part], scale=qkv.scale)

@@ -282,6 +282,12 @@ def test_latents_are_blended_at_their_own_level_and_officially_one_too_noisy():
     assert [official.place(i, 10) for i in (0, 8)] == [10, 2]
 
 
+def test_plain_latents_are_the_clips_own_everywhere_and_need_no_mask():
+    for masks in (False, True):
+        plain = Fusion(parts={"latent": "plain"}).begin(subject(), masks=masks)
+        assert plain.latent == LatentBlend(Window(2, 6), masked=False) and not plain.masked
+
+
 def test_without_masks_masked_parts_are_plain_and_latents_are_left_alone():
     policies = Fusion().begin(subject(), masks=False)
     assert policies.latent is None and not policies.masked

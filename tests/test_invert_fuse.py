@@ -78,6 +78,12 @@ def test_an_empty_mask_with_blended_latents_gives_the_source_back(backbone, guid
     assert made.facts["mask_empty_frames"] == 2
 
 
+@pytest.mark.parametrize("mask", [None, Fixed(1.0)])
+def test_plain_latents_to_the_last_step_give_the_source_back_whatever_the_mask(backbone, mask):
+    made = run(freemask(mask, parts={"latent": "plain"}, windows=ALL_THE_WAY), backbone)
+    assert torch.equal(made.frames, backbone.decode(backbone.encode(clip().frames)))
+
+
 def test_half_a_mask_keeps_the_other_half(backbone):
     """Blended to the last step, the latents outside the mask are the clip's own."""
     method = freemask(Fixed(), windows=ALL_THE_WAY)

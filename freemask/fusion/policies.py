@@ -165,11 +165,12 @@ class Cross:
 
 @dataclass(frozen=True)
 class LatentBlend:
-    """After a step: outside the mask, the latent of the inversion. `late` takes it one level too noisy, as the
-    official code does."""
+    """After a step: outside the mask, the latent of the inversion; without one, that latent everywhere. `late` takes
+    it one level too noisy, as the official code does."""
 
     window: Window
     late: bool = False
+    masked: bool = True
 
     def place(self, i: int, steps: int) -> int:
         """Which of the inversion's latents (0 = clean) is blended in after step i of `steps`."""

@@ -37,7 +37,8 @@ class Policies:
 
     @property
     def masked(self) -> bool:
-        return self.latent is not None or any(policy.masked for policy in self.attention.values())
+        blended = self.latent is not None and self.latent.masked
+        return blended or any(policy.masked for policy in self.attention.values())
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Fusion:
         }
         return Policies(
             attention=made,
-            latent=self._latent(subject) if parts["latent"] != "off" and masks else None,
+            latent=self._latent(subject, parts["latent"], masks),
             keeps_object=keeps,
             values=self.values,
             zero_temporal=keeps and not self.official,
@@ -141,11 +142,14 @@ class Fusion:
             most_queries=self.most_queries,
         )
 
-    def _latent(self, subject: Subject) -> LatentBlend:
+    def _latent(self, subject: Subject, mode: str, masks: bool) -> LatentBlend | None:
+        """Where masks are missing, masked blending is left out: it would undo the edit."""
+        if mode == "off" or (mode == "masked" and not masks):
+            return None
         window = self._window(subject, "latent")
         if self.official:  # strict on both sides, counted in steps already done
-            return LatentBlend(Window(window.first, window.end - 1), late=True)
-        return LatentBlend(window)
+            return LatentBlend(Window(window.first, window.end - 1), late=True, masked=mode == "masked")
+        return LatentBlend(window, masked=mode == "masked")
 
     def _window(self, subject: Subject, part: str) -> Window:
         share, steps = self.share(subject.task.kind, part), len(subject.times)

@@ -70,9 +70,13 @@ class Session:
     def after(self, x: Float[Tensor, "f c h w"], i: int, t: int) -> Float[Tensor, "f c h w"] | None:
         """Latent blending: outside the mask, the clip's own latent."""
         blending = None if self.fuser is None else self.fuser.policies.latent
-        if blending is None or i not in blending.window or self.fuser is None or self.fuser.plan is None:
+        if self.fuser is None or blending is None or i not in blending.window:
             return None
         own = self.inversion.latents[blending.place(i, len(self.subject.times))].to(x)
+        if not blending.masked:
+            return own
+        if self.fuser.plan is None:
+            return None
         mask = self.fuser.plan(Wanted("latent", t, Grid(x.shape[0], *x.shape[-2:]))).to(x)
         return ops.blend(mask[:, None], x, own)
 
@@ -114,9 +118,8 @@ class Session:
 
     def _shown(self) -> Use:
         assert self.fuser is not None
-        if self.fuser.policies.latent is not None:
-            return "latent"
-        return "self"
+        blending = self.fuser.policies.latent
+        return "latent" if blending is not None and blending.masked else "self"
 
     def _step_at(self, t: int) -> int:
         return len(self.subject.times) - 1 - list(self.subject.times).index(t)

@@ -84,6 +84,8 @@ def _words(row: Row, text: Mapping[str, str], complain: Complain) -> dict[str, s
             complain("words", f"words must be text, not {old!r} -> {new!r}; put them in quotes")
             continue
         for word, side in ((old, "source"), (new, "target")):
+            if not word.strip() and side == "target":
+                continue  # the target leaves the word out: its object is to go
             if not word.strip():
                 complain("words", f"words: an empty word in '{old}' -> '{new}'")
             elif text[side] and not holds(text[side], word):

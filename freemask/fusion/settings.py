@@ -48,7 +48,8 @@ class Fusion:
     Each part is off, plain (the source everywhere) or masked (the edit's own where the mask is 1). `windows` gives,
     by kind of edit, how long each part acts. Where paper and official code disagree, `variant` decides:
     step windows, who fills the mask in temporal attention, the order of masking and word mapping, and the noise
-    level of blended latents.
+    level of blended latents. Kinds of edit outside `masked_for` use no masks, whatever their parts say: masked
+    parts act as plain ones there, and latents are left alone.
     """
 
     variant: str = "paper"
@@ -58,6 +59,7 @@ class Fusion:
     reweight: Mapping[str, float | int] = field(default_factory=dict)
     word_windows: Mapping[str, Any] = field(default_factory=dict)
     inverse: Sequence[str] = ("style",)
+    masked_for: Sequence[str] = KINDS
     values: str = "edit"
     keep_object: bool | None = None
     temporal_by: str = "auto"
@@ -78,15 +80,21 @@ class Fusion:
             for part, share in windows.items():
                 _one_of(f"windows.{kind}", part, PARTS)
                 _check_window(f"windows.{kind}.{part}", part, share)
-        for kind in self.inverse:
-            _one_of("inverse", kind, KINDS)
+        for key, kinds in (("inverse", self.inverse), ("masked_for", self.masked_for)):
+            for kind in kinds:
+                _one_of(key, kind, KINDS)
 
     @property
     def official(self) -> bool:
         return self.variant == "official"
 
+    def masks(self, kind: str) -> bool:
+        """Whether an edit of this kind uses masks at all."""
+        return "masked" in self.parts.values() and kind in self.masked_for
+
     def begin(self, subject: Subject, *, masks: bool) -> Policies:
         """The policies for this edit. Without masks, masked parts act as plain ones and latents are left alone."""
+        masks = masks and self.masks(subject.task.kind)
         keeps = same_object(subject.task) if self.keep_object is None else self.keep_object
         parts = {part: self.parts.get(part, "off") for part in PARTS}
         makers = {"temporal": self._temporal, "cross": self._cross, "self": self._self}
@@ -169,6 +177,7 @@ def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
     reweight: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,
     word_windows: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,
     inverse: Sequence[str] = ("style",),
+    masked_for: Sequence[str] = KINDS,
     values: str = "edit",
     keep_object: bool | None = None,
     temporal_by: str = "auto",
@@ -186,6 +195,7 @@ def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
         reweight=_by_word("reweight", reweight),
         word_windows=_by_word("word_windows", word_windows),
         inverse=inverse,
+        masked_for=masked_for,
         values=values,
         keep_object=keep_object,
         temporal_by=temporal_by,

@@ -109,6 +109,14 @@ def text_layers(sites: Mapping[str, Site], strides: Collection[int] | None = Non
     return found
 
 
+def of_cells(kept: Mapping[tuple[str, int], Tensor], sites: Sequence[str], cells: int) -> tuple[str, ...]:
+    """Of layers whose heat was kept, those whose grid's short side is nearest to so many cells, by ratio; the finer
+    ones of two equally near."""
+    sides = {site: min(heat.shape[1:]) for (site, _), heat in kept.items() if site in sites}
+    best = min(set(sides.values()), key=lambda side: (max(side / cells, cells / side), -side))
+    return tuple(site for site in sites if sides[site] == best)
+
+
 def find_layer(sites: Mapping[str, Site], name: str) -> str:
     """A text layer by its module path, or by the beginning of it where that is unique."""
     layers = text_layers(sites)

@@ -49,8 +49,9 @@ def source_columns(
 def target_columns(
     subject: Subject, phrase: str = "described", words: Sequence[str] | None = None
 ) -> tuple[int, ...]:
-    """The same for the target prompt."""
-    return _columns(subject.target, located(subject.task).values() if words is None else words, phrase)
+    """The same for the target prompt; a word that the target leaves out has no columns there."""
+    phrases = located(subject.task).values() if words is None else words
+    return _columns(subject.target, [each for each in phrases if each], phrase)
 
 
 def check_phrase(phrase: str) -> None:

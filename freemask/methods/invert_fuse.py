@@ -1,6 +1,6 @@
 """Invert the clip, choose masks, and sample under the target prompt while the source's attention is fused in.
 
-FreeMask, prompt-to-prompt and plain DDIM editing are settings of it: which masks, and which fusion.
+FreeMask, FateZero, prompt-to-prompt and plain DDIM editing are settings of it: which masks, and which fusion.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from freemask.attention.features import PLACES, Features
 from freemask.attention.record import Recording
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
+from freemask.diffusion.reconstruction import reconstruct
 from freemask.errors import UserError
 from freemask.fusion.fuser import Fuser
 from freemask.fusion.settings import Fusion, Policies
@@ -23,6 +24,7 @@ from freemask.methods.session import Session, feature_spy
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Stream, Text, silent
 
 FEATURES = ("recompute", "cache")
+PASSES = ("inversion", "reconstruction")
 GIB = 2**30
 
 
@@ -37,7 +39,10 @@ class Known:
 
 @dataclass(frozen=True)
 class InvertFuse:
-    """`features`: the source branch runs again beside the edit (recompute), or its queries and keys are kept from
+    """`attention`: whose maps are fused in and make the masks: those of the inversion, or those of a reconstruction,
+    sampled from the inverted noise under the source prompt at `reconstruction_guidance` (None: the edit's own).
+
+    `features`: the source branch runs again beside the edit (recompute), or its queries and keys are kept from
     the inversion (cache), on device, host or disk, within a budget. Both give the same edit.
 
     `inversions` is a folder in which inversions are kept for every method, prompt and run; None keeps none.
@@ -48,6 +53,8 @@ class InvertFuse:
     guidance: float | int = 7.5
     mask: MaskStrategy | Mapping[str, Any] | None = None
     fusion: Fusion | Mapping[str, Any] | None = None
+    attention: str = "inversion"
+    reconstruction_guidance: float | int | None = None
     features: str = "recompute"
     cache_on: str = "host"
     budget_gb: float | int = 8
@@ -60,12 +67,15 @@ class InvertFuse:
         at_least("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
         for name, value, choices in (
+            ("attention", self.attention, PASSES),
             ("features", self.features, FEATURES),
             ("cache_on", self.cache_on, PLACES),
         ):
             if value not in choices:
                 raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
         at_least("budget_gb", self.budget_gb, 0)
+        if self.reconstruction_guidance is not None:
+            at_least("reconstruction_guidance", self.reconstruction_guidance, 0)
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
@@ -117,7 +127,7 @@ class InvertFuse:
             backbone.identity,
         )
         fusion = self.fusion if isinstance(self.fusion, Fusion) else None
-        strategy = self._strategy(fusion)
+        strategy = self._strategy(fusion, task)
         keeps = Keeps() if strategy is None else strategy.keeps(subject)
         budget = int(self.heat_gb * GIB)
         source = Recording(budget) if known is None or known.source is None else known.source
@@ -126,14 +136,18 @@ class InvertFuse:
         policies = None if fusion is None else fusion.begin(subject, masks=strategy is not None)
         cache = self._cache(policies, backbone)
         spy = None if cache is None or policies is None else feature_spy(cache, policies, subject.times)
+        wish = Wish(keeps.source, source, spy)
+        again = self.attention == "reconstruction" and policies is not None
         with watch.stage("inversion"):
             if known is not None and known.inversion is not None:
                 inversion = known.inversion
             else:
-                store = Inversions(self.inversions, self.inversions_gb)
-                wish = Wish(keeps.source, source, spy)
-                inversion = store.invert(
-                    backbone, latents, subject.source, self.steps, wish=wish, progress=progress
+                inversion = self._invert(backbone, latents, subject, None if again else wish, progress)
+        lender = inversion
+        if again:
+            with watch.stage("reconstruction"):
+                lender = reconstruct(
+                    backbone, inversion, subject.source, self._strength(), wish=wish, progress=progress
                 )
         with watch.stage("masks"):
             plan = None if strategy is None else strategy.plan(subject, source, target)
@@ -145,6 +159,7 @@ class InvertFuse:
             texts=texts,
             guidance=self.guidance,
             inversion=inversion,
+            lender=lender,
             fuser=None if policies is None else Fuser(policies, None if plan is None else remembered(plan)),
             watch=watch,
             keeps=keeps.target,
@@ -153,9 +168,18 @@ class InvertFuse:
             cache=cache,
         )
 
-    def _strategy(self, fusion: Fusion | None) -> MaskStrategy | None:
+    def _invert(
+        self, backbone: Backbone, latents: Tensor, subject: Subject, wish: Wish | None, progress: Progress
+    ) -> Inversion:
+        store = Inversions(self.inversions, self.inversions_gb)
+        return store.invert(backbone, latents, subject.source, self.steps, wish=wish, progress=progress)
+
+    def _strength(self) -> float | int:
+        return self.guidance if self.reconstruction_guidance is None else self.reconstruction_guidance
+
+    def _strategy(self, fusion: Fusion | None, task: EditTask) -> MaskStrategy | None:
         """The mask strategy, where there is one and something to mask."""
-        if fusion is None or "masked" not in fusion.parts.values() or isinstance(self.mask, Mapping):
+        if fusion is None or not fusion.masks(task.kind) or isinstance(self.mask, Mapping):
             return None
         return self.mask
 

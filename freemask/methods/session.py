@@ -26,6 +26,7 @@ SHOWN = 12  # times of which the pictured mask is the mean
 class Session:
     """Made by InvertFuse.begin. Steps go from the noisy end; `predict` and `after` are what `sample` calls.
 
+    `lender` is the pass whose attention is fused in: the inversion itself, or a reconstruction of the clip.
     `plan` is what the strategy answered; the fuser's remembers the masks that it gave.
     """
 
@@ -34,6 +35,7 @@ class Session:
     texts: Mapping[Stream, Text]
     guidance: float | int
     inversion: Inversion
+    lender: Inversion
     fuser: Fuser | None
     watch: Stopwatch
     keeps: Sequence[Keep] = ()
@@ -55,7 +57,7 @@ class Session:
     def predict(self, x: Float[Tensor, "f c h w"], t: int) -> Float[Tensor, "f c h w"]:
         """Guided prediction; the source branch runs beside it where a policy of this step needs it."""
         i, streams = self._step_at(t), self._streams(t)
-        below = self.inversion.input_at(t).to(x) if "source" in streams else x
+        below = self.lender.input_at(t).to(x) if "source" in streams else x
         stack = torch.stack([below if stream == "source" else x for stream in streams])
         text = torch.stack([self.texts[stream].tokens for stream in streams])
         tap = None if self.fuser is None else self.fuser.tap(i)
@@ -99,6 +101,8 @@ class Session:
         if self.fuser is not None:
             found["keeps_object"] = self.fuser.policies.keeps_object
         found["inversion_passes"] = self.inversion.passes
+        if self.lender is not self.inversion:
+            found["attention"] = "reconstruction"
         if self.cache is not None:
             found["features_gb"] = round(self.cache.bytes / GB, 4)
         return found

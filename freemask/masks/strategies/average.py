@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording, heat_of_words
 from freemask.errors import UserError
-from freemask.masks.heat import NAME, joined, mean_heat, plan_of, running, text_layers
+from freemask.masks.heat import NAME, joined, mean_heat, of_cells, plan_of, running, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, source_columns, target_columns
@@ -51,8 +51,4 @@ class Average:
         sites = text_layers(subject.sites, self.strides)
         if self.strides is not None or self.cells is None:
             return sites
-        kept, t, cells = source.all(NAME), subject.times[0], self.cells
-        sides = {site: min(kept[site, t].shape[1:]) for site in sites}
-        # Nearest by ratio; the finer one of two equally near.
-        best = min(set(sides.values()), key=lambda side: (max(side / cells, cells / side), -side))
-        return tuple(site for site in sites if sides[site] == best)
+        return of_cells(source.all(NAME), sites, self.cells)

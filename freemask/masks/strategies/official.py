@@ -9,7 +9,7 @@ from torch import Tensor
 from freemask.alignment import official_columns
 from freemask.attention.record import Keep, Recording, heat_of_words
 from freemask.errors import UserError
-from freemask.masks.heat import joined, mean_heat, plan_of, running, text_layers
+from freemask.masks.heat import joined, mean_heat, of_cells, plan_of, running, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
 from freemask.masks.words import located
@@ -21,15 +21,17 @@ HEAT, FIXED = "heat", "heat at the fixed time"
 
 @dataclass(frozen=True)
 class Official:
-    """Masks for self, cross and latent: the text layers of `strides`, at the time that is asked for. Masks for
-    temporal attention: the text layers of the same grid, at place `temporal_index` of the ascending times.
+    """Masks for self, cross and latent: the text layers of `strides`, at the time that is asked for; without strides
+    those whose grid's short side is nearest to `cells`, and without both all of them. Masks for temporal attention:
+    the text layers of the same grid, at place `temporal_index` of the ascending times.
 
     `threshold` is for the source's words and, in latents, the target's (the authors' code uses its first one for
     both). `missing` says what words that the prompt lacks mean: an error; or, with words found and spelled as in
     the authors' code, an empty mask. Word lists stand in for the task's words.
     """
 
-    strides: Sequence[int] = (4,)
+    strides: Sequence[int] | None = (4,)
+    cells: int | None = None
     temporal_index: int = 10
     threshold: Sequence[float | int] = (0.3, 0.3)
     pool: int = 3
@@ -44,6 +46,8 @@ class Official:
             )
         if len(self.threshold) != 2:
             raise UserError("two thresholds are needed", came=self.threshold, expected="[source, target]")
+        if self.cells is not None and self.cells < 1:
+            raise UserError("'cells' is a number of cells", came=f"cells={self.cells}", expected="1 or more")
         if self.temporal_index < 0:
             raise UserError("the place of a time counts from 0", came=f"temporal_index={self.temporal_index}")
         for which in (0, 1):
@@ -60,9 +64,11 @@ class Official:
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         own, new = self._columns(subject)
-        layers = text_layers(subject.sites, self.strides)
-        facts = {"mask_layer": f"mean of {len(layers)}", "mask_time": "each"}
         kept, fixed = source.all(HEAT), source.all(FIXED)
+        layers = text_layers(subject.sites, self.strides)
+        if self.strides is None and self.cells is not None and kept:
+            layers = of_cells(kept, layers, self.cells)
+        facts = {"mask_layer": f"mean of {len(layers)}", "mask_time": "each"}
 
         def at(t: int) -> Tensor:
             return mean_heat([kept[layer, t] for layer in layers])
@@ -116,7 +122,7 @@ class Official:
 
     def _found(self, text: Text, words: Iterable[str]) -> tuple[int, ...]:
         if self.missing == "error":
-            return columns_of(text, words)
+            return columns_of(text, [word for word in words if word])
         return tuple(sorted({column for word in words for column in official_columns(text, word)}))
 
     def _binarise(self, which: int) -> Binarise:

@@ -1,0 +1,158 @@
+"""FateZero as a whole: presets, reconstruction attention, pictures, removal, and masks of a codebook's making."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from experiments.build import build
+from experiments.compose import config_of, plain
+from freemask.backbones.inflated2d import Inflated2D
+from freemask.data.tasks import check_task
+from freemask.errors import UserError
+from freemask.masks.plan import Wanted
+from freemask.methods.ddim import Ddim
+from freemask.methods.invert_fuse import InvertFuse
+from freemask.types import Clip, EditTask, Grid
+
+SHAPE = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
+STYLE = EditTask("t", "c", "a red car on grass", "watercolor of a red car on grass", {}, "style")
+GONE = EditTask("t", "c", "a red car on grass", "grass", {"red car": ""}, "shape")
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Inflated2D.random(0, max_tokens=20, attention="middle", least_channels=16)
+
+
+def fatezero(*overrides, steps=3):
+    lines = [
+        "method=fatezero",
+        "model=random_image",
+        f"method.steps={steps}",
+        "method.guidance=2.0",
+        "method.inversions=null",
+    ]
+    config = plain(config_of("edit", [*lines, *overrides]))
+    return build(config["method"], "method")
+
+
+def clip(frames=2, height=12, width=20):
+    return Clip("c", torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(0)))
+
+
+def run(method, backbone, task=SHAPE, footage=None):
+    return method(backbone, footage or clip(), task, torch.Generator().manual_seed(0))
+
+
+def gap(a, b):
+    return float((a.frames - b.frames).abs().max())
+
+
+def test_choosing_the_method_brings_its_model_masks_and_fusion_unless_others_are_named():
+    config = plain(config_of("edit", ["method=fatezero"]))
+    assert config["model"]["path"] == "embedded_image"
+    assert config["method"]["mask"]["cells"] == 16 and config["method"]["fusion"]["masked_for"] == ["shape"]
+    other = plain(config_of("edit", ["mask=mmc", "method=fatezero", "model=zeroscope", "fusion=paper"]))
+    assert other["model"]["path"] == "cerspense/zeroscope_v2_576w"
+    assert other["method"]["mask"]["use_layer"] and other["method"]["fusion"]["temporal"] == "masked"
+
+
+def test_masks_are_for_shape_edits_unless_asked_for(backbone):
+    assert run(fatezero(), backbone).extras["mask"].shape == (2, 12, 20)
+    style = run(fatezero(), backbone, STYLE)
+    assert not style.extras and "mask_share" not in style.facts
+    words = dataclasses.replace(STYLE, words={"car": "car"})
+    assert run(fatezero("fusion.masked_for=[style]"), backbone, words).extras
+
+
+def test_thresholds_that_let_nothing_or_everything_through(backbone):
+    """Two: the source's self-attention everywhere, as without masks. Zero: the edit's own everywhere."""
+    unmasked = run(fatezero("fusion.self=plain"), backbone)
+    nothing = run(fatezero("mask.threshold=[2,2]"), backbone)
+    everything = run(fatezero("mask.threshold=[0,0]"), backbone)
+    own = run(fatezero("fusion.self=off"), backbone)
+    assert gap(nothing, unmasked) < 2e-5 and gap(everything, own) < 2e-5
+    assert gap(unmasked, own) > 1e-3
+
+
+@pytest.mark.parametrize("attention", ["middle", "self_and_middle", "first_and_previous", "all", [-1, 0, 1]])
+def test_one_frame_is_a_picture_whatever_frames_look_at(attention):
+    """Without another frame to look at, every kind of attention is a frame's own (keys twice change nothing)."""
+    alone = Inflated2D.random(0, max_tokens=20, attention="frame", least_channels=0)
+    among = Inflated2D.random(0, max_tokens=20, attention=attention, least_channels=0)
+    made = [run(fatezero(), each, footage=clip(1)) for each in (alone, among)]
+    assert gap(*made) < 2e-5 and made[0].frames.shape == (1, 3, 12, 20)
+
+
+def test_a_reconstruction_at_guidance_one_is_almost_the_inversion():
+    """Along a path that a quiet network hardly bends, both passes see the same latents; with guidance they differ."""
+    quiet = Inflated2D.random(0, dtype="float64", max_tokens=20, least_channels=16)
+    quiet.unet.conv_out.weight.mul_(0.0005)
+    inverted = run(fatezero(), quiet)
+    again = run(fatezero("method.attention=reconstruction", "method.reconstruction_guidance=1"), quiet)
+    assert again.facts["attention"] == "reconstruction" and "attention" not in inverted.facts
+    assert 0 < gap(inverted, again) < 1e-3
+
+
+def test_a_reconstruction_lends_its_own_attention_and_its_own_masks(backbone):
+    again = fatezero("method.attention=reconstruction")
+    with again.begin(backbone, clip(), SHAPE) as session:
+        steps = len(session.subject.times)
+        x = session.inversion.latents[-1]
+        assert torch.equal(session.lender.latents[-1], x) and len(session.lender.latents) == steps + 1
+        # one step of it, written out: guided by the source prompt, from the inversion's noise
+        t, below = session.subject.times[-1], session.subject.times[-2]
+        text = torch.stack([backbone.embed("").tokens, session.subject.source.tokens])
+        out = backbone.predict(torch.stack([x, x]), t, text, streams=("uncond", "cond"))
+        made = backbone.noise_path.step(x, out[0] + 2.0 * (out[1] - out[0]), now=t, call=t, to=below)
+        assert torch.allclose(session.lender.latents[-2], made, atol=1e-5)
+        assert torch.equal(session.lender.input_at(t), x)
+        assert torch.equal(session.lender.input_at(below), session.lender.latents[-2])
+    heats = []
+    for method in (again, fatezero()):
+        with method.begin(backbone, clip(), SHAPE) as session:
+            heats.append(session.plan.soft(Wanted("self", t, Grid(2, 6, 10))))
+    assert float((heats[0] - heats[1]).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("attention", ["inversion", "reconstruction"])
+@pytest.mark.parametrize("place", ["device", "host", "disk"])
+def test_kept_features_give_the_same_edit(backbone, attention, place):
+    lines = [f"method.attention={attention}", "fusion.latent=masked", "mask.threshold=[0.9,0.9]"]
+    again = run(fatezero(*lines), backbone)
+    kept = run(fatezero(*lines, "method.features=cache", f"method.cache_on={place}"), backbone)
+    assert gap(again, kept) < 2e-5 and kept.facts["features_gb"] > 0
+    assert gap(kept, run(Ddim(steps=3, guidance=2.0), backbone)) > 1e-3
+
+
+def test_an_object_that_the_target_leaves_out(backbone):
+    made = run(fatezero("fusion.latent=masked", "mask.threshold=[0.9,0.9]"), backbone, GONE)
+    assert 0 < made.facts["mask_share"] < 1
+    task = check_task(
+        {
+            "id": "t",
+            "clip": "c",
+            **{key: getattr(GONE, key) for key in ("source", "target")},
+            "kind": "shape",
+            "words": {"red car": ""},
+        }
+    )
+    assert task.words == {"red car": ""}
+    with pytest.raises(UserError, match="empty word"):
+        check_task(
+            {"id": "t", "clip": "c", "source": "a", "target": "b", "kind": "shape", "words": {"": "b"}}
+        )
+
+
+@pytest.mark.parametrize(
+    "setting", [{"attention": "memory"}, {"reconstruction_guidance": -1}, {"attention": "cache"}]
+)
+def test_settings_that_are_none(setting):
+    with pytest.raises(UserError):
+        InvertFuse(**setting)
+
+
+def test_kinds_that_are_none():
+    with pytest.raises(UserError, match="masked_for"):
+        fatezero("fusion.masked_for=[shapes]")

@@ -109,6 +109,22 @@ class Case:
         return found
 
     @property
+    def inflated(self) -> bool:
+        """Whether the network is an image model run over frames."""
+        return self.family == "FateZero"
+
+    @property
+    def temporal(self) -> Path | None:
+        """The temporal weights of the authors' inflated network."""
+        named = self.about.get("unet3d_temporal_weights")
+        if named is None:
+            return None
+        found = self.folder / named
+        if not found.is_file():
+            raise UserError("the case's temporal weights are not there", came=found)
+        return found
+
+    @property
     def steps(self) -> int:
         return int(self.about["num_inference_steps"])
 

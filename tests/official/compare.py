@@ -15,7 +15,7 @@ import torch
 from freemask.attention.record import Recording
 from freemask.errors import UserError
 from tests.official import calibration, editing, inversion
-from tests.official.case import Case
+from tests.official.case import FAMILIES, Case
 from tests.official.ledger import Ledger
 from tests.official.workshop import Job, load
 
@@ -52,11 +52,11 @@ def compare(case: Case, *, steps: int | None = None, free: bool = True, extra: S
     if calibration.is_miou(case):
         calibration.miou(case, ledger)
         return ledger
-    if case.family != "FreeMask":
+    if not case.family:
         raise UserError(
-            f"there is no backbone yet for cases of {case.family or 'an unknown repository'}",
+            "the case is of no repository that is known",
             came=case.about.get("official_repo", "no official_repo in the manifest"),
-            expected="a case of FreeMask",
+            expected=" or ".join(FAMILIES),
         )
     count = case.steps if steps is None else max(1, min(steps, case.steps))
     free = free and count == case.steps

@@ -58,7 +58,11 @@ class Job:
     def of(cls, case: Case, edit: Edit, backbone: Watched, extra: Sequence[str] = ()) -> "Job":
         """`extra` overrides count where the edit has what they are about."""
         lines = edit_overrides(case, edit)
-        lines += [line for line in extra if f"{line.split('.')[0]}=official" in lines]
+        lines += [
+            line
+            for line in extra
+            if {f"{line.split('.')[0]}={name}" for name in ("official", "fatezero")} & set(lines)
+        ]
         config = plain(config_of("edit", lines))
         return cls(case, edit, lines, build(config["method"], "method"), backbone)
 
@@ -84,7 +88,7 @@ class Job:
 
     def keeps(self, subject: Subject) -> Keeps:
         fusion: Any = self.method.fusion
-        if not isinstance(fusion, Fusion) or "masked" not in fusion.parts.values():
+        if not isinstance(fusion, Fusion) or not fusion.masks(self.task.kind):
             return Keeps()
         mask: Any = self.method.mask
         return mask.keeps(subject)

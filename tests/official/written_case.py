@@ -28,15 +28,18 @@ def write(folder: Path, name: str, scene: Scene, edits: Sequence[Edit]) -> Path:
         tensors |= edit.found
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     about = {
-        "official_repo": "FreeMask, written out",
-        "model_dir": "models/tiny",
+        "official_repo": f"{scene.family}, written out",
+        "model_dir": "models/tiny" if scene.family == "FreeMask" else "models/tiny2d",
         "source_prompt": scene.source,
         "editing_prompts": [edit.target for edit in edits],
         "guidance_scale": scene.guidance,
         "num_inference_steps": scene.steps,
         "dtype": "float64",
         "controllers": {edit.name: {} for edit in edits},
-        "config": {"editing_config": {"p2p_config": {edit.name[4:]: dict(edit.said) for edit in edits}}},
+        "config": {
+            "editing_config": {"p2p_config": {edit.name[4:]: dict(edit.said) for edit in edits}},
+            "model_config": {} if scene.look is None else {"SparseCausalAttention_index": list(scene.look)},
+        },
         "tensors": {key: {"shape": list(value.shape)} for key, value in tensors.items()},
         "file": f"{name}.safetensors",
         "tolerance": {

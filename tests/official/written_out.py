@@ -1,4 +1,4 @@
-"""The authors' FreeMask written out slowly, with every map formed and stored.
+"""The authors' FreeMask and FateZero written out slowly, with every map formed and stored.
 
 It shares the network, the schedule and the word tables (judged elsewhere) with ours, and nothing of the fusion. Where
 the authors fixed sizes for latents of 64 x 64, `Sizes` scales them, so that a tiny network is enough.
@@ -30,13 +30,16 @@ class Sizes:
 
 @dataclass
 class Scene:
-    """One inversion and its maps: per step, by layer, `b heads n m`; queries and keys likewise."""
+    """One inversion and its maps: per step, by layer, `b heads n m`; queries and keys likewise. `look`: whom frames
+    of an inflated network look at, which is the network's own business."""
 
     backbone: Any
     source: str
     steps: int
     guidance: float
     sizes: Sizes = field(default_factory=Sizes)
+    family: str = "FreeMask"
+    look: Sequence[int | str] | None = None
     latents: list[Tensor] = field(default_factory=list)
     maps: list[dict[str, Tensor]] = field(default_factory=list)
     projections: list[dict[str, tuple[Tensor, Tensor]]] = field(default_factory=list)
@@ -169,7 +172,9 @@ class Edit:
         return a @ qkv.v
 
     def cross(self, where: Where, source: Tensor, own: Tensor, i: int) -> Tensor:
-        m = self.rows(where, i)
+        m = (
+            self.rows(where, i) if self.scene.family == "FreeMask" else None
+        )  # FateZero masks self-attention alone
         base = source if m is None else source * (1 - m) + own * m
         matrix = self.map.matrix.to(base)
         new = torch.einsum("fhnk,kl->fhnl", base, matrix) + own * self.map.own.to(own)

@@ -94,7 +94,7 @@ def tiny_clip(tmp_path_factory):
 def build(path: Path, tiny_clip: Path) -> Metric:
     """The metric of a YAML, on networks that are always there."""
     config = OmegaConf.load(path)
-    if "clip" in path.stem:
+    if "clip" in path.stem or path.stem == "frame_accuracy":
         config = OmegaConf.merge(config, {"backbone": "embedded", "weights": str(tiny_clip), "device": "cpu"})
     elif path.stem == "lpips":
         config = OmegaConf.merge(config, {"backbone": "random-alex", "device": "cpu"})
@@ -258,8 +258,11 @@ def test_contract(path, tiny_clip):
     assert metric(a_case(0.2)) == found
 
 
-# clip_text compares with words, not with frames: see test_clip_text_prefers_the_right_words.
-@pytest.mark.parametrize("path", [p for p in SINGLE if p.stem != "clip_text"], ids=lambda path: path.stem)
+# These compare with words, not with frames: see test_clip_text_prefers_the_right_words, test_metrics_fatezero.py.
+WORDS = ("clip_text", "frame_accuracy")
+
+
+@pytest.mark.parametrize("path", [p for p in SINGLE if p.stem not in WORDS], ids=lambda path: path.stem)
 def test_identical_clips_are_best_and_noise_makes_it_worse(path, tiny_clip):
     metric = build(path, tiny_clip)
     values = [metric(a_case(amount)) for amount in (0.0, 0.15, 0.5, 1.0)]

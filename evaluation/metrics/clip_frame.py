@@ -1,4 +1,4 @@
-"""Temp: do consecutive frames look alike? FateZero's Tem-Con, which FreeMask's table uses too."""
+"""Temp, CLIP-F or Tem-Con: do consecutive frames look alike? FateZero's number, which FreeMask's table uses too."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,8 @@ from evaluation.ops import cosine
 class ClipFrame:
     """Mean cosine of the CLIP features of consecutive frames (Tune-A-Video takes all pairs instead).
 
-    A still picture scores 1: read it beside CLIP. Settings as in `ClipText`.
+    A clip that stands still scores 1: read it beside CLIP. One frame has no pair, and no value. Settings as in
+    `ClipText`.
     """
 
     backbone: str = "auto"

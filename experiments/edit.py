@@ -1,46 +1,31 @@
-"""`freemask edit`: one clip; leaves the edited mp4, a side-by-side, a contact sheet, the frames and a row."""
+"""`freemask edit`: one clip or picture and its prompts; what it leaves is decided in `edit_folder`."""
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from evaluation.render import fact, number
-from experiments.bench import Outcome
 from experiments.build import build, check_arguments
 from experiments.compose import plain
-from experiments.identity import method_of
+from experiments.edit_folder import folder_of, hash_of, leave, tell
 from experiments.loggers.base import Guarded
 from experiments.progress import reporting
-from experiments.run import fit, make_bench, method_name
-from experiments.sheets import beside, contact_sheet
-from experiments.store import RunStore, file_name
+from experiments.run import fit, make_bench
+from experiments.store import RunStore
 from experiments.variants import Variant, unused
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip, changed_words
 from freemask.data.paths import existing
 from freemask.data.tasks import check_task
-from freemask.data.write import write_frames, write_video
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, Backbone, Clip, DataSource, EditTask
 
-NO_PART = (
-    "paths",
-    "logger",
-    "out",
-    "mask",
-    "fusion",
-    "task",
-)  # of the hash: places, and what the method refers to
 FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model was trained on
 
 
@@ -79,6 +64,9 @@ class Options:
         short, sides = (self.size, (None, None)) if isinstance(self.size, int | None) else (None, self.size)
         return Geometry(short_side=short, height=sides[0], width=sides[1], crop=self.crop)
 
+    def range(self) -> FrameRange:
+        return FrameRange(start=self.start, stride=self.stride, count=self.frames)
+
 
 @dataclass(frozen=True)
 class Changed:
@@ -110,20 +98,20 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
             reporter.say(line)
         logger = Guarded(build(config["logger"], "logger"), reporter.say)
         reporter.busy("loading the model")
-        bench = make_bench(config, {"run": _hash(config, task)})
+        bench = make_bench(config, {"run": hash_of(config, task)})
         reporter.busy("reading the clip")
         if isinstance(data, OneClip):
-            data = read(data, options, bench.backbone)
+            data = read(data, options.frames, bench.backbone)
         fit(data, bench.backbone)
-        folder = _folder(config, options, task)
+        folder = folder_of(config, options.out, task)
         logger.start(folder, {"identity": bench.about["run"], "parts": config})
         outcome = bench.edit(task, data, reporter.stage)
-        files = _leave(folder, outcome)
+        files = leave(folder, outcome)
         row = outcome.row | {"files": {name: path.name for name, path in files.items()}}
         RunStore(folder).append("edit", row)
         logger.row(row, files)
         logger.end([row])
-    return _tell(folder, row, files)
+    return tell(folder, row, files)
 
 
 def wanted(options: Options, config: Mapping[str, Any]) -> tuple[EditTask, DataSource]:
@@ -132,7 +120,7 @@ def wanted(options: Options, config: Mapping[str, Any]) -> tuple[EditTask, DataS
     asked["words"] = None if options.words is None else words_of(options.words)
     if options.clip is not None and Path(options.clip).expanduser().exists():
         _need_prompts(options)
-        one = OneClip(options.clip, asked)
+        one = OneClip(options.clip, asked, options.geometry(), options.range())
         return one.task, one
     source = build(config["data"], "data")
     task = _known(options.clip, source.tasks())
@@ -146,10 +134,10 @@ def wanted(options: Options, config: Mapping[str, Any]) -> tuple[EditTask, DataS
 
 
 def words_of(text: str) -> dict[str, str]:
-    """`car:truck, road:snow`, or with -> and ; as task lists have it."""
+    """`car:truck, road:snow`, or with -> and ; as task lists have it. `car:` alone: the target leaves the car out."""
     pairs: dict[str, str] = {}
     for part in re.split(r"[;,]", text.strip().removeprefix("{").removesuffix("}")):
-        found = re.fullmatch(r"\s*([^:>]+?)\s*(?:->|:)\s*([^:>]+?)\s*", part)
+        found = re.fullmatch(r"\s*([^:>]+?)\s*(?:->|:)\s*([^:>]*?)\s*", part)
         if not found:
             raise UserError(
                 f"cannot read '{part.strip()}' as words",
@@ -160,18 +148,19 @@ def words_of(text: str) -> dict[str, str]:
     return pairs
 
 
-def read(one: OneClip, options: Options, backbone: Backbone) -> OneClip:
-    """Decides size and frames of a file. Without frames=, a clip shorter than FRAMES is taken whole."""
-    one.geometry = options.geometry()
+def read(one: OneClip, frames: int | None, backbone: Backbone) -> OneClip:
+    """Decides size and frames of a file, and whether it can be read. Without frames=, a clip shorter than FRAMES is
+    taken whole."""
     fit(one, backbone)
-    one.frames = FrameRange(start=options.start, stride=options.stride, count=options.frames or FRAMES)
-    if options.frames is None:
-        try:
-            one.clip(one.task)
-        except UserError:
-            one.frames = replace(one.frames, count=None)
-            if len(one.clip(one.task).frames) >= FRAMES:
-                raise
+    one.frames = replace(one.frames, count=frames or FRAMES)
+    try:
+        one.clip(one.task)
+    except UserError:
+        if frames is not None:
+            raise
+        one.frames = replace(one.frames, count=None)
+        if len(one.clip(one.task).frames) >= FRAMES:
+            raise
     return one
 
 
@@ -198,54 +187,3 @@ def _known(clip: str | None, tasks: Sequence[EditTask]) -> EditTask:
         came=f"clip={clip}",
         expected=f"a file or folder, or a clip of the data: {nearest(clip or '', names)}",
     )
-
-
-def _hash(config: Mapping[str, Any], task: EditTask) -> str:
-    said = {key: config[key] for key in config if key not in NO_PART} | {"method": method_of(config)}
-    text = json.dumps([said, task.id, task.source, task.target], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _folder(config: Mapping[str, Any], options: Options, task: EditTask) -> Path:
-    if options.out is not None:
-        return Path(options.out).expanduser()
-    name = file_name(f"{task.clip}-{method_name(config)}-{_hash(config, task)[:8]}")
-    return Path(config["paths"]["runs"]).expanduser() / "edits" / name
-
-
-def _leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
-    if outcome.row["status"] != "done" or outcome.clip is None or outcome.edit is None:
-        return {}
-    clips, fps = outcome.clips(), outcome.clip.fps
-    files = {
-        "edited": folder / "edited.mp4",
-        "video": folder / "side-by-side.mp4",
-        "sheet": folder / "contact-sheet.png",
-        "frames": folder / "frames",
-    }
-    write_video(files["edited"], outcome.edit.frames, fps)
-    write_video(files["video"], beside(clips), fps)
-    contact_sheet(files["sheet"], clips, outcome.captions())
-    write_frames(files["frames"], outcome.edit.frames)
-    if outcome.masks():
-        files["masks"] = folder / "masks.npz"
-        np.savez_compressed(files["masks"], **outcome.arrays())
-    return files
-
-
-def _tell(folder: Path, row: Mapping[str, Any], files: Mapping[str, Path]) -> int:
-    if row["status"] != "done":
-        raise UserError(
-            "the edit failed", came=row["message"], todo=f"the row in {folder / 'rows'} holds the details"
-        )
-    print(f"{row['source']}  ->  {row['target']}")
-    for name, value in row["metrics"].items():
-        if value is not None:
-            print(f"  {name:<24} {number(value)}")
-    for name, value in row["facts"].items():
-        print(f"  {name:<24} {fact(value)}")
-    for warning in [*row["warnings"], *row["metric_warnings"]]:
-        print(f"  note: {warning}")
-    for name, path in files.items():
-        print(f"  {name:<8} {path}")
-    return 0

@@ -95,10 +95,11 @@ def _check_palette(image: Image.Image, values: UInt8[np.ndarray, "h w"], path: P
 
 
 def _open(path: Path) -> Image.Image:
-    """The decoded, upright picture; files with several pictures are refused."""
+    """The decoded, upright picture; animations are refused. Of a camera's MPO file (a JPEG with a preview or a second
+    eye's view behind it) the first picture is the photo."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            count = getattr(image, "n_frames", 1)
+            count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             if count > 1:
                 raise UserError(f"{path}: an animation, not one picture", came=f"{count} frames")
             image.load()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
-from freemask.data.open import open_footage
+from freemask.data.open import check_range, open_footage
 from freemask.data.paths import existing
 from freemask.data.regions import read_region
 from freemask.data.tasks import check_task, slug
@@ -30,6 +30,7 @@ class OneClip:
     ) -> None:
         self.path = existing(clip)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
+        check_range(self.path, self.frames)
         given = {name: value for name, value in edit.items() if value is not None}
         words = changed_words(str(given.get("source", "")), str(given.get("target", "")))
         kind = "attribute" if given.get("words", words) else "style"

@@ -26,6 +26,7 @@ def open_footage(
     path: str | Path, geometry: Geometry | None = None, frames: FrameRange | None = None
 ) -> Footage:
     path = existing(path)
+    check_range(path, frames)
     if path.is_dir():
         return read_folder(path, geometry, frames)
     suffix = path.suffix.lower()
@@ -38,3 +39,15 @@ def open_footage(
         came=suffix or "a name without an ending",
         expected=f"a folder of frames, or one of {' '.join((*video.SUFFIXES, *images.SUFFIXES))}",
     )
+
+
+def check_range(path: Path, frames: FrameRange | None) -> None:
+    """A picture is a clip of one frame: more are refused, for they could only repeat it."""
+    picture = path.suffix.lower() in images.SUFFIXES and not path.is_dir()
+    if picture and frames is not None and (frames.count or 1) > 1:
+        raise UserError(
+            f"{path}: a picture is a clip of one frame",
+            came=f"{frames.count} frames asked of it",
+            expected="one frame",
+            todo="leave out the number of frames, or name a video or a folder of frames",
+        )

@@ -80,10 +80,12 @@ class MaskStrategy(Protocol):
 
 
 def remembered(plan: MaskPlan) -> MaskPlan:
-    """The same masks, each computed once."""
+    """The same masks, each computed once while one time is at hand: what is kept does not grow with the steps."""
     known: dict[Wanted, Tensor] = {}
 
     def mask(wanted: Wanted) -> Tensor:
+        if any(each.t != wanted.t for each in known):
+            known.clear()
         if wanted not in known:
             known[wanted] = plan(wanted)
         return known[wanted]

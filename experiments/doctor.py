@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import choices, environment
 from experiments.build import build
-from experiments.forecast import BYTES, MODELSCOPE, as_record, forecast, shape_of
+from experiments.forecast import BYTES, MODELSCOPE, STABLE_DIFFUSION, as_record, forecast, shape_of
 from freemask.backbones.checkpoint import SHIPPED
 from freemask.errors import UserError, nearest
 
@@ -140,7 +140,8 @@ def _forecast(cfg: DictConfig) -> dict[str, object]:
     folder = _local(path)
     if folder is None and path in SHIPPED:
         return {"state": "the embedded weights are missing: freemask train, or reinstall"}
-    shape = shape_of(folder) if folder else MODELSCOPE
+    image = "inflated2d" in str(cfg.model.get("_target_"))
+    shape = shape_of(folder) if folder else STABLE_DIFFUSION if image else MODELSCOPE
     native = (EMBEDDED_FRAMES, *shape.native)
     asked = {key: cfg[key] or each for key, each in zip(SIDES, native, strict=True)}
     clip = (asked["frames"], asked["height"], asked["width"])

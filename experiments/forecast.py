@@ -25,8 +25,10 @@ class Shape:
     native: tuple[int, int]
 
 
-# Zeroscope and ModelScope are one architecture; used where their files are not here to be read.
+# Used where the files are not here to be read. Zeroscope and ModelScope are one architecture, so are the Stable
+# Diffusion models.
 MODELSCOPE = Shape(1413, 424, 320, 128, 8, 4, (256, 256))
+STABLE_DIFFUSION = Shape(860, 207, 320, 128, 8, 4, (512, 512))
 
 ASSUMPTIONS = (
     f"weights + stored inversion latents + the larger of UNet ({LIVE} live tensors of its widest level) and "

@@ -1,0 +1,270 @@
+"""`freemask bench what=fusion`: its numbers come from measurements, its file survives an interruption."""
+
+import json
+
+import pytest
+import torch
+
+from experiments import bench_fusion_plan, bench_memory
+from experiments.bench_fusion import Options, fusing
+from experiments.bench_fusion_plan import Cell, Grid, Measure
+from experiments.bench_fusion_report import growth
+from experiments.bench_fusion_text import failures
+from experiments.bench_fusion_work import Edits, Layer, official_maps, pattern
+from experiments.build import build
+from experiments.cli import main
+from experiments.compose import config_of, plain
+
+SMALL = [
+    "model=random_image",
+    "modes=[plain,recompute,cache_host]",
+    "grid_modes=[recompute]",
+    "frames=[1,2]",
+    "steps=[1,2]",
+    "at_frames=2",
+    "at_steps=2",
+    "repeats=1",
+    "size=16",
+]
+CPU = torch.device("cpu")
+
+
+def bench(*words, out):
+    return main(["bench", "what=fusion", *SMALL, f"out={out}", *words])
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    assert bench(out=folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(out):
+    return json.loads((out / "bench-fusion-random_image.json").read_text())
+
+
+def test_every_cell_is_measured(data):
+    assert data["finished"]
+    cells = data["cells"].values()
+    assert len([each for each in cells if each["what"] == "kept"]) == 3
+    assert len([each for each in cells if each["what"] == "time"]) == 3
+    # recompute over 2 x 2 cells, one of which is the table's; and the table's other two modes
+    assert len([each for each in cells if each["what"] == "memory"]) == 6
+    assert all(each["seconds"] > 0 for each in cells if each["what"] == "time")
+
+
+def test_ratios_are_those_of_the_raw_numbers(data):
+    for line in data["summary"]["table"]:
+        times = {
+            mode: min(
+                c["seconds"] for c in data["cells"].values() if c["what"] == "time" and c["mode"] == mode
+            )
+            for mode in (line["mode"], "plain")
+        }
+        assert line["ratios"]["seconds"] == times[line["mode"]] / times["plain"]
+        peaks = {
+            mode: data["cells"][f"memory {mode} 2 frames 2 steps"]["rss_mb"]
+            for mode in (line["mode"], "plain")
+        }
+        assert line["rss_mb"] == peaks[line["mode"]]
+        if peaks["plain"] > 0:
+            assert line["ratios"]["rss_mb"] == peaks[line["mode"]] / peaks["plain"]
+
+
+def test_all_ways_of_fusing_are_the_same_edit_and_plain_is_another(data):
+    by_mode = {line["mode"]: line for line in data["summary"]["table"]}
+    assert by_mode["recompute"]["difference"] == 0
+    assert by_mode["cache_host"]["difference"] < 1e-4
+    assert by_mode["plain"]["difference"] > 1e-3
+
+
+def test_what_is_kept(data):
+    kept = {line["mode"]: line["kept_mb"] for line in data["summary"]["table"]}
+    assert kept["plain"]["features"] == kept["recompute"]["features"] == kept["plain"]["word heat"] == 0
+    assert kept["cache_host"]["features"] > 0
+    assert kept["recompute"]["word heat"] == kept["cache_host"]["word heat"] > 0
+    height, width = data["about"]["latents"][1:]
+    assert (height, width) == (8, 8)
+    latents = 3 * 2 * 4 * 8 * 8 * 4 / 1e6  # steps + 1, frames, channels, rows, columns, bytes
+    assert all(each["latents"] == pytest.approx(latents) for each in kept.values())
+
+
+def test_the_report_can_be_read(out, data, capsys):
+    said = (out / "bench-fusion-random_image.md").read_text()
+    assert "2 frames of 16 x 16, 2 steps, float32" in said
+    assert data["about"]["device"] in said and "Computed, not measured" in said
+    assert data["about"]["commit"] and data["about"]["versions"]["torch"] in said
+    assert (out / "bench-fusion-random_image.png").read_bytes().startswith(b"\x89PNG")
+    before = (out / "bench-fusion-random_image.json").stat().st_mtime_ns
+    assert bench("--json", out=out) == 0
+    assert json.loads(capsys.readouterr().out) == data
+    assert (out / "bench-fusion-random_image.json").stat().st_mtime_ns == before
+
+
+def numbers(cell):
+    """What a measurement gives, without one."""
+    own = {
+        "memory": {"held_rss_mb": 1.0, "rss_mb": 2.0},
+        "kept": {"mb": {"features": 0.0, "word heat": 1.0, "latents": 1.0}, "difference": 0.0},
+        "time": {"seconds": 3.0, "cpu_seconds": 2.0},
+    }
+    return own[cell.what]
+
+
+def test_it_continues_after_an_interruption(tmp_path, monkeypatch, capsys):
+    done = []
+
+    def until(most):
+        def measure(self, cell):
+            if len(done) == most:
+                raise KeyboardInterrupt
+            done.append(cell.name)
+            return numbers(cell)
+
+        monkeypatch.setattr(bench_fusion_plan.Measure, "__call__", measure)
+
+    until(4)
+    assert bench(out=tmp_path) == 130
+    path = tmp_path / "bench-fusion-random_image.json"
+    first, before = json.loads(path.read_text()), list(done)
+    assert list(first["cells"]) == before and not first["finished"]
+    assert not path.with_suffix(".md").exists()
+
+    done.clear()
+    until(None)
+    assert bench(out=tmp_path) == 0
+    second = json.loads(path.read_text())
+    assert second["finished"] and second["starts"] == 2
+    assert not set(before) & set(done) and set(second["cells"]) == {*before, *done}
+    assert {name: second["cells"][name] for name in before} == first["cells"]
+    assert "in 2 starts" in path.with_suffix(".md").read_text()
+
+    capsys.readouterr()
+    assert bench("repeats=3", out=tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "options.repeats: 1 there, 3 here" in said and "fresh=true" in said
+    assert json.loads(path.read_text()) == second
+
+    done.clear()
+    assert bench("fresh=true", out=tmp_path) == 0
+    assert len(done) == len(second["cells"]) and json.loads(path.read_text())["starts"] == 1
+
+
+def test_what_does_not_fit_is_said():
+    config = plain(config_of("bench", [*SMALL, "method.budget_gb=1e-6"]))
+    task, method = Options.of(config).task(), fusing(build(config["method"], "method"))
+    cell = Cell("time", "cache_host", 2, 2)
+    found = Measure(Edits(build(config["model"], "model"), method, task, 16, 16))(cell)
+    assert list(found) == ["failed"] and "do not fit" in found["failed"]
+    listed = failures(
+        {"cells": {cell.name: {"what": "time", "mode": "cache_host", "frames": 2, "steps": 2, **found}}}
+    )
+    assert "not measured: time of cache_host, 2 frames, 2 steps: the source's features do not fit" in listed
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["modes=[plain,recompute,cash_host]"], "did you mean 'cache_host'?"),
+        (["grid_modes=[recomputed]"], "did you mean 'recompute'?"),
+        (["modes=[plain,cache_host]"], "the table needs the mode 'recompute'"),
+        (["frames=[2,0]"], "frames is too small"),
+        (["frames=[2,-4]"], "1 or more"),
+        (["frames=4"], "a list [a whole number, ...]"),
+        (["at_steps=0"], "at_steps is too small"),
+        (["repeats=2.5"], "a whole number"),
+        (["size=15"], "a multiple of 2"),
+        (["size=[16,16,3]"], "size=[320,576]"),
+        (["what=codec"], "what=fusion is what there is"),
+        (["what=fussion"], "did you mean 'fusion'?"),
+        (["method=ddim"], "method=freemask"),
+        (["fusion=none"], "fusion=official"),
+        (["words=zebra:horse"], "zebra"),
+        (["name=../x"], "name=WORD"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_words_get_one_clear_message(words, hint, tmp_path, capsys):
+    assert bench(*words, out=tmp_path) == 2
+    said = capsys.readouterr().err
+    assert hint in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_trains_nothing(capsys):
+    assert main(["train", "what=fusion"]) == 2
+    assert "freemask bench what=fusion" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not bench_memory.can_reset(), reason="this system cannot reset the mark of resident memory"
+)
+@pytest.mark.parametrize("mb", [60, 240])
+def test_an_allocation_shows_in_the_peak(mb):
+    peak = bench_memory.peak_of(lambda: torch.ones(mb * 250_000).sum(), CPU)  # given back before the end
+    assert peak.rss_mb == pytest.approx(mb, rel=0.1)
+    assert abs(bench_memory.peak_of(lambda: None, CPU).rss_mb) < 2
+
+
+def test_the_modes_take_turns_and_memory_comes_first():
+    cells = list(Grid(["plain", "recompute"], 8, 50, 2, ["plain"], [2, 8], [50]).cells())
+    assert [cell.what for cell in cells] == ["memory"] * 3 + ["kept"] * 2 + ["time"] * 4
+    assert [cell.mode for cell in cells[3:]] == [
+        "recompute",
+        "plain",
+        "plain",
+        "recompute",
+        "recompute",
+        "plain",
+    ]
+    assert cells[0] == Cell("memory", "plain", 2, 50)
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
+def test_growth_is_the_slope_of_the_peaks():
+    cells = {
+        f"{f} {n}": {
+            "what": "memory",
+            "mode": "recompute",
+            "frames": f,
+            "steps": n,
+            "rss_mb": 5 + 3 * f + f * n / 100,
+        }
+        for f in (2, 4, 8)
+        for n in (10, 20, 50)
+    }
+    kept = {"mb": {"features": 0.0, "word heat": 3.0, "latents": 1.0}, "difference": 0.0}
+    cells["kept"] = {"what": "kept", "mode": "recompute", "frames": 8, "steps": 50, **kept}
+    options = {"grid_modes": ["recompute"], "frames": [2, 4, 8], "steps": [10, 20, 50]}
+    found = growth({"parts": {"options": options}, "cells": cells}, "rss_mb")
+    assert [each["slope_mb"] for each in found["per_frame"]] == pytest.approx([3.1, 3.2, 3.5])
+    assert [each["slope_mb"] for each in found["per_step"]] == pytest.approx([0.02, 0.04, 0.08])
+    assert [each["kept_mb"] for each in found["per_step"]] == pytest.approx([0.02, 0.04, 0.08])
+    assert all(each["off_mb"] < 1e-9 for each in found["per_frame"])
+
+
+def test_what_the_official_code_keeps_of_stable_diffusion():
+    """39 GB for 8 frames of 512 x 512 and 50 steps in half precision, with one reference frame; 75 GB with two."""
+    sides = {64: 5, 32: 5, 16: 5, 8: 1}  # rows of a grid: layers
+    layers = [
+        Layer(f"{side} {i} {kind}", kind, 8, side * side, 77)
+        for side, count in sides.items()
+        for i in range(count)
+        for kind in ("self", "cross")
+    ]
+    size = {"frames": 8, "steps": 50, "bytes_each": 2}
+    one = official_maps(layers, {}, **size)
+    two = official_maps(layers, {layer.name: 2 for layer in layers}, **size)
+    assert sum(one.values()) == pytest.approx(39e3, rel=0.01)
+    assert sum(two.values()) == pytest.approx(75e3, rel=0.01)
+    assert one["cross"] == two["cross"]
+
+
+def test_the_pattern_is_a_moving_picture():
+    clip = pattern(4, 16, 24)
+    assert clip.shape == (4, 3, 16, 24) and clip.dtype == torch.float32
+    assert float(clip.min()) >= 0 and float(clip.max()) <= 1
+    assert all(float((a - b).abs().max()) > 0.05 for a, b in zip(clip, clip[1:], strict=False))
+    assert torch.equal(clip, pattern(6, 16, 24)[:4])

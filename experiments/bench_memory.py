@@ -12,10 +12,8 @@ from experiments import memory
 
 MB = 10**6
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-SMALL, LARGE = (
-    128 * 1024,
-    32 * 1024**2,
-)  # glibc's threshold at the start, and the most that it grows to by itself
+# glibc's threshold at the start, and the most that it grows to by itself
+SMALL, LARGE = 128 * 1024, 32 * 1024**2
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ SMALL = [
     "at_steps=2",
     "repeats=1",
     "size=16",
+    "kind=shape",  # an edit that uses masks, whatever the method
 ]
 CPU = torch.device("cpu")
 

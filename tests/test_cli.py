@@ -142,7 +142,7 @@ def test_list_is_json(capsys):
         "logger",
         "experiment",
     } <= set(found)
-    assert [each["name"] for each in found["method"]] == ["ddim", "freemask", "sdedit"]
+    assert [each["name"] for each in found["method"]] == ["ddim", "fatezero", "freemask", "sdedit"]
 
 
 def test_list_of_one_group(capsys):

@@ -42,7 +42,10 @@ def write_video(
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
             stream.height, stream.width, stream.pix_fmt = even.shape[-2], even.shape[-1], "yuv420p"
             stream.options = {"crf": str(crf), "preset": "medium"}
+            # All three, or browsers take the colours for those of another standard.
             stream.codec_context.colorspace = BT709
+            stream.codec_context.color_primaries = BT709
+            stream.codec_context.color_trc = BT709
             stream.codec_context.color_range = 1
             for pixels in to_bytes(even):
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")

@@ -105,7 +105,8 @@ class Inversions:
         else:
             upward = guided(backbone, text, taps=Taps(attention=tap), stream="source")
             made = Inversion(invert(backbone, latents, upward, times, progress=progress), times)
-            self.save(base, {"latents": torch.stack(list(made.latents))})
+            if self.folder is not None:
+                self.save(base, {"latents": torch.stack(list(made.latents))})
         for columns in new:
             maps[columns] = {f"{site}@{t}": heat for (site, t), heat in fresh.all(_name(columns)).items()}
             self.save(_heat_key(base, columns), maps[columns])

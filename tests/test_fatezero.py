@@ -1,6 +1,7 @@
 """FateZero as a whole: presets, reconstruction attention, pictures, removal, and masks of a codebook's making."""
 
 import dataclasses
+import gc
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from experiments.build import build
 from experiments.compose import config_of, plain
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.data.tasks import check_task
+from freemask.diffusion.loops import Callbacks, sample
 from freemask.errors import UserError
 from freemask.masks.plan import Wanted
 from freemask.methods.ddim import Ddim
@@ -156,3 +158,44 @@ def test_settings_that_are_none(setting):
 def test_kinds_that_are_none():
     with pytest.raises(UserError, match="masked_for"):
         fatezero("fusion.masked_for=[shapes]")
+
+
+@torch.no_grad()
+def test_what_lives_grows_with_the_steps_by_latents_and_word_heat_alone(backbone):
+    """Counted tensor by tensor at the last step: no map, no query, no mask of an earlier step is among them."""
+    frames, (height, width) = 2, (12, 20)
+    strides = [site.stride for site in backbone.sites.values() if site.kind == "cross"]
+    cells = [-(-height // 2 // stride) * -(-width // 2 // stride) for stride in strides]
+    alive = [_alive(fatezero("fusion.latent=masked", steps=steps), backbone) for steps in (3, 11)]
+    assert len(cells) == 16
+    latents, heat = (
+        frames * 4 * (height // 2) * (width // 2) * 4,
+        2 * frames * sum(cells) * 4,
+    )  # source's and edit's
+    slack = 200  # bytes: a schedule's table and the like
+    assert abs((alive[1] - alive[0]) / 8 - (latents + heat)) < slack
+
+
+def _alive(method, backbone):
+    found = []
+    with method.begin(backbone, clip(), SHAPE) as session:
+
+        def after(x, i, t):
+            made = session.after(x, i, t)
+            if i == len(session.subject.times) - 1:
+                gc.collect()
+                tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+                stores = {
+                    each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors
+                }
+                found.append(sum(stores.values()))
+            return made
+
+        sample(
+            backbone,
+            session.inversion.latents[-1],
+            session.predict,
+            session.subject.times,
+            on=Callbacks(after=after),
+        )
+    return found[0]

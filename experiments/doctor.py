@@ -1,4 +1,6 @@
-"""`freemask doctor`: versions, devices, weights, data, and what an edit would need."""
+"""`freemask doctor`: versions, devices, weights, what an edit would need, and the chosen data.
+
+The exit code is 1 where something is wrong with the data."""
 
 import json
 import os
@@ -7,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments import choices, environment
-from experiments.build import build
+from experiments.doctor_data import lines, look_at
 from experiments.forecast import BYTES, MODELSCOPE, STABLE_DIFFUSION, as_record, forecast, shape_of
 from freemask.backbones.checkpoint import SHIPPED
 from freemask.errors import UserError, nearest
@@ -27,14 +29,14 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         "devices": _devices(),
         "models": _models(),
         "metrics": _metrics(),
-        "data": _data(cfg),
         "forecast": _forecast(cfg),
+        "data": look_at(cfg.data),
     }
     if flags.get("json"):
         print(json.dumps(report, indent=2))
     else:
         _show(report)
-    return 0
+    return 1 if report["data"]["wrong"] else 0
 
 
 def _devices() -> dict[str, str]:
@@ -91,40 +93,6 @@ def _metrics() -> dict[str, dict[str, str]]:
     return found
 
 
-def _data(cfg: DictConfig) -> dict[str, str]:
-    """The chosen source: built, so that everything it checks is checked."""
-    missing = [key for key in sorted(OmegaConf.missing_keys(cfg)) if key.startswith("data.")]
-    target = str(cfg.data.get("_target_", ""))
-    option = next(
-        (
-            each
-            for each in choices.group("data")
-            if choices.content("data", each.name).get("_target_") == target
-        ),
-        None,
-    )
-    facts = option.facts if option else {}
-    found = {"source": option.name if option else target}
-    root = (
-        cfg.data.get("root", None)
-        if "root" in cfg.data and not OmegaConf.is_missing(cfg.data, "root")
-        else None
-    )
-    if root is not None and not Path(str(root)).expanduser().is_dir():
-        found["state"] = f"not here: there is no folder {root}"
-        return found | ({"get": facts["get"]} if "get" in facts else {})
-    if missing:
-        return found | {"state": f"needs {', '.join(f'{key}=...' for key in missing)}"}
-    try:
-        tasks = build(OmegaConf.to_container(cfg.data, resolve=True), "data").tasks()
-    except UserError as error:
-        return found | {"state": f"not usable: {error}"} | ({"get": facts["get"]} if "get" in facts else {})
-    kinds = sorted({task.kind for task in tasks})
-    return found | {
-        "state": f"{len(tasks)} tasks ({', '.join(kinds)}) on {len({t.clip for t in tasks})} clips"
-    }
-
-
 def _forecast(cfg: DictConfig) -> dict[str, object]:
     path = cfg.model.get("path")
     dtype = str(cfg.model.get("dtype", "float32"))
@@ -169,10 +137,7 @@ def _show(report: Mapping[str, Any]) -> None:
             print(f"  {name:<12} {entry['state']}; licence {entry['licence']}")
             if "get" in entry:
                 print(f"  {'':<12} get: {entry['get']}")
-    data = report["data"]
-    print(f"\ndata         {data['source']}: {data['state']}")
-    if "get" in data:
-        print(f"             get: {data['get']}")
     print("\nforecast of one edit")
     for name, value in report["forecast"].items():
         print(f"  {name:<15} {f'{value:.2f}' if isinstance(value, float) else value}")
+    print("\n" + "\n".join(lines(report["data"])))

@@ -1,4 +1,4 @@
-"""Clips and task lists: video files, frame folders, DAVIS, manifests of mp4 files, and the embedded world."""
+"""Clips and task lists: videos, folders of frames, DAVIS, manifests, benchmarks, and the embedded world."""
 
 from importlib import import_module
 from typing import Any
@@ -12,6 +12,8 @@ _HOMES = {
     "Files": "files",
     "Pexels": "pexels",
     "Davis": "davis",
+    "Tgve": "tgve",
+    "Five": "five",
 }
 
 

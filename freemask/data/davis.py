@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from freemask.data.davis_layout import DavisLayout
-from freemask.data.files import keep_clips
+from freemask.data.files import fits, keep_clips
 from freemask.data.folder import read_images
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
@@ -31,8 +31,9 @@ from freemask.types import Clip, EditTask
 
 
 class Davis:
-    """`clips`: names or patterns of clips, or (as text) the name of an image set. `single_instance` leaves
-    out the tasks of clips in which more than one object is annotated."""
+    """`tasks`: a list, or the name of one that comes along (davis20). `clips`: names or patterns of clips, or (as
+    text) the name of an image set. `single_instance` leaves out the tasks of clips in which more than one object is
+    annotated."""
 
     def __init__(  # noqa: PLR0913 - the list is the schema of a YAML file
         self,
@@ -49,11 +50,7 @@ class Davis:
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
         listed = read_list(tasks)
         self._names = listed.objects
-        if isinstance(clips, str):
-            chosen = set(self.layout.image_set(clips))
-            self._tasks = [task for task in listed.tasks if _folder(task) in chosen]
-        else:
-            self._tasks = keep_clips(listed.tasks, clips)
+        self._tasks = chosen(self.layout, listed.tasks, clips)
         for task in self._tasks:
             self.layout.frames(_folder(task))
         if single_instance:
@@ -128,6 +125,18 @@ class Davis:
             mask, word = self.geometry.masks(ids == number), named.get(number, f"object{number}")
             masks[word] = masks[word] | mask if word in masks else mask
         return masks
+
+
+def chosen(
+    layout: DavisLayout, tasks: Sequence[EditTask], clips: str | Sequence[str] | None
+) -> list[EditTask]:
+    """The tasks of an image set where a text names one that is there, else of the clips that fit."""
+    if isinstance(clips, str) and (
+        layout.has_set(clips) or not any(fits(task.clip, clips) for task in tasks)
+    ):
+        names = set(layout.image_set(clips))
+        return [task for task in tasks if _folder(task) in names]
+    return keep_clips(tasks, clips)
 
 
 def _folder(task: EditTask) -> str:

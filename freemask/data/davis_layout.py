@@ -3,10 +3,9 @@
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from freemask.data.folder import list_images
-from freemask.data.images import read_ids
+from freemask.data.images import read_ids, values_in
+from freemask.data.names import within
 from freemask.data.paths import existing, existing_folder
 from freemask.errors import UserError, nearest
 
@@ -31,6 +30,9 @@ class DavisLayout:
     def clips(self) -> list[str]:
         return sorted(path.name for path in self.pictures.iterdir() if path.is_dir())
 
+    def has_set(self, name: str) -> bool:
+        return (self.root / "ImageSets" / f"{name}.txt").is_file()
+
     def image_set(self, name: str) -> list[str]:
         """Clips of ImageSets/<name>.txt: each line a name (2017) or a picture and its mask (2016)."""
         path = existing(self.root / "ImageSets" / f"{name}.txt")
@@ -48,7 +50,7 @@ class DavisLayout:
         return clips
 
     def frames(self, clip: str) -> list[Path]:
-        folder = self.pictures / clip
+        folder = within(self.pictures, clip)
         if not folder.is_dir():
             raise UserError(
                 f"there is no clip '{clip}' in {self.pictures}", expected=nearest(clip, self.clips())
@@ -57,7 +59,7 @@ class DavisLayout:
 
     def annotations(self, clip: str) -> list[Path]:
         """One for each frame, in the same order and under the same names."""
-        frames, folder = self.frames(clip), self.drawings / clip
+        frames, folder = self.frames(clip), within(self.drawings, clip)
         drawn = {path.stem: path for path in list_images(folder)} if folder.is_dir() else {}
         lacking = [path.name for path in frames if path.stem not in drawn]
         surplus = sorted(set(drawn) - {path.stem for path in frames})
@@ -83,7 +85,7 @@ class DavisLayout:
                     came=f"{ids.shape[1]}x{ids.shape[0]}",
                     expected=f"{size[1]}x{size[0]}, as the first one",
                 )
-            found |= set(np.unique(ids).tolist()) - {0}
+            found |= set(values_in(ids)) - {0}
         if not found:
             raise UserError(
                 f"clip '{clip}': its annotations show no object at all", came=str(self.drawings / clip)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
+from freemask.data.names import within
 from freemask.data.open import open_footage
 from freemask.data.paths import existing_folder
 from freemask.data.regions import read_region
@@ -36,7 +37,8 @@ class Files:
         self.regions = existing_folder(regions) if regions else None
         self._tasks = keep_clips(self._read(tasks), clips)
         self._last: tuple[str, Footage] | None = None
-        missing = sorted({task.clip for task in self._tasks if not (self.root / task.clip).exists()})
+        named = sorted({task.clip for task in self._tasks})
+        missing = [clip for clip in named if not within(self.root, clip).exists()]
         if missing:
             names = [str(path.relative_to(self.root)) for path in self.root.glob("*")]
             names += [str(path.relative_to(self.root)) for path in self.root.glob("*/*")]
@@ -51,7 +53,7 @@ class Files:
         return self._tasks
 
     def clip(self, task: EditTask) -> Clip:
-        footage = self._footage(task)
+        footage = self.footage(task)
         return Clip(id=task.clip, frames=footage.frames, fps=footage.fps)
 
     def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
@@ -59,7 +61,7 @@ class Files:
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
         path = self._region_path(task)
-        return read_region(path, self._footage(task), self.geometry) if path else None
+        return read_region(path, self.footage(task), self.geometry) if path else None
 
     def _read(self, tasks: str | Path) -> list[EditTask]:
         return read_tasks(tasks)
@@ -70,7 +72,7 @@ class Files:
         named = [self.regions / task.id, self.regions / f"{task.id}.png"] if self.regions else []
         return next((path for path in named if path.exists()), None)
 
-    def _footage(self, task: EditTask) -> Footage:
+    def footage(self, task: EditTask) -> Footage:
         """The last clip is remembered: its tasks follow each other, and each is asked for clip and region."""
         if self._last is None or self._last[0] != task.clip:
             self._last = task.clip, open_footage(self.root / task.clip, self.geometry, self.frames)
@@ -84,11 +86,11 @@ def keep_clips(tasks: Sequence[EditTask], patterns: Sequence[str] | None) -> lis
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     names = {task.clip for task in tasks}
     for pattern in patterns:
-        if not any(_fits(name, pattern) for name in names):
+        if not any(fits(name, pattern) for name in names):
             raise UserError("no clip of the task list fits", came=pattern, expected=nearest(pattern, names))
-    return [task for task in tasks if any(_fits(task.clip, pattern) for pattern in patterns)]
+    return [task for task in tasks if any(fits(task.clip, pattern) for pattern in patterns)]
 
 
-def _fits(clip: str, pattern: str) -> bool:
+def fits(clip: str, pattern: str) -> bool:
     """A pattern may leave out the folders in front of a clip's name."""
     return fnmatchcase(clip, pattern) or fnmatchcase(PurePosixPath(clip).name, pattern)

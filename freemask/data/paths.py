@@ -1,5 +1,6 @@
 """Paths that a user typed: found, or refused with the nearest name that exists."""
 
+import os
 from pathlib import Path
 
 from freemask.errors import UserError, nearest
@@ -7,9 +8,16 @@ from freemask.errors import UserError, nearest
 
 def existing(path: str | Path) -> Path:
     """The path, or an error that says which part of it is missing and which name there comes nearest."""
-    path = Path(path).expanduser()
-    if path.exists():
-        return path
+    text = str(path)
+    try:
+        if b"\0" in os.fsencode(text):
+            raise ValueError("a zero byte in the name")
+        path = Path(path).expanduser()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{ascii(text[:80])}: cannot be looked at as a path", came=why) from error
     missing = path
     while not missing.parent.exists():
         missing = missing.parent

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from freemask.data.names import RESERVED, fault
 from freemask.data.task_rows import Complaint, Row
 from freemask.errors import nearest
 from freemask.types import KINDS, EditTask
@@ -16,8 +17,13 @@ SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,120}")
 Complain = Callable[[str, str], None]  # (field, message)
 
 
-def check_row(row: Row, base: Path) -> tuple[EditTask, dict[int, str], list[Complaint]]:
-    """The task (meaningless where there are complaints), the names of its clip's objects, the complaints."""
+def check_row(
+    row: Row, base: Path, *, listed: bool = True
+) -> tuple[EditTask, dict[int, str], list[Complaint]]:
+    """The task (meaningless where there are complaints), the names of its clip's objects, the complaints.
+
+    What a list names (`listed`) must lie below its folder; a path that a user typed may lie anywhere.
+    """
     found: list[Complaint] = []
 
     def complain(field: str, message: str) -> None:
@@ -30,12 +36,15 @@ def check_row(row: Row, base: Path) -> tuple[EditTask, dict[int, str], list[Comp
             complain(name, f"field '{name}' is missing or empty")
     text = {name: _text(row, name, complain) for name in NEEDED}
     _check_id(text["id"], complain)
+    wrong = fault(text["clip"]) if listed and text["clip"] else None
+    if wrong:
+        complain("clip", f"clip {wrong}")
     if text["kind"] and text["kind"] not in KINDS:
         complain("kind", f"unknown kind '{text['kind']}'; {nearest(text['kind'], KINDS)}")
     for name in ("source", "target"):
         _check_prompt(name, text[name], complain)
     words = _words(row, text, complain)
-    assets = _assets(row, base, complain)
+    assets = _assets(row, base, complain, listed=listed)
     objects = _objects(row, complain)
     task = EditTask(text["id"], text["clip"], text["source"], text["target"], words, text["kind"], assets)
     return task, objects, found
@@ -65,7 +74,11 @@ def _text(row: Row, name: str, complain: Complain) -> str:
 
 def _check_id(id: str, complain: Complain) -> None:
     if id and (not SAFE_ID.fullmatch(id) or set(id) == {"."}):
-        complain("id", f"id '{id}' cannot name a folder: only letters, digits and . _ - (at most 120)")
+        complain(
+            "id", f"id {ascii(id[:130])} cannot name a folder: only letters, digits and . _ - (at most 120)"
+        )
+    elif RESERVED.fullmatch(id):
+        complain("id", f"id '{id}' cannot name a folder: it is a reserved name on some systems")
 
 
 def _check_prompt(name: str, prompt: str, complain: Complain) -> None:
@@ -108,7 +121,7 @@ def _objects(row: Row, complain: Complain) -> dict[int, str]:
     return named
 
 
-def _assets(row: Row, base: Path, complain: Complain) -> dict[str, str]:
+def _assets(row: Row, base: Path, complain: Complain, *, listed: bool) -> dict[str, str]:
     named = [("assets", *pair) for pair in _pairs(row, "assets", complain).items()]
     if "region" in row.values:
         named.append(("region", "region", row.values["region"]))
@@ -118,10 +131,22 @@ def _assets(row: Row, base: Path, complain: Complain) -> dict[str, str]:
             complain(field, f"{field}: a path was expected, not {value!r}")
             continue
         path = base / value.strip()
-        if not path.exists():
-            complain(field, f"{field}: there is no '{value.strip()}' (looked for {path})")
+        wrong = (fault(value.strip()) if listed else None) or _unreachable(path, base if listed else None)
+        if wrong:
+            complain(field, f"{field}: {wrong}")
         assets[name] = str(path)
     return assets
+
+
+def _unreachable(path: Path, home: Path | None) -> str | None:
+    try:
+        if not path.exists():
+            return f"there is no '{path.relative_to(home) if home else path.name}' (looked for {path})"
+        if home and not path.resolve().is_relative_to(home):
+            return f"'{path.relative_to(home)}' is a link that leads out of {home}"
+    except (OSError, ValueError) as error:
+        return f"{ascii(str(path)[:80])} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+    return None
 
 
 def _pairs(row: Row, field: str, complain: Complain) -> dict[object, object]:

@@ -28,7 +28,7 @@ class Row:
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[Complaint]]:
-    text, complaints = _text(path)
+    text, complaints = decoded(path)
     if complaints:
         return [], complaints
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -40,7 +40,8 @@ def read_rows(path: Path) -> tuple[list[Row], list[Complaint]]:
     )
 
 
-def _text(path: Path) -> tuple[str, list[Complaint]]:
+def decoded(path: Path) -> tuple[str, list[Complaint]]:
+    """The text of a UTF-8 file, or what is wrong with it."""
     raw = path.read_bytes()
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "", [(1, "the file is UTF-16; save it as UTF-8")]

@@ -4,7 +4,8 @@ Fields of a task: `id` (names the output folder), `clip`, `source` and `target` 
 blank), `words` (source word or phrase -> target word or phrase), `kind` (style, attribute, shape,
 background); and, where wanted, `region` (a mask picture, or a folder with one mask per frame of the clip,
 white where the edit may change pixels), `objects` (number in the annotation -> word) and `assets`
-(name -> file). Paths are relative to the list. `words` may be left out for style edits.
+(name -> file). Paths are relative to the list and stay below its folder. `words` may be left out for style
+edits.
 
 A YAML file is a list of such tasks, or clips with several edits each:
     bear: {source: a bear walks, targets: [{kind: shape, target: a lion walks, words: {bear: lion}}]}
@@ -14,11 +15,11 @@ out, and which may carry the columns in NOTED, which are passed over.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from freemask.data.paths import existing
+from freemask.data.shipped import list_path
 from freemask.data.task_check import check_row
 from freemask.data.task_rows import Complaint, Row, read_rows
 from freemask.errors import UserError
@@ -41,35 +42,43 @@ def read_tasks(path: str | Path) -> list[EditTask]:
 
 
 def read_list(path: str | Path, *, manifest: bool = False) -> TaskList:
-    path = existing(path)
+    path = list_path(path)
     if path.is_dir():
         raise UserError(f"{path}: a folder, where a task list was expected", expected="a .yaml or .csv file")
     rows, complaints = read_rows(path)
     rows = _named([_from_manifest(row, complaints) for row in rows] if manifest else rows)
+    return collect(path, rows, complaints)
+
+
+def collect(
+    path: Path, rows: Sequence[Row], complaints: Sequence[Complaint] = (), unit: str = "line"
+) -> TaskList:
+    """The tasks of checked rows, or one error that names every bad one. A row's `line` counts `unit`s."""
+    found = list(complaints)
     tasks: dict[str, tuple[int, EditTask]] = {}
     objects: dict[str, dict[int, str]] = {}
     for row in rows:
-        task, named, found = check_row(row, path.parent.resolve())
-        complaints += found
+        task, named, wrong = check_row(row, path.parent.resolve())
+        found += wrong
         twin = tasks.setdefault(task.id.lower(), (row.line, task))
         if task.id and twin[1] is not task:
-            complaints.append((row.at("id"), f"id '{task.id}' is already that of line {twin[0]}"))
+            found.append((row.at("id"), f"id '{task.id}' is already that of {unit} {twin[0]}"))
         for number, name in named.items():
             if objects.setdefault(task.clip, {}).setdefault(number, name) != name:
                 known = objects[task.clip][number]
-                complaints.append(
+                found.append(
                     (row.at("objects"), f"object {number} of '{task.clip}' is called '{known}' above")
                 )
-    if not rows and not complaints:
-        complaints.append((1, "holds no tasks"))
-    _refuse(path, complaints)
+    if not rows and not found:
+        found.append((1, "holds no tasks"))
+    _refuse(path, found, unit)
     return TaskList(tuple(task for _, task in tasks.values()), objects)
 
 
 def check_task(fields: Mapping[str, object], base: Path | None = None) -> EditTask:
     """One task given in code or on the command line, under the same rules as a line of a list."""
     row = Row(0, {name: value for name, value in fields.items() if value is not None})
-    task, _, found = check_row(row, (base or Path()).resolve())
+    task, _, found = check_row(row, (base or Path()).resolve(), listed=False)
     if found:
         raise UserError(
             "the edit cannot be done as described\n" + "\n".join(f"  {text}" for _, text in found)
@@ -82,15 +91,16 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", ENDING.sub("", name)).strip("-.")[:80] or "clip"
 
 
-def _refuse(path: Path, complaints: list[Complaint]) -> None:
+def _refuse(path: Path, complaints: list[Complaint], unit: str) -> None:
     if not complaints:
         return
-    lines = "\n".join(f"  line {line}: {message}" for line, message in sorted(set(complaints)))
+    lines = "\n".join(f"  {unit} {line}: {message}" for line, message in sorted(set(complaints)))
     count = len({line for line, _ in complaints})
-    raise UserError(f"{path}: {count} bad line{'s' * (count > 1)} in the task list\n{lines}")
+    many = {"entry": "entries"}.get(unit, f"{unit}s") if count > 1 else unit
+    raise UserError(f"{path}: {count} bad {many} in the task list\n{lines}")
 
 
-def _named(rows: list[Row]) -> list[Row]:
+def _named(rows: Sequence[Row]) -> list[Row]:
     """Ids for the rows of forms that need none: clip-kind, clip-kind-2, ..."""
     taken = {str(row.values["id"]).lower() for row in rows if "id" in row.values}
     named = []

@@ -123,6 +123,15 @@ def _owner(canvas: np.ndarray, scene: Scene) -> np.ndarray:
     return shares.argmax(axis=0)
 
 
+def moved(scene: Scene, thing: Thing, now: int, then: int) -> np.ndarray:
+    """Offsets (x, y) of all pixels from frame `now` to frame `then`, were they points of this thing: `2 h w`."""
+    y, x = np.mgrid[0 : scene.height, 0 : scene.width].astype(np.float64)
+    a, b = pose(scene, thing, now), pose(scene, thing, then)
+    own = np.stack([(x + 0.5 - a[0, 2]) / a[0, 0], (y + 0.5 - a[1, 2]) / a[1, 1]])
+    to = np.stack([own[0] * b[0, 0] + b[0, 2], own[1] * b[1, 1] + b[1, 2]]) - 0.5
+    return to - np.stack([x, y])
+
+
 def _flow(scene: Scene, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Exact forward flow in pixels (x, y) and whether the point is still seen in the next frame."""
     steps = max(len(owners) - 1, 0)
@@ -130,10 +139,7 @@ def _flow(scene: Scene, owners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     flow = np.zeros((steps, 2, scene.height, scene.width))
     for f in range(steps):
         for index, thing in enumerate(scene.things):
-            now, then = pose(scene, thing, f), pose(scene, thing, f + 1)
-            own = np.stack([(x + 0.5 - now[0, 2]) / now[0, 0], (y + 0.5 - now[1, 2]) / now[1, 1]])
-            to = np.stack([own[0] * then[0, 0] + then[0, 2], own[1] * then[1, 1] + then[1, 2]]) - 0.5
-            flow[f] = np.where(owners[f] == index + 1, to - np.stack([x, y]), flow[f])
+            flow[f] = np.where(owners[f] == index + 1, moved(scene, thing, f, f + 1), flow[f])
     to_x, to_y = np.rint(x + flow[:, 0]).astype(int), np.rint(y + flow[:, 1]).astype(int)
     inside = (to_x >= 0) & (to_x < scene.width) & (to_y >= 0) & (to_y < scene.height)
     frame = np.arange(steps)[:, None, None]

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from freemask.data.world.motion import flow_back
 from freemask.data.world.render import Truth, render, render_frames
 from freemask.data.world.spec import (
     BACKGROUNDS,
@@ -182,6 +183,11 @@ class World:
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
         return self._find(task).region()
+
+    def flow(self, task: EditTask) -> tuple[Float[Tensor, "g 2 h w"], Bool[Tensor, "g h w"]]:
+        """The source's exact motion, which metrics use: see `flow_back`. A data source need not have this."""
+        scene = self._find(task).scene
+        return flow_back(scene, truth(scene))
 
     def write_davis(self, folder: Path | str) -> Path:
         """Write clips and annotations as DAVIS does: one folder a clip, palette PNGs, one number a thing."""

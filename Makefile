@@ -30,6 +30,9 @@ test: setup ## all tests but the long ones (under 10 minutes)
 parity: setup ## the long comparisons with the authors' own numbers (needs FREEMASK_SHARED)
 	$(BIN)/python -m pytest -m parity
 
+kill: setup ## runs killed at random points on every engine, their rows compared (long)
+	$(BIN)/python -m tests.kill
+
 check: setup ## what CI asks: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,4 +43,4 @@ format: setup ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: help setup demo test parity check format
+.PHONY: help setup demo test parity kill check format

@@ -1,30 +1,27 @@
-"""One task from clip to row: edit, check, measure, keep the pictures. A failure is a row too."""
+"""One task from clip to row: edit, check, measure. A failure is a row too."""
 
-import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from evaluation.case import Case
 from evaluation.suite import Suite
-from experiments import environment, memory, seeds
-from experiments.sheets import beside, contact_sheet, veiled
-from experiments.store import RunStore
-from freemask.data.write import to_bytes, write_video
+from experiments import environment, seeds, thrift
+from experiments.outcome import Outcome as Outcome
+from experiments.outcome import is_mask
+from experiments.outcome import keep_files as keep_files
+from freemask import memory
 from freemask.errors import UserError
-from freemask.types import Backbone, Clip, DataSource, Edit, EditTask, Method, Progress, silent
+from freemask.types import Backbone, DataSource, Edit, EditTask, Method, Progress, silent
 
 # For the makers of libraries, not for readers of a row.
 CHORES = (DeprecationWarning, FutureWarning, PendingDeprecationWarning, ResourceWarning)
+SPENT = "out of memory"  # the stage that the seconds of a first try go to
 
 
 @dataclass
@@ -37,34 +34,54 @@ class Bench:
     seed: int
     about: Mapping[str, Any]
 
-    def edit(self, task: EditTask, data: DataSource, progress: Progress = silent) -> "Outcome":
+    def edit(self, task: EditTask, data: DataSource, progress: Progress = silent) -> Outcome:
         """Never raises for a task's own fault: look at the row's status."""
         outcome = Outcome(task, self._head(task))
-        memory.reset_peaks()
-        with warnings.catch_warnings(record=True) as caught:
+        retried = None
+        with memory.Meter(self.backbone.device) as meter, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            try:
-                self._work(outcome, data, progress)
-            except Exception as error:
-                outcome.fail(error)
+            if not self._enough(self.method, outcome, data, progress):
+                spent, message = sum(outcome.seconds.values()), outcome.row["message"]
+                outcome = Outcome(task, self._head(task), seconds={SPENT: spent})
+                meter.stages.clear()
+                thrift.free()
+                with thrift.thrifty(self.backbone, self.method) as (method, changed):
+                    self._enough(method, outcome, data, progress, todo=thrift.TODO)
+                retried = {"message": message, "changed": changed}
         texts = [*outcome.warnings, *(str(each.message) for each in caught if _worth_telling(each))]
         outcome.row |= {
             "warnings": list(dict.fromkeys(texts)),
             "seconds": outcome.seconds,
-            "peak_rss_gb": memory.peak_rss_gb(),
-            "peak_gpu_gb": memory.peak_gpu_gb(),
+            "peak": meter.record(),
+            "peak_rss_gb": meter.whole.rss_gb,
+            "peak_gpu_gb": meter.whole.gpu_gb,
+            "retried": retried,
             "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
         }
         return outcome
 
-    def _work(self, outcome: "Outcome", data: DataSource, progress: Progress) -> None:
+    def _enough(
+        self, method: Method, outcome: Outcome, data: DataSource, progress: Progress, todo: str = ""
+    ) -> bool:
+        """One try; False where memory ran out. The error dies here, and with it the tensors that it holds."""
+        try:
+            self._work(method, outcome, data, progress)
+        except Exception as error:
+            enough = not thrift.ran_out(error)
+            outcome.fail(error, "" if enough else todo)
+            return enough
+        return True
+
+    def _work(self, method: Method, outcome: Outcome, data: DataSource, progress: Progress) -> None:
         task = outcome.task
         with outcome.timed("load"):
             outcome.clip = clip = data.clip(task)
             outcome.oracle, region = data.oracle(task), data.region(task)
+            flow = exact_flow(data, task)
         started = perf_counter()
         try:
-            edit = self.method(self.backbone, clip, task, seeds.generator(self.seed, task.id), progress)
+            with memory.stage("edit"):
+                edit = method(self.backbone, clip, task, seeds.generator(self.seed, task.id), progress)
         finally:
             outcome.seconds["edit"] = perf_counter() - started
         # Stages never overlap, so that their sum is the task's time: `edit` is what the method did not name.
@@ -82,6 +99,8 @@ class Bench:
                 oracle=outcome.oracle,
                 region=region,
                 masks=clip.masks,
+                mask=outcome.masks().get("mask"),
+                flow=flow,
             )
             measured = self.suite(case)
         shape, facts = list(clip.frames.shape), dict(edit.facts)
@@ -110,90 +129,17 @@ class Bench:
         }
 
 
-@dataclass
-class Outcome:
-    """A row, and what the pictures are made of where the edit succeeded."""
-
-    task: EditTask
-    row: dict[str, Any]
-    clip: Clip | None = None
-    edit: Edit | None = None
-    oracle: Float[Tensor, "f 3 h w"] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = perf_counter() - started
-
-    def fail(self, error: Exception) -> None:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        known = isinstance(error, UserError)
-        self.row |= {
-            "status": "failed",
-            "message": str(error) if known else f"{type(error).__name__}: {error}",
-            "where": "" if known else f"{Path(where.filename).name}:{where.lineno}",
-        }
-
-    def masks(self) -> dict[str, Float[Tensor, "f h w"]]:
-        """The method's masks by name, 1 where the edit may change pixels."""
-        assert self.edit is not None
-        return {name: each for name, each in self.edit.extras.items() if _is_mask(name)}
-
-    def clips(self) -> dict[str, Float[Tensor, "f 3 h w"]]:
-        """What is shown: the source, where it may change, the edit, and the true answer where it is known."""
-        assert self.clip is not None and self.edit is not None
-        veiled_by = {name: veiled(self.clip.frames, each) for name, each in self.masks().items()}
-        shown = {"source": self.clip.frames, **veiled_by, "edited": self.edit.frames}
-        return shown if self.oracle is None else shown | {"true answer": self.oracle}
-
-    def captions(self) -> dict[str, str]:
-        return {
-            "source": self.task.source,
-            "edited": self.task.target,
-            **dict.fromkeys(self.masks(), "clear inside the mask"),
-        }
-
-    def arrays(self) -> dict[str, Any]:
-        """Masks as bytes, 255 where the edit may change pixels, for an npz."""
-        return {
-            name: each.detach().float().mul(255).round().byte().cpu().numpy()
-            for name, each in self.masks().items()
-        }
-
-
-def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
-    """Lossless frames, two videos and a contact sheet of a task that is done."""
-    clip, edit, task = outcome.clip, outcome.edit, outcome.task
-    if clip is None or edit is None or outcome.row["status"] != "done":
-        return {}
-    files = {
-        "frames": store.file("frames", task.id, ".npz"),
-        "edited": store.file("videos", task.id, ".mp4"),
-        "video": store.file("videos", task.id, ".side-by-side.mp4"),
-        "sheet": store.file("sheets", task.id, ".png"),
-    }
-    with files["frames"].open("wb") as file:
-        np.savez_compressed(file, frames=to_bytes(edit.frames), **outcome.arrays())
-    write_video(files["edited"], edit.frames, clip.fps)
-    write_video(files["video"], beside(outcome.clips()), clip.fps)
-    contact_sheet(files["sheet"], outcome.clips(), outcome.captions())
-    return files
-
-
-def _is_mask(name: str) -> bool:
-    return name.split(" ")[0] == "mask"
+def exact_flow(data: DataSource, task: EditTask) -> Sequence[Tensor] | None:
+    """The source's motion, of a data source that knows it (as `Case.flow`)."""
+    known = getattr(data, "flow", None)
+    return None if known is None else known(task)
 
 
 def _refuse_broken(edit: Edit) -> None:
     frames = edit.frames
     for name, each in edit.extras.items():
         grid = (len(frames), *frames.shape[-2:])
-        if _is_mask(name) and (tuple(each.shape) != grid or not bool(((each >= 0) & (each <= 1)).all())):
+        if is_mask(name) and (tuple(each.shape) != grid or not bool(((each >= 0) & (each <= 1)).all())):
             raise ValueError(f"'{name}' is no mask of {grid} in 0..1, but {tuple(each.shape)}")
     if not bool(frames.isfinite().all()):
         raise UserError(

@@ -1,5 +1,6 @@
 """The `freemask` command: read the words, check them, call the verb, end with an exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from experiments import dispatch
 from freemask.errors import UserError
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            return _say(
+                f"freemask: cannot write\n  came:     {error}\n"
+                "  expected: a folder with space left in it, that may be written to\n"
+                "  do next:  make room, then the same command goes on: all earlier rows are whole",
+                MISUSED,
+            )
         return _say(
             f"freemask: something went wrong that should not: {type(error).__name__}: {error}\n"
             "  do next:  the same command with --debug shows where",

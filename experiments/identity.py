@@ -16,6 +16,7 @@ from experiments.build import build
 from freemask.backbones.checkpoint import SHIPPED, find
 from freemask.backbones.identity import of_file, of_folder
 from freemask.errors import UserError
+from freemask.fusion.settings import PARTS, SWITCHES
 from freemask.masks.codebook import Codebook
 from freemask.types import EditTask
 
@@ -86,7 +87,19 @@ def _model(model: Mapping[str, Any]) -> dict[str, Any]:
 def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of the method's settings changes numbers. Masks and fusion are among them where it refers to them."""
     found = {f"codebook of {key}": digest for key, digest in _codebooks(config["method"], config["model"])}
-    return _without(config["method"], FREE_OF_METHOD) | found
+    return _plainly(_without(config["method"], FREE_OF_METHOD)) | found
+
+
+def _plainly(node: Any) -> Any:
+    """Parts of a fusion by one name each, however they were switched on or off."""
+    if isinstance(node, list):
+        return [_plainly(each) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    found = {key: _plainly(value) for key, value in node.items()}
+    if str(node.get("_target_")).endswith("fusion.settings.fusion"):
+        found |= {part: SWITCHES.get(found[part], found[part]) for part in PARTS if part in found}
+    return found
 
 
 def _without(node: Any, keys: Collection[str]) -> Any:

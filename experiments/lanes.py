@@ -1,41 +1,58 @@
-"""The variants of a run at work: what each has still to do, and the worker that takes them through one task."""
+"""The variants of a run at work: what each has still to do, and who is told of what was done."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.bench import Bench, keep_files
-from experiments.identity import Identity
 from experiments.loggers.base import Guarded
+from experiments.plan import Frozen, Launch, Plan
 from experiments.progress import Reporter
+from experiments.rows import RowIndex
 from experiments.store import RunStore
-from experiments.variants import Variant
-from freemask.types import DataSource, EditTask
+from freemask.types import EditTask
+
+SAMPLE = 8
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A variant, its folder, and the tasks that need nothing more there."""
+    """A variant, its folder, and the last row of each of its tasks. `retry`: failures from before it are done again."""
 
-    variant: Variant
-    identity: Identity
+    variant: Frozen
     store: RunStore
-    finished: Collection[str] = field(default_factory=set)
+    index: RowIndex
+    retry: str | None
 
     @classmethod
-    def open(cls, variant: Variant, identity: Identity, run: Path, retry: str | None) -> "Lane":
-        store = RunStore.open(variant.folder(run), identity)
-        return cls(variant, identity, store, store.done() | (set() if retry else store.failed()))
+    def open(cls, variant: Frozen, launch: Launch) -> "Lane":
+        store = RunStore.open(variant.folder(launch.run), variant.identity)
+        index = RowIndex(store.folder)
+        index.refresh()
+        return cls(variant, store, index, launch.retry)
 
-    def needs(self, task: EditTask) -> bool:
-        return task.id not in self.finished
+    def needs(self, task: str, retry: bool = True) -> bool:
+        """Whether there is work; without `retry` a failure stays what it is."""
+        last = self.index.last.get(task)
+        if last is None:
+            return True
+        again = retry and self.retry is not None and last.finished < self.retry
+        return again and last.status == "failed"
 
     def about(self) -> dict[str, Any]:
         """What its rows say of it."""
         name = self.variant.name
-        return {"run": self.identity.hash} | ({} if name is None else {"variant": name})
+        return {"run": self.variant.identity.hash} | ({} if name is None else {"variant": name})
+
+    def news(self) -> Iterator[tuple[dict[str, Any], dict[str, Path]]]:
+        """Rows that others wrote since the last look, with their files."""
+        for row in self.index.news():
+            yield row, {name: self.store.folder / each for name, each in row.get("files", {}).items()}
+
+
+def open_lanes(plan: Plan, launch: Launch) -> list[Lane]:
+    return [Lane.open(each, launch) for each in plan.variants]
 
 
 def by_model(lanes: Sequence[Lane]) -> list[list[Lane]]:
@@ -46,13 +63,18 @@ def by_model(lanes: Sequence[Lane]) -> list[list[Lane]]:
     return list(groups.values())
 
 
+def kept(tasks: Sequence[EditTask], keep: str) -> Collection[str]:
+    """The tasks whose videos, sheets and frames stay."""
+    chosen = {"all": tasks, "sample": tasks[:SAMPLE], "none": ()}[keep]
+    return {task.id for task in chosen}
+
+
 @dataclass
 class Ears:
-    """Who is told about every row, of which tasks the files are kept, and how many rows there will be."""
+    """Who is told about every row, and how many rows there will be."""
 
     reporter: Reporter
     logger: Guarded
-    keep: Collection[str]
     total: int
     count: int = 0
 
@@ -63,27 +85,3 @@ class Ears:
         who = f"{row['variant']}: " if "variant" in row else ""
         line = f"[{self.count}/{self.total}] {who}{row['task']} {row['status']} ({said})"
         self.reporter.task_done(line)
-
-
-@dataclass
-class Worker:
-    """Does one task after the other, each in every lane that needs it: edit, files, row, log. So the variants keep
-    pace, and a table of a half-finished run compares them on the same tasks."""
-
-    lanes: Sequence[tuple[Lane, Bench]]
-    data: DataSource
-    writer: str
-    ears: Ears
-
-    def __call__(self, task: EditTask) -> None:
-        for lane, bench in self.lanes:
-            if lane.needs(task):
-                self._do(task, lane.store, bench)
-
-    def _do(self, task: EditTask, store: RunStore, bench: Bench) -> None:
-        outcome = bench.edit(task, self.data, self.ears.reporter.stage)
-        files = keep_files(store, outcome) if task.id in self.ears.keep else {}
-        within = {name: path.relative_to(store.folder).as_posix() for name, path in files.items()}
-        row: dict[str, Any] = outcome.row | {"files": within}
-        store.append(self.writer, row)
-        self.ears.hear(row, files)

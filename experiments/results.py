@@ -17,8 +17,9 @@ from evaluation.render import (
     text,
     text_differences,
 )
-from experiments.page import page, page_of_variants
-from experiments.store import RunStore, write_text
+from experiments.page import leave_page
+from experiments.rows import RowIndex, write_text
+from experiments.store import RunStore
 from freemask.types import EditTask
 
 SHOWN = 5
@@ -46,6 +47,15 @@ class Results:
                 found.append(
                     row | {"files": {key: prefix + each for key, each in row.get("files", {}).items()}}
                 )
+        return found
+
+    def left(self, wanted: Sequence[EditTask]) -> int:
+        """How many edits have no row yet."""
+        found = 0
+        for store in self.stores.values():
+            index = RowIndex(store.folder)
+            index.refresh()
+            found += sum(task.id not in index.last for task in wanted)
         return found
 
 
@@ -76,10 +86,10 @@ def _leave(results: Results, rows: Sequence[Mapping[str, Any]]) -> str:
     write_text(folder / "table.csv", csv(found.summary))
     if not variants:
         write_text(folder / "table.md", markdown(found.summary))
-        write_text(folder / "index.html", page(folder.name, found.summary, rows))
+        leave_page(folder, rows)
         return text(found.summary)
     write_text(folder / "table.md", _sections(found))
-    write_text(folder / "index.html", page_of_variants(folder.name, found, rows))
+    leave_page(folder, rows, results.reference)
     write_text(folder / "summary.json", json.dumps(found.record(), indent=1, allow_nan=False) + "\n")
     if found.paired is None or not found.paired.differences:
         return text(found.summary)

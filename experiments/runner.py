@@ -1,13 +1,14 @@
-"""Engines: they decide which worker does which task. The rows do not know which engine ran."""
+"""The runner in one process, and what anything that does tasks one after the other asks of a runner."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from freemask.errors import UserError
 from freemask.types import EditTask
+
+if TYPE_CHECKING:
+    from experiments.engines.base import Floor
 
 # make(writer) gives the function that does one task and appends its row under that writer's name
 Work = Callable[[EditTask], None]
@@ -25,6 +26,7 @@ class Local:
 
     worker: int = 0
     workers: int = 1
+    rank = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.worker < self.workers:
@@ -38,8 +40,19 @@ class Local:
         """Of the full ordered list; finished tasks are skipped afterwards, never before."""
         return tasks[self.worker :: self.workers]
 
+    def work(self, floor: "Floor") -> bool:
+        """In this process, in sight of the user."""
+        from experiments.worker import Crew, Owner
+
+        ears = floor.ears
+        owner = Owner.me("local", self.worker)
+        with Crew(floor.launch, owner, hear=ears.hear, progress=ears.reporter.stage) as crew:
+            crew.share(self.share(crew.plan.tasks))
+        return True
+
     def __call__(self, tasks: Sequence[EditTask], make: Callable[[str], Work]) -> None:
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        work = make(f"local-{self.worker}-{started}-{os.getpid()}")
+        from experiments.presence import Owner
+
+        work = make(Owner.me("local", self.worker).writer)
         for task in tasks:
             work(task)

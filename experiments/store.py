@@ -1,17 +1,18 @@
 """A run's folder: its identity, rows that only ever grow, and the files of each task."""
 
-import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from experiments.identity import Identity
+from experiments.rows import RECORD as RECORD
+from experiments.rows import file_name, row_files, row_of
+from experiments.rows import write_text as write_text
 from freemask.errors import UserError
 
-RECORD = "run.json"
+ALIKE = {"columns", "versions", "commit", "device", "message", "run", "model"}
 
 
 class RunStore:
@@ -45,26 +46,39 @@ class RunStore:
         # The line break before the record keeps it whole after a line that a killed process left torn.
         line = f"\n{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
         path = self.folder / "rows" / f"{file_name(writer)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            while line:
-                line = line[os.write(file, line) :]
-        finally:
-            os.close(file)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                while line:
+                    line = line[os.write(file, line) :]
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise UserError(
+                "a row cannot be written",
+                came=f"{path}: {error.strerror}",
+                expected="a folder with space left in it",
+                todo="make room, then the same command goes on: all earlier rows are whole",
+            ) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        for path in sorted((self.folder / "rows").glob("*.jsonl")):
-            for line in path.read_bytes().splitlines():
-                row = _row(line)
-                if row is not None:
+        """What all rows have alike lies in memory once: there may be a hundred thousand."""
+        alike: dict[str, Any] = {}
+        for path in row_files(self.folder / "rows"):
+            with path.open("rb") as file:
+                for row in filter(None, map(row_of, file)):
+                    for key in ALIKE & row.keys():
+                        row[key] = alike.setdefault(f"{key} {row[key]}", row[key])
                     yield row
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """The last row of each task, in the order of the tasks' ids."""
         last: dict[str, dict[str, Any]] = {}
-        for row in sorted(self.rows(), key=lambda row: row.get("finished", "")):
-            last[row["task"]] = row
+        for row in self.rows():
+            known = last.get(row["task"])
+            if known is None or known.get("finished", "") <= row.get("finished", ""):
+                last[row["task"]] = row
         return dict(sorted(last.items()))
 
     def done(self) -> set[str]:
@@ -78,31 +92,6 @@ class RunStore:
         path = self.folder / kind / f"{file_name(task)}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
-
-
-def file_name(text: str) -> str:
-    """The text itself where it is a harmless file name, otherwise a tame one that is still unique."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", text):
-        return text
-    tame = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip(".-")[:80]
-    return f"{tame or 'task'}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
-
-
-def write_text(path: Path, text: str) -> None:
-    """All or nothing: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    whole = isinstance(row, dict) and isinstance(row.get("task"), str) and isinstance(row.get("status"), str)
-    return row if whole else None
 
 
 def _read_record(path: Path) -> dict[str, Any]:

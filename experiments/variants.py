@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.build import build
 from experiments.compose import config_of, plain
 from experiments.identity import Identity
-from experiments.store import RECORD, write_text
+from experiments.store import RECORD, RunStore, write_text
 from freemask.errors import UserError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
@@ -77,11 +77,17 @@ def record_of(variants: Sequence[Variant], identities: Sequence[Identity]) -> di
     return {"identity": identity, "parts": {name: own.parts for name, own in named.items()}}
 
 
-def keep_record(folder: Path, variants: Sequence[Variant], reference: str | None) -> None:
-    """Notes in the run's folder what lies in it; a plain run and a run of variants never share a folder."""
-    path = folder / RECORD
-    known = _record(path)
-    plain_run = variants[0].name is None
+def refuse_others(folder: Path, variants: Sequence[Variant], identities: Sequence[Identity]) -> None:
+    """A folder that holds something else is refused before anything is written into it."""
+    _same_form(folder, variants)
+    for each, own in zip(variants, identities, strict=True):
+        if (each.folder(folder) / RECORD).exists():
+            RunStore.open(each.folder(folder), own)
+
+
+def _same_form(folder: Path, variants: Sequence[Variant]) -> None:
+    """A plain run and a run of variants never share a folder."""
+    known, plain_run = _record(folder / RECORD), variants[0].name is None
     if known is not None and plain_run is ("variants" in known):
         there, here = (
             ("one configuration", "variants") if not plain_run else ("variants", "one configuration")
@@ -89,7 +95,14 @@ def keep_record(folder: Path, variants: Sequence[Variant], reference: str | None
         raise UserError(
             f"{folder} holds a run of {there}", came=f"a run of {here}", todo="choose another name=..."
         )
-    if plain_run:
+
+
+def keep_record(folder: Path, variants: Sequence[Variant], reference: str | None) -> None:
+    """Notes in the run's folder what lies in it."""
+    _same_form(folder, variants)
+    path = folder / RECORD
+    known = _record(path)
+    if variants[0].name is None:
         return
     listed = (known or {}).get("variants", {}) | {str(each.name): list(each.overrides) for each in variants}
     try:

@@ -51,9 +51,14 @@ def test_a_run_leaves_rows_videos_table_and_page(capsys):
         for file in row["files"].values():
             assert (Path("out/a") / file).stat().st_size > 0
     page = Path("out/a/index.html").read_text()
-    linked = re.findall(r'src="([^"]+)"', page)
-    assert len(linked) == 8 and all((Path("out/a") / each).is_file() for each in linked)
-    assert "http" not in page
+    (core,) = re.findall(r'^freemask\.give\("core", (.*)\);$', page, re.MULTILINE)
+    told = json.loads(core)
+    assert sorted(told["tasks"]["id"]) == sorted(found) and told["rows"]["done"] == [1] * 4
+    ((linked,), stems) = told["files"], told["tasks"]["stem"]
+    assert all(
+        (Path("out/a") / each.replace("{}", stem)).is_file() for each in linked.values() for stem in stems
+    )
+    assert "sheet" in linked and "video" in linked
     said = capsys.readouterr().out
     assert "oracle_psnr" in said and "4 done, 0 failed, 0 left" in said and "index.html" in said
     assert "| ddim |" in Path("out/a/table.md").read_text()

@@ -125,9 +125,13 @@ def test_a_run_of_variants_leaves_one_store_each_and_one_table(edits, capsys):
         assert len(found) == 2 and {row["variant"] for row in found.values()} == {name}
         assert {row["method"] for row in found.values()} == {"sdedit"}
     page = Path("out/a/index.html").read_text()
-    linked = re.findall(r'src="([^"]+)"', page)
-    assert len(linked) == 8 and all((Path("out/a") / each).is_file() for each in linked)
-    assert page.count("<article>") == 2
+    (core,) = re.findall(r'^freemask\.give\("core", (.*)\);$', page, re.MULTILINE)
+    told = json.loads(core)
+    assert [each["name"] for each in told["variants"]] == ["weak", "strong"]
+    assert told["rows"]["variant"] == [0, 0, 1, 1] and told["rows"]["task"] == [0, 1, 0, 1]
+    stems = told["tasks"]["stem"]
+    linked = [each.replace("{}", stem) for plan in told["files"] for each in plan.values() for stem in stems]
+    assert len(linked) == 16 and all((Path("out/a") / each).is_file() for each in linked)
     table = Path("out/a/table.md").read_text()
     assert "| weak | 2 | 0 |" in table and "| strong | 2 | 0 |" in table and "minus weak" in table
     said = capsys.readouterr().out
@@ -385,7 +389,8 @@ def test_masks_and_facts_are_kept_and_shown(masked):
     with np.load(Path("out/a") / found["files"]["frames"]) as kept:
         assert sorted(kept.files) == ["frames", "mask"]
         assert kept["mask"].shape == (2, 16, 16) and kept["mask"][0, 0].tolist() == list(range(0, 256, 17))
-    assert "mask_layer down.0 · mask_time 61 · mask_share 0.250" in Path("out/a/index.html").read_text()
+    facts = '"facts":{"mask_layer":"down.0","mask_time":61,"mask_share":0.25}'
+    assert facts in Path("out/a/index.html").read_text()
 
 
 def test_edit_prints_facts_and_keeps_masks(masked, capsys):

@@ -110,7 +110,8 @@ def find(
             todo="give the folder that holds model_index.json",
         )
     entries = _json(index).items()
-    classes = {name: entry[1] for name, entry in entries if isinstance(entry, list) and entry[1] is not None}
+    pairs = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 2}
+    classes = {name: entry[1] for name, entry in pairs.items() if isinstance(entry[1], str)}
     return Checkpoint(folder, classes, allow_pickle)
 
 
@@ -147,9 +148,14 @@ def _read(folder: Path, build: Any) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError("A file of the checkpoint could not be read.", came=f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(
+            "A file of the checkpoint could not be read.", came=f"{path}: no mapping", expected="{...}"
+        )
+    return found
 
 
 @contextmanager

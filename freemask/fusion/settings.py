@@ -14,6 +14,7 @@ from freemask.types import KINDS
 Mode = Literal["off", "plain", "masked"]
 MODES = ("off", "plain", "masked")
 PARTS = ("temporal", "cross", "self", "latent")
+SWITCHES: Mapping[Any, str] = {True: "masked", False: "off", "on": "masked"}
 CONTROLS = ("refine", "replace", "auto")
 VARIANTS = ("paper", "official")
 # How long each part acts, as shares of the steps from the noisy end, where a kind of edit says nothing else.
@@ -206,8 +207,7 @@ def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
 
 
 def _mode(part: str, value: str | bool) -> str:
-    words = {True: "masked", False: "off", "on": "masked"}
-    mode = words.get(value, value)
+    mode = SWITCHES.get(value, value)
     _one_of(part, str(mode), MODES)
     return str(mode)
 

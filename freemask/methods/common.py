@@ -1,4 +1,4 @@
-"""What methods share: seconds per stage, and refusals of numbers that make no sense."""
+"""What methods share: seconds and memory per stage, and refusals of numbers that make no sense."""
 
 import time
 from collections.abc import Iterator
@@ -6,12 +6,14 @@ from contextlib import contextmanager
 
 import torch
 
+from freemask import memory
 from freemask.errors import UserError
 from freemask.types import Backbone
 
 
 class Stopwatch:
-    """Seconds per named stage; waits for the device, so that a stage is charged for its own work."""
+    """Seconds per named stage; waits for the device, so that a stage is charged for its own work. Peak memory goes to
+    whoever measures it meanwhile (`freemask.memory`)."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -20,7 +22,8 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         began = self._now()
-        yield
+        with memory.stage(name):
+            yield
         self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - began
 
     def _now(self) -> float:

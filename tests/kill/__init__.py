@@ -1,0 +1,1 @@
+"""Runs whose processes are killed from outside, compared with a run that nobody disturbed."""

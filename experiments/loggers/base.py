@@ -1,8 +1,15 @@
 """What a logger is, and the guard that keeps its failures away from the run."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+# The parts of a row that hold facts by name; any other list or table stays one cell.
+NESTED = ("metrics", "seconds", "peak", "facts")
+PLOTTED = ("metrics/", "seconds/", "peak/")
+SHOWN = ("peak_rss_gb", "peak_gpu_gb")
 
 
 class Logger:
@@ -11,10 +18,14 @@ class Logger:
     def start(self, folder: Path, record: Mapping[str, Any]) -> None:
         """The run's folder, and its identity record."""
 
-    def row(self, row: Mapping[str, Any], files: Mapping[str, Path]) -> None: ...
+    def row(self, row: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+        """A row that was just written. One without a status is a point of a curve (`freemask calibrate`)."""
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """All rows of the run, this start's and earlier ones'."""
+        """All rows of the run, this start's and earlier ones'. Called once, also where nothing was left to do."""
+
+    def abandon(self) -> None:
+        """After the first failure: nothing will be asked of it again."""
 
 
 class Guarded:
@@ -36,18 +47,50 @@ class Guarded:
         try:
             call()
         except Exception as error:
-            name = type(self._logger).__name__
+            failed, self._logger = self._logger, Logger()
             lines = str(error).splitlines() or [type(error).__name__]
-            self._say(f"logger {name} stopped ({lines[0]}); the run goes on, its rows are complete")
-            self._logger = Logger()
+            self._say(
+                f"logger {type(failed).__name__} stopped ({lines[0]}); the run goes on, its rows are complete"
+            )
+            with suppress(Exception):
+                failed.abandon()
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its nested parts (metrics, seconds) as `part/name`."""
+    """A row as cells by column: what it measured as `part/name`, other lists and tables as JSON."""
     out: dict[str, Any] = {}
     for key, value in row.items():
-        if isinstance(value, Mapping):
-            out |= {f"{key}/{name}": each for name, each in value.items()}
+        if key in NESTED and isinstance(value, Mapping):
+            out |= {f"{key}/{name}": _cell(each) for name, each in _leaves(value).items()}
         else:
-            out[key] = value
+            out[key] = _cell(value)
     return out
+
+
+def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    """What of a row can be plotted."""
+    return {
+        name: value
+        for name, value in flat(row).items()
+        if (name.startswith(PLOTTED) or name in SHOWN)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    }
+
+
+def is_point(row: Mapping[str, Any]) -> bool:
+    return "status" not in row
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            out |= _leaves(value, f"{prefix}{name}/")
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, Mapping | list | tuple) else value

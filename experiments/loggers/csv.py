@@ -9,8 +9,12 @@ from typing import Any
 from experiments.loggers.base import Logger, flat
 from experiments.store import write_text
 
+LEFT_OUT = ("columns", "versions")  # the same in every row, and long
+
 
 class Csv(Logger):
+    """Always the whole run: written again, never appended to."""
+
     def __init__(self) -> None:
         self._folder = Path()
 
@@ -18,7 +22,7 @@ class Csv(Logger):
         self._folder = folder
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        table = [flat(row) for row in rows]
+        table = [flat({key: row[key] for key in row if key not in LEFT_OUT}) for row in rows]
         columns = list(dict.fromkeys(key for row in table for key in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns)

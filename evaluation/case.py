@@ -1,7 +1,8 @@
 """One thing to be measured: a source, its edit, and what is known about the right answer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool
@@ -12,6 +13,7 @@ from freemask.errors import UserError
 from freemask.types import EditTask
 
 SLACK = 1e-5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class Case:
     All tensors are moved to the CPU, so that they meet on one device.
 
     `region` is 1 where the edit may change pixels; `oracle` is the true answer. `masks` annotate the
-    source's objects by name. Shapes are checked here rather than by annotation, for they are user input.
+    source's objects by name. `mask` is the method's own, in 0..1, 1 where it let the edit change pixels. `flow` is the
+    source's exact motion: for the pixels of frame g + 1 the offsets (x, y) to their place in frame g, and whether
+    they were seen there. Shapes are checked here rather than by annotation, for they are user input.
     """
 
     source: Tensor  # f 3 h w
@@ -29,6 +33,9 @@ class Case:
     oracle: Tensor | None = None  # f 3 h w
     region: Tensor | None = None  # f h w
     masks: Mapping[str, Tensor] = field(default_factory=dict)  # f h w each
+    mask: Tensor | None = None  # f h w
+    flow: Sequence[Tensor] | None = None  # g 2 h w and g h w, g = f - 1
+    kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         shape = tuple(self.source.shape)
@@ -42,6 +49,16 @@ class Case:
             name: _mask(f"mask '{name}'", mask, self.task.id, shape) for name, mask in self.masks.items()
         }
         object.__setattr__(self, "masks", masks)
+        if self.mask is not None:
+            object.__setattr__(self, "mask", _soft_mask(self.mask, self.task.id, shape))
+        if self.flow is not None:
+            object.__setattr__(self, "flow", _flow(self.flow, self.task.id, shape))
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """`make()`, or what another metric has made of this case under the same key."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
 
     @property
     def editable(self) -> Bool[Tensor, "f h w"] | None:
@@ -67,6 +84,14 @@ def region_from_masks(
     return torch.stack(meant).any(0) if meant else None
 
 
+def annotated(task: EditTask, masks: Mapping[str, Bool[Tensor, "f h w"]]) -> Bool[Tensor, "f h w"] | None:
+    """The annotated thing that the task's source words name; of a background only where it has a mask of that name."""
+    if task.kind != "background":
+        return region_from_masks(task, masks)
+    named = [mask for name, mask in masks.items() if name in task.words]
+    return torch.stack(named).any(0) if named else None
+
+
 def _frames(name: str, frames: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
     what = f"the {name} frames of task '{task}' cannot be measured"
     if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
@@ -87,7 +112,7 @@ def _frames(name: str, frames: Tensor, task: str, shape: tuple[int, ...]) -> Ten
     low, high = (float(v) for v in frames.aminmax())
     if not bool(frames.isfinite().all()) or low < -SLACK or high > 1 + SLACK:
         raise UserError(what, came=f"values in {low:g}..{high:g}", expected="finite values in 0..1")
-    return round8(frames.detach().cpu())
+    return round8(frames.detach().cpu()).contiguous()  # networks round otherwise where memory lies otherwise
 
 
 def _mask(name: str, mask: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
@@ -99,6 +124,30 @@ def _mask(name: str, mask: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
             expected=f"torch.bool of shape {(frames, height, width)}",
         )
     return mask.cpu()
+
+
+def _soft_mask(mask: Tensor, task: str, shape: tuple[int, ...]) -> Tensor:
+    frames, _, height, width = shape
+    fits = mask.is_floating_point() and tuple(mask.shape) == (frames, height, width)
+    if not fits or not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise UserError(
+            f"the mask of the edit of task '{task}' cannot be measured",
+            came=f"{mask.dtype} of shape {tuple(mask.shape)}",
+            expected=f"floats in 0..1 of shape {(frames, height, width)}",
+        )
+    return round8(mask.detach().cpu())
+
+
+def _flow(flow: Sequence[Tensor], task: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    frames, _, height, width = shape
+    wanted = [(frames - 1, 2, height, width), (frames - 1, height, width)]
+    if [tuple(each.shape) for each in flow] != wanted or flow[1].dtype != torch.bool:
+        raise UserError(
+            f"the flow of task '{task}' does not fit the clip",
+            came=", ".join(f"{each.dtype} of shape {tuple(each.shape)}" for each in flow),
+            expected=f"offsets of shape {wanted[0]} and torch.bool of shape {wanted[1]}",
+        )
+    return flow[0].detach().float().cpu(), flow[1].cpu()
 
 
 def _size(shape: tuple[int, ...]) -> str:

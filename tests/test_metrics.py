@@ -20,6 +20,8 @@ from evaluation.metrics.clip_text import ClipText
 from evaluation.metrics.lpips import Lpips
 from evaluation.metrics.masked_psnr import MaskedPsnr
 from evaluation.metrics.oracle_psnr import OraclePsnr
+from evaluation.metrics.q_edit import QEdit
+from evaluation.metrics.warp_error import WarpError
 from evaluation.suite import Suite
 from freemask.errors import UserError
 from freemask.types import EditTask
@@ -48,7 +50,15 @@ def a_case(amount=0.0, frames=3, height=40, width=56, task=TASK):
     edited = (source + amount * (noise(*source.shape, seed=1) - 0.5)).clamp(0, 1)
     region = torch.zeros(frames, height, width, dtype=torch.bool)
     region[:, 10:20, 10:30] = True
-    return Case(source, edited, task, oracle=source, region=region)
+    still = torch.zeros(frames - 1, 2, height, width), torch.ones(frames - 1, height, width, dtype=torch.bool)
+    known = {
+        "oracle": source,
+        "region": region,
+        "masks": {"car": region},
+        "mask": region.float(),
+        "flow": still,
+    }
+    return Case(source, edited, task, **known)
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +104,7 @@ def tiny_clip(tmp_path_factory):
 def build(path: Path, tiny_clip: Path) -> Metric:
     """The metric of a YAML, on networks that are always there."""
     config = OmegaConf.load(path)
-    if "clip" in path.stem or path.stem == "frame_accuracy":
+    if "clip" in path.stem or path.stem in ("frame_accuracy", "q_edit"):
         config = OmegaConf.merge(config, {"backbone": "embedded", "weights": str(tiny_clip), "device": "cpu"})
     elif path.stem == "lpips":
         config = OmegaConf.merge(config, {"backbone": "random-alex", "device": "cpu"})
@@ -258,8 +268,9 @@ def test_contract(path, tiny_clip):
     assert metric(a_case(0.2)) == found
 
 
-# These compare with words, not with frames: see test_clip_text_prefers_the_right_words, test_metrics_fatezero.py.
-WORDS = ("clip_text", "frame_accuracy")
+# These compare with words or masks, not with frames: see test_clip_text_prefers_the_right_words,
+# test_metrics_fatezero.py, test_metrics_flow.py.
+WORDS = ("clip_text", "frame_accuracy", "q_edit", "mask_iou")
 
 
 @pytest.mark.parametrize("path", [p for p in SINGLE if p.stem not in WORDS], ids=lambda path: path.stem)
@@ -284,7 +295,7 @@ def test_best_values():
 def test_any_size_and_a_single_frame(path, tiny_clip, frames, height, width):
     metric = build(path, tiny_clip)
     found = metric(a_case(0.2, frames, height, width))
-    if isinstance(metric, ClipFrame) and frames == 1:
+    if isinstance(metric, ClipFrame | WarpError | QEdit) and frames == 1:
         assert found == {}
     else:
         assert set(found) == {column.name for column in metric.columns}
@@ -332,6 +343,11 @@ def test_long_prompts_are_cut_and_flagged(tiny_clip):
         ClipText("embedded", str(tiny_clip), "cpu")(a_case(task=long))
     measured = Suite({"clip": ClipText("embedded", str(tiny_clip), "cpu")})(a_case(task=long))
     assert len(measured.warnings) == 1 and "only the beginning" in measured.warnings[0]
+    begun = EditTask(
+        "t", "c", "a car", " ".join(["a red car"] * 4 + ["a red"]), {}, "style"
+    )  # all that it reads
+    whole = Suite({"clip": ClipText("embedded", str(tiny_clip), "cpu")})(a_case(task=begun))
+    assert whole.metrics == measured.metrics and whole.warnings == ()
 
 
 def test_the_standard_tokenizer_flags_long_prompts_too():

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evaluation.backbones.weights import Found, find, present
+from evaluation.case import Case
 from evaluation.ops import resize_cubic
 from freemask.errors import UserError
 
@@ -89,6 +90,16 @@ def resolve(backbone: str, weights: str | None = None) -> Found:
 def load(found: Found, device: str = "auto") -> Clip:
     """Read once per process."""
     return _load(found, pick_device(device))
+
+
+def edited(case: Case, found: Found, device: str = "auto") -> Float[Tensor, "f d"]:
+    """Features of a case's edited frames, made once for all metrics that ask."""
+    return case.once(("clip", found, device), lambda: load(found, device).images(case.edited))
+
+
+def prompt(case: Case, text: str, found: Found, device: str = "auto") -> Float[Tensor, "1 d"]:
+    """Features of one of its prompts."""
+    return case.once(("clip", found, device, text), lambda: load(found, device).text(text))
 
 
 def pick_device(device: str) -> str:

@@ -34,6 +34,5 @@ class ClipFrame:
     def __call__(self, case: Case) -> dict[str, float]:
         if len(case.edited) < 2:
             return {}
-        model = clip.load(self.found, self.device)
-        images = model.images(case.edited)
+        images = clip.edited(case, self.found, self.device)
         return {self.columns[0].name: float(cosine(images[:-1], images[1:]).mean())}

@@ -36,6 +36,6 @@ class ClipText:
         if model.truncates(case.task.target):
             note = f"saw only the beginning of the target prompt of '{case.task.id}', which is too long"
             warnings.warn(f"{self.columns[0].name} {note}", MetricWarning, stacklevel=2)
-        images = model.images(case.edited)
-        text = model.text(case.task.target).expand_as(images)
+        images = clip.edited(case, self.found, self.device)
+        text = clip.prompt(case, case.task.target, self.found, self.device).expand_as(images)
         return {self.columns[0].name: 100 * float(cosine(images, text).mean())}

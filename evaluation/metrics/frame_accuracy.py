@@ -46,10 +46,10 @@ class FrameAccuracy:
         for side, prompt in prompts.items():
             if model.truncates(prompt):
                 self._note(f"saw only the beginning of the {side} prompt of '{task.id}', which is too long")
-        source, target = (model.text(prompt) for prompt in prompts.values())
+        source, target = (clip.prompt(case, each, self.found, self.device) for each in prompts.values())
         if torch.equal(source, target):
             return self._nothing(f"source and target prompt of '{task.id}' are the same to CLIP")
-        images = model.images(case.edited)
+        images = clip.edited(case, self.found, self.device)
         nearer = cosine(images, target.expand_as(images)) >= cosine(images, source.expand_as(images))
         return {self.columns[0].name: float(nearer.double().mean())}
 

@@ -5,6 +5,9 @@ import math
 import pandas as pd
 
 from evaluation.metric import Column
+from evaluation.numbers import fact as fact
+from evaluation.numbers import number as number
+from evaluation.numbers import signed
 from evaluation.paired import Difference, Paired
 from evaluation.table import Summary
 
@@ -50,8 +53,7 @@ def difference_cells(found: Paired, clear: str) -> tuple[list[str], list[list[st
 def _difference(found: Difference | None, column: Column, clear: str, most: int) -> str:
     if found is None:
         return "-"
-    sign = "" if found.mean < 0 else "+"
-    shown = clear.format(sign + number(found.mean)) if found.clear else sign + number(found.mean)
+    shown = clear.format(signed(found.mean)) if found.clear else signed(found.mean)
     if math.isfinite(found.low):
         shown += f" [{number(found.low)}, {number(found.high)}]"
     if found.clear and column.higher_is_better is not None:
@@ -117,20 +119,6 @@ def footnote(summary: Summary) -> str:
 
 def title(column: Column) -> str:
     return " ".join(part for part in (column.name, column.arrow, column.unit) if part)
-
-
-def number(value: float) -> str:
-    """Four digits that say something, without trailing exponents."""
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
-def fact(value: str | float | int | bool | None) -> str:
-    """A small value that is no measurement: whole numbers and words as they are."""
-    if value is None or isinstance(value, bool):
-        return {None: "-", True: "yes", False: "no"}[value]
-    return number(value) if isinstance(value, float) else str(value)
 
 
 def _grid(summary: Summary, best: str) -> tuple[list[str], list[list[str]]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.metric import Column
+from evaluation.statistics import bootstrap as bootstrap
 from freemask.errors import UserError
 
 
@@ -75,18 +76,6 @@ def latest(rows: Iterable[Mapping], by: str = "method") -> list[Mapping]:
     return list(found.values())
 
 
-def bootstrap(
-    values: Sequence[float], *, level: float = 0.95, seed: int = 0, draws: int = 2000
-) -> tuple[float, float]:
-    """Percentile interval of the mean; (nan, nan) for fewer than two values, which tell no spread."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    sample = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(sample), (draws, len(sample)))
-    low, high = np.quantile(sample[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _refuse_mixtures(rows: Sequence[Mapping], by: str, mixed: Collection[str]) -> None:
     scopes: dict[tuple[str, str], set] = {}
     for row in rows:
@@ -126,7 +115,7 @@ def _cells(method: str, rows: Sequence[Mapping], seed: int) -> list[dict]:
 
 def _line(method: str, rows: Sequence[Mapping]) -> dict:
     done = [row for row in rows if row.get("status") == "done"]
-    seconds = [sum((row.get("seconds") or {}).values()) for row in done]
+    seconds = [sum(each.values()) for row in done if (each := row.get("seconds"))]
 
     def peak(key: str) -> float | None:
         found = [row[key] for row in done if row.get(key) is not None]

@@ -1,0 +1,148 @@
+"""Tables as papers printed them: data files with their source, and which of our columns and rows belong there."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from freemask.errors import UserError, nearest
+
+FOLDER = Path(__file__).parent / "published"
+COSTS = ("seconds", "peak_gpu_gb", "peak_rss_gb")
+COST = "cost."
+Value = float | int | bool | str | None
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class PaperColumn:
+    """`ours` is our column's name before its brackets, `networks` what may stand in them to be comparable; `scale`
+    turns our numbers into the paper's. `cost` is a column of seconds or gigabytes instead. `study` marks what people
+    said: there is no number of ours. `unlike`: why ours is never the same number. `setting` and `when`: of a table of
+    words, the setting that is looked at and what of it means yes."""
+
+    key: str
+    title: str
+    better: str | None = None
+    ours: str | None = None
+    networks: Sequence[str] = ()
+    scale: float | int = 1
+    cost: str | None = None
+    study: bool = False
+    unlike: str = ""
+    about: str = ""
+    setting: str | None = None
+    when: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.better not in (None, "higher", "lower") or (self.cost is not None and self.cost not in COSTS):
+            raise ValueError(f"column '{self.key}': better is higher or lower, cost is one of {COSTS}")
+
+    @property
+    def higher(self) -> bool:
+        return self.better == "higher"
+
+    @property
+    def head(self) -> str:
+        arrow = {"higher": " ↑", "lower": " ↓", None: ""}[self.better]
+        return f"{self.title}{' †' if self.study else ''}{arrow}"
+
+    @property
+    def family(self) -> str | None:
+        """What our columns for it are called, before their brackets."""
+        return f"{COST}{self.cost}" if self.cost else self.ours
+
+
+@dataclass(frozen=True)
+class PaperLine:
+    """`method`: what conf/method would call it. `rows`: what the line's rows say; without it, their variant (of plain
+    runs, their method) is the line's key. `settings`: of a table of words, the overrides to look into. `printed`: what
+    the paper calls it, where it says "Ours"."""
+
+    key: str
+    title: str
+    values: Sequence[Value]
+    method: str = ""
+    rows: Mapping[str, str] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+    printed: str = ""
+
+    def has(self, row: Mapping[str, Any]) -> bool:
+        if not self.rows:
+            return name_of(row) == self.key
+        return all(row.get(key) == value for key, value in self.rows.items())
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    name: str
+    title: str
+    about: str
+    source: Mapping[str, Any]
+    columns: Sequence[PaperColumn]
+    lines: Sequence[PaperLine]
+    experiment: str | None = None
+    reference: str | None = None
+    kind: str = "numbers"
+
+    @property
+    def file_name(self) -> str:
+        return self.name.replace("/", "-")
+
+    def published(self, line: PaperLine) -> dict[str, Value]:
+        return {column.key: value for column, value in zip(self.columns, line.values, strict=True)}
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """What a row's line is called: its variant, or the method of a run without variants."""
+    return str(row.get("variant") or row.get("method"))
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """`freemask/2` for published/freemask-2.yaml."""
+    found = (re.fullmatch(r"(.+)-(\d+)", path.stem) for path in sorted(FOLDER.glob("*.yaml")))
+    return tuple(f"{each[1]}/{each[2]}" for each in found if each)
+
+
+def description(name: str) -> str:
+    first = _path(name).read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# description:").strip()
+
+
+def read(name: str) -> PaperTable:
+    if name not in names():
+        raise UserError(
+            f"there is no table '{name}'", came=name, expected=nearest(name, names()), todo="freemask table"
+        )
+    return table_of(name, yaml.safe_load(_path(name).read_text(encoding="utf-8")))
+
+
+def table_of(name: str, content: Mapping[str, Any]) -> PaperTable:
+    """ValueError where the file is not a table: it ships with us, so that is no mistake of the user's."""
+    rest = dict(content)
+    columns = [_made(PaperColumn, key, each) for key, each in rest.pop("columns").items()]
+    lines = [_made(PaperLine, key, each) for key, each in rest.pop("lines").items()]
+    for line in lines:
+        if len(line.values) != len(columns):
+            raise ValueError(f"{name}: '{line.key}' has {len(line.values)} values for {len(columns)} columns")
+    source = rest.get("source") or {}
+    if not source.get("paper") or not source.get("table"):
+        raise ValueError(f"{name}: no paper and table are named as its source")
+    return _made(PaperTable, None, {"name": name, **rest, "columns": columns, "lines": lines})
+
+
+def _made(cls: type[Part], key: str | None, given: Mapping[str, Any]) -> Part:
+    values = {**given} if key is None else {"key": key, **given}
+    unknown = set(values) - {each.name for each in fields(cls)}  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"{cls.__name__} '{key}' knows no {', '.join(sorted(unknown))}")
+    return cls(**values)
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name.replace('/', '-')}.yaml"

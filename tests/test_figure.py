@@ -1,0 +1,206 @@
+"""`freemask figure`: grids from stored frames, curves from calibrations, and what it says where something lacks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from synthetic_rows import row, write
+
+from experiments import choices
+from experiments.cli import main
+from experiments.figures.calibrated import books
+from experiments.figures.frames import kept
+from experiments.figures.papers import FIGURES, SOURCE
+from experiments.figures.strips import Strips, draw
+from experiments.sheets import contact_sheet
+from freemask.data.write import to_bytes
+from freemask.masks.codebook import SHIPPED, Codebook
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FREEMASK_RUNS", "runs")
+
+
+def clip(seed, frames=8, size=(16, 24)):
+    return torch.rand(frames, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def edit(run, variant, task="task-1", kind="shape", frames=8):
+    """A finished edit with its frames and its sheet, as `freemask run` keeps them."""
+    folder = Path("runs") / run / variant
+    edited, source = clip(10 + sum(map(ord, variant)), frames), clip(1, frames)
+    path = folder / "frames" / f"{task}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, frames=to_bytes(edited))
+    contact_sheet(folder / "sheets" / f"{task}.png", {"source": source, "edited": edited}, {})
+    files = {"frames": f"frames/{task}.npz", "sheet": f"sheets/{task}.png"}
+    write(folder, [row(variant, task, {}, kind=kind, files=files)])
+    return source, edited
+
+
+def whole_fig4():
+    for variant in choices.content("experiment", "freemask/fig4")["variants"]:
+        edit("fig4", variant)
+
+
+def test_a_grid_is_drawn_as_png_and_pdf(capsys):
+    whole_fig4()
+    assert main(["figure", "freemask/4"]) == 0
+    said = capsys.readouterr().out
+    assert "missing" not in said and "Ablation on a shape edit" in said
+    with Image.open("reports/figures/freemask-4.png") as picture:
+        assert min(picture.size) > 500
+        assert len(set(picture.convert("L").tobytes())) > 50
+    assert Path("reports/figures/freemask-4.pdf").read_bytes().startswith(b"%PDF")
+    snippet = Path("reports/figures/freemask-4.tex").read_text()
+    assert r"\includegraphics[width=\linewidth]{freemask-4.pdf}" in snippet and r"\caption{" in snippet
+
+
+def test_lines_that_are_missing_are_named_with_their_command(capsys):
+    edit("fig4", "b")
+    edit("fig4", "c_self")
+    assert main(["figure", "freemask/4", "out=there"]) == 0
+    said = capsys.readouterr().out
+    assert "(d) masked self: freemask run experiment=freemask/fig4 only=[d_masked_self]" in said
+    assert "(c) self:" not in said and Path("there/freemask-4.png").is_file()
+    edit("freemask-table2", "freemask", kind="style")
+    assert main(["figure", "freemask/3"]) == 0
+    said = capsys.readouterr().out
+    assert "TokenFlow: no method yet" in said and "FateZero: freemask run experiment=freemask/table2" in said
+
+
+def test_frames_and_source_are_the_stored_ones():
+    source, edited = edit("fig4", "b")
+    (found,) = kept([Path("runs/fig4")])
+    assert [each.tolist() for each in found.edited(3)] == [to_bytes(edited)[k].tolist() for k in (0, 4, 7)]
+    shown = found.clip(3)
+    assert shown is not None
+    for picture, k in zip(
+        shown, (0, 4, 7), strict=True
+    ):  # the sheet enlarges by whole numbers, without smoothing
+        factor = picture.shape[0] // 16
+        assert factor > 1 and np.array_equal(picture[::factor, ::factor], to_bytes(source)[k])
+
+
+def test_the_sources_frames_fit_the_edits_of_longer_clips():
+    source, edited = edit("fig4", "b", frames=24)
+    (found,) = kept([Path("runs/fig4")])
+    assert found.edited(2)[1].tolist() == to_bytes(edited)[23].tolist()
+    shown = found.clip(2)
+    assert shown is not None
+    factor = shown[1].shape[0] // 16
+    assert np.array_equal(shown[1][::factor, ::factor], to_bytes(source)[23])
+
+
+def test_a_task_is_chosen_that_most_lines_have_and_others_can_be_asked_for(capsys):
+    edit("fig5", "fatezero", "task-1")
+    for task in ("task-2", "task-3"):
+        edit("fig5", "fatezero", task)
+        edit("fig5", "mmc", task)
+    assert main(["figure", "freemask/5"]) == 0
+    assert "missing" not in capsys.readouterr().out
+    assert main(["figure", "freemask/5", "tasks=[task-1]"]) == 0
+    assert "missing: FateZero + MMC" in capsys.readouterr().out
+    assert main(["figure", "freemask/5", "tasks=[task-9]"]) == 2
+    assert "did you mean 'task-" in capsys.readouterr().err
+
+
+def test_rows_without_frames_are_left_out():
+    edit("fig4", "b")
+    folder = Path("runs/fig4/c_self")
+    outside = {"frames": "../../../secret.npz"}
+    np.savez("secret.npz", frames=np.zeros((1, 2, 2, 3), np.uint8))
+    write(folder, [row("c_self", "task-1", {}, files=outside), row("c_self", "task-2", {}, files={})])
+    write(folder, [row("c_self", "task-3", {}, files={"frames": "frames/gone.npz"})])
+    write(folder, [row("c_self", "task-4", {}, files={"frames": 3}), row("c_self", "task-5", {}, files=None)])
+    assert [each.line for each in kept([Path("runs/fig4")])] == ["b"]
+
+
+def test_broken_frames_are_named(capsys):
+    edit("fig4", "b")
+    Path("runs/fig4/b/frames/task-1.npz").write_bytes(b"no archive")
+    assert main(["figure", "freemask/4"]) == 2
+    assert "task-1.npz" in capsys.readouterr().err
+
+
+WRONG = [
+    ([], "freemask/4  Ablation"),
+    (["freemask/2"], "there is no figure"),
+    (["freemask/4"], "freemask run experiment=freemask/fig4"),
+    (["freemask/1"], "freemask calibrate experiment=freemask/fig1"),
+    (["freemask/4", "runs=[nowhere]"], "there is no run of that name"),
+    (["freemask/4", "frames=0"], "1 to 8"),
+    (["freemask/4", "frames=many"], "whole number"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_what_is_wrong_gets_one_message(words, said, capsys):
+    assert main(["figure", *words]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and "Traceback" not in shown and not Path("reports").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(capsys):
+    edit("fig4", "b")
+    Path("file").write_text("")
+    assert main(["figure", "freemask/4", "out=file"]) == 2
+    assert "cannot write the figure" in capsys.readouterr().err
+
+
+def calibration(folder: Path, book: Codebook):
+    """A codebook, and an item whose maps were kept."""
+    book.write(folder / "codebook.json")
+    maps = {
+        f"maps{k}": np.random.default_rng(k).random((len(book.times), 4, 4)) for k in range(len(book.sites))
+    }
+    (folder / "maps").mkdir()
+    np.savez(
+        folder / "maps" / "item.npz",
+        sites=list(book.sites),
+        times=list(book.times),
+        frame=np.zeros((8, 8, 3), np.uint8),
+        truth=np.ones((8, 8), bool),
+        **maps,
+    )
+    (folder / "rows").mkdir()
+    line = {"task": "item", "status": "done", "maps": True, "word": "car", "source": "a car"}
+    (folder / "rows" / "w.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def test_curves_and_maps_of_a_calibration(capsys):
+    book = Codebook.read(sorted(SHIPPED.glob("*.json"))[0])
+    calibration(Path("runs/fig1/embedded"), book)
+    assert set(books([Path("runs/fig1")])) == {"embedded"}
+    assert set(books([Path("runs/fig1/embedded")])) == {book.model}
+    assert main(["figure", "freemask/1"]) == 0
+    said = capsys.readouterr().out
+    assert "mask matching costs" in said and "missing: zeroscope: freemask calibrate" in said
+    for part in ("curves", "maps"):
+        with Image.open(f"reports/figures/freemask-1-{part}.png") as picture:
+            assert min(picture.size) > 200
+        assert Path(f"reports/figures/freemask-1-{part}.pdf").read_bytes().startswith(b"%PDF")
+    assert "freemask-1-maps.pdf" in Path("reports/figures/freemask-1.tex").read_text()
+
+
+def test_every_figure_is_of_an_experiment_that_is_here():
+    for figure in FIGURES.values():
+        content = choices.content("experiment", figure.experiment)
+        assert content["name"]
+        if figure.verb == "run":
+            assert set(content["variants"]) & set(figure.lines) and SOURCE in figure.lines
+    assert set(FIGURES) >= {"freemask/1", "freemask/3", "freemask/4", "freemask/5"}
+
+
+def test_wide_clips_and_missing_strips_are_drawn():
+    wide = [np.full((320, 576, 3), shade, np.uint8) for shade in (50, 200)]
+    strips = Strips({"a": [wide, None], "b": [None, wide]}, ["one", "two words that are long " * 4])
+    draw([Path("x.png")], strips, "caption " * 60)
+    with Image.open("x.png") as picture:
+        shades = np.asarray(picture.convert("L"))
+    assert (shades == 50).mean() > 0.05 and (shades == 200).mean() > 0.05

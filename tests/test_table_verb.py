@@ -1,0 +1,362 @@
+"""`freemask table`: a paper's table from rows, what it never does, and how it does with many rows."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from synthetic_rows import row as synthetic
+from synthetic_rows import run_of, write
+
+from evaluation.chosen import family
+from evaluation.filled import fill
+from evaluation.grid import main_grid, paired_grid
+from evaluation.papers import read
+from evaluation.written import html_table, latex, markdown, tex, text
+from experiments import choices
+from experiments.cli import main
+from experiments.store import RunStore
+from experiments.table_rows import latest, planned, stores
+
+REAL = {"clip_text[vit_b_32]": 28.0, "clip_frame[vit_b_32]": 0.95, "masked_psnr": 26.0, "lpips[alex]": 0.3}
+STAND_IN = {
+    "clip_text[embedded]": 80.0,
+    "clip_frame[embedded]": 0.9,
+    "masked_psnr": 30.0,
+    "lpips[random-alex]": 0.1,
+}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FREEMASK_RUNS", "runs")
+
+
+def rows(variant, metrics, count=8, first=0, **more):
+    """Real clips, unless `clip` says otherwise; values move a little from task to task."""
+    for k in range(first, first + count):
+        values = {name: value * (1 + 0.01 * k) for name, value in metrics.items()}
+        yield synthetic(variant, f"task-{k}", values, **{"clip": f"bear-{k}", **more})
+
+
+def record(*words):
+    assert main(["table", *words]) == 0
+    name = words[0].replace("/", "-")
+    return json.loads(Path(f"reports/tables/{name}.json").read_text())
+
+
+def line(found, key):
+    return next(each for each in found["lines"] if each["line"] == key)
+
+
+def test_without_rows_every_line_has_its_mark_and_its_command(capsys):
+    assert main(["table", "freemask/2"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("ours: not run yet") == 3 and said.count("ours: no method yet") == 5
+    assert "freemask run experiment=freemask/table2 only=[fatezero_mmc]" in said
+    assert "0.952*" in said and "nothing here stands for people" in said
+    for suffix in ("md", "tex", "csv", "html", "json"):
+        assert Path(f"reports/tables/freemask-2.{suffix}").stat().st_size > 500
+
+
+def test_ours_the_published_value_and_the_difference(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL))
+    found = record("freemask/2")
+    ours, published = (line(found, "freemask")[key] for key in ("ours", "published"))
+    assert published == dict(zip(ours | {"edit": 0, "image": 0, "quality": 0}, PRINTED, strict=True))
+    mean = sum(0.95 * (1 + 0.01 * k) for k in range(8)) / 8
+    assert ours["temp"]["mean"] == pytest.approx(mean) and ours["temp"]["n"] == 8
+    assert ours["temp"]["apart"] == pytest.approx(mean - 0.952)
+    assert ours["temp"]["low"] < mean < ours["temp"]["high"]
+    assert ours["clip"]["mean"] == pytest.approx(0.28 * 1.035)  # the paper prints cosines, we 100 times that
+    assert set(ours) == {"temp", "clip", "m_psnr", "lpips"}
+    said = capsys.readouterr().out
+    assert re.search(r"difference +\+0\.031 ", said) and "ours, n=8" in said
+    assert line(found, "fatezero")["ours"] == {} and found["differences"] == []
+
+
+PRINTED = [0.952, 0.282, 25.94, 0.366, 7.68, 9.23, 8.90]
+
+
+def test_edits_of_one_clip_are_drawn_together():
+    made = list(rows("freemask", REAL))
+    alone = fill(read("freemask/2"), made).line("freemask").cells["temp"]
+    pairs = fill(read("freemask/2"), [each | {"clip": f"c{k // 2}"} for k, each in enumerate(made)])
+    cell = pairs.line("freemask").cells["temp"]
+    assert cell.mean == pytest.approx(alone.mean) and cell.high - cell.low > 1.1 * (alone.high - alone.low)
+
+
+def test_stand_ins_are_shown_and_never_subtracted(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", STAND_IN))
+    found = record("freemask/2")
+    ours = line(found, "freemask")["ours"]
+    assert {key for key, cell in ours.items() if cell["apart"] is not None} == {"m_psnr"}
+    assert (
+        "clip_frame[embedded], the paper's is of vit_b_32; no difference is shown" in capsys.readouterr().out
+    )
+
+
+def test_clips_of_the_embedded_world_are_never_subtracted(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL, clip="world-10000000"))
+    ours = line(record("freemask/2"), "freemask")["ours"]
+    assert len(ours) == 4 and all(cell["apart"] is None for cell in ours.values())
+    assert "clips of the embedded world, which are not the paper's" in capsys.readouterr().out
+
+
+def test_a_column_is_of_one_network_in_the_whole_table():
+    write("runs/freemask-table2/freemask", rows("freemask", REAL))
+    write("runs/freemask-table2/fatezero", rows("fatezero", STAND_IN))
+    found = record("freemask/2")
+    assert next(c["our_column"] for c in found["columns"] if c["key"] == "temp") == "clip_frame[vit_b_32]"
+    assert set(line(found, "fatezero")["ours"]) == {"m_psnr"}
+    assert {each["column"] for each in found["differences"]} == {"m_psnr"}
+    assert any("FateZero lack clip_frame[vit_b_32]" in each["why"] for each in found["missing"])
+
+
+@pytest.mark.parametrize(
+    ("change", "key"), [({"commit": "dead" * 9}, "commit"), ({"run": "x"}, "run"), ({"steps": 5}, "steps")]
+)
+def test_nothing_is_averaged_over_a_mixture_unasked(change, key, capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL, 4))
+    write("runs/freemask-table2/freemask", rows("freemask", REAL, 4, 4, **change))
+    assert main(["table", "freemask/2"]) == 2
+    said = capsys.readouterr().err
+    assert f"mixed=[{key}]" in said and "FreeMask" in said and "(4 rows)" in said
+    assert not Path("reports").exists()
+    assert main(["table", "freemask/2", f"mixed=[{key}]"]) == 0
+    assert "averages over 2" in capsys.readouterr().out
+
+
+def test_lines_of_different_commits_are_told_apart(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL, dirty=True))
+    write("runs/freemask-table2/fatezero", rows("fatezero", REAL, commit="dead" * 9))
+    record("freemask/2")
+    said = capsys.readouterr().out
+    assert "FreeMask: commit c0ffeec0ffee." in said and "FateZero: commit deaddeaddead." in said
+    assert "Made with local changes to that commit: FreeMask." in said
+
+
+def test_failures_count_and_enter_no_mean(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL, 6))
+    write("runs/freemask-table2/freemask", rows("freemask", {}, 2, 6, status="failed", message="torn"))
+    write("runs/freemask-table2/fatezero", rows("fatezero", {}, 3, status="failed", message="torn"))
+    found = record("freemask/2")
+    assert (line(found, "freemask")["n"], line(found, "freemask")["failures"]) == (6, 2)
+    said = capsys.readouterr().out
+    assert "ours, n=6, 2 failed" in said and "ours: every edit failed" in said
+    assert "2 of 8 edits failed: freemask run experiment=freemask/table2 only=[freemask] retry=failed" in said
+    assert (
+        "FateZero: 3 of 8 tasks have a row: freemask run experiment=freemask/table2 only=[fatezero]" in said
+    )
+
+
+def test_the_last_row_of_a_task_counts_and_torn_lines_do_not():
+    write("runs/freemask-table2/freemask", rows("freemask", {}, 2, status="failed"))
+    write("runs/freemask-table2/freemask", rows("freemask", REAL, 2, finished="2027"))
+    path = Path("runs/freemask-table2/freemask/rows/w.jsonl")
+    path.write_bytes(path.read_bytes() + b'\n{"task": "task-0", "status": "fai\n[1]\n{"task": 3}\n\xff\xfe\n')
+    assert [row["status"] for row in latest(path.parent.parent)] == ["done", "done"]
+    known = RunStore(path.parent.parent).latest()
+    assert {row["task"]: row["status"] for row in latest(path.parent.parent)} == {
+        task: row["status"] for task, row in known.items()
+    }
+
+
+def test_rows_with_strange_numbers_do_no_harm():
+    strange = [{"masked_psnr": "much"}, {"masked_psnr": True}, {"masked_psnr": None}, ["list"], "text"]
+    made = [synthetic("freemask", f"task-{k}", each, clip="x") for k, each in enumerate(strange)]
+    write("runs/freemask-table2/freemask", [*made, *rows("freemask", REAL, 3, 10)])
+    path = Path("runs/freemask-table2/freemask/rows/w.jsonl")
+    path.write_text(path.read_text() + '\n{"task": "n", "status": "done", "metrics": {"masked_psnr": NaN}}\n')
+    found = latest(path.parent.parent)
+    assert sum(row["metrics"].get("masked_psnr") is not None for row in found) == 3
+
+
+def test_differences_to_the_reference_stand_beside_the_published_ones(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL))
+    lower = {name: value * 0.9 for name, value in REAL.items()}
+    write("runs/freemask-table2/fatezero", rows("fatezero", lower))
+    found = record("freemask/2")
+    temp = next(each for each in found["differences"] if each["column"] == "temp")
+    assert temp["variant"] == "fatezero" and temp["n"] == 8 and temp["clear"]
+    assert temp["mean"] == pytest.approx(-0.095 * 1.035)
+    assert temp["p"] == 2 / 2**8 and temp["p_adjusted"] == pytest.approx(4 * temp["p"])
+    said = capsys.readouterr().out
+    assert "Compared with FreeMask" in said and "for all 4 comparisons" in said
+    assert re.search(r"published +-0\.015 +-0\.004 +-3\.220 +\+0\.017", said)
+    assert record("freemask/2", "reference=fatezero")["differences"][0]["variant"] == "freemask"
+
+
+def test_rows_that_are_no_line_of_the_paper_stand_after_it():
+    write("runs/freemask-table2/freemask", rows("freemask", REAL))
+    write("runs/mine", rows(None, REAL, method="sdedit"))
+    found = record("freemask/2", "runs=[freemask-table2,mine]")
+    assert [each["title"] for each in found["lines"]][-1] == "sdedit"
+    assert found["lines"][-1]["published"] == {} and found["lines"][-1]["n"] == 8
+
+
+def test_an_outside_methods_rows_fill_its_line():
+    write("runs/theirs", rows(None, REAL, method="tokenflow"))
+    found = record("freemask/2", "runs=theirs")
+    assert line(found, "tokenflow")["ours"]["m_psnr"]["apart"] == pytest.approx(26 * 1.035 - 25.41)
+
+
+def test_costs_are_shown_and_never_subtracted(capsys):
+    write("runs/st-modulator-table1/fatezero", rows("fatezero", REAL))
+    ours = line(record("st-modulator/2"), "fatezero")["ours"]
+    assert ours["time"]["mean"] == pytest.approx(5 / 60) and ours["ram"]["mean"] == pytest.approx(1.3)
+    assert "gpu" not in ours and all(cell["apart"] is None for cell in ours.values())
+    assert "another machine" in capsys.readouterr().out
+
+
+def test_variants_of_a_metric_do_not_stand_for_it():
+    metrics = {
+        "warp_error[exact]": 3.0,
+        "warp_error[raft_large,mse]": 9.0,
+        "q_edit[vit_b_32,raft_large]": 9.0,
+    }
+    filled = fill(read("st-modulator/1"), list(rows("fatezero", metrics)))
+    assert filled.chosen == {"warp_err": "warp_error[exact]", "q_edit": "q_edit[vit_b_32,raft_large]"}
+    assert filled.obstacles["warp_err"] and "ratio" in filled.obstacles["q_edit"]
+    metrics |= {"warp_error[raft_large]": 2.0}
+    filled = fill(read("st-modulator/1"), list(rows("fatezero", metrics)))
+    assert filled.chosen["warp_err"] == "warp_error[raft_large]" and not filled.obstacles["warp_err"]
+    assert family("q_edit[a,b]") == ("q_edit", ["a", "b"]) and family("psnr") == ("psnr", [])
+
+
+def test_json_is_all_that_is_printed(capsys):
+    write("runs/freemask-table2/freemask", rows("freemask", REAL))
+    assert main(["table", "freemask/2", "--json", "out=there"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads(Path("there/freemask-2.json").read_text())
+    assert found["source"]["table"] == 2 and found["missing"]
+
+
+def test_the_csv_has_a_line_for_each_cell():
+    write("runs/freemask-table2/freemask", rows("freemask", REAL))
+    record("freemask/2")
+    cells = list(csv.DictReader(Path("reports/tables/freemask-2.csv").read_text().splitlines()))
+    assert len(cells) == 8 * 7
+    (temp,) = [each for each in cells if (each["line"], each["column"]) == ("freemask", "temp")]
+    assert float(temp["difference"]) == pytest.approx(float(temp["ours"]) - float(temp["published"]))
+    assert temp["our_column"] == "clip_frame[vit_b_32]" and temp["rank"] == temp["published_rank"] == "1.0"
+
+
+def test_every_format_marks_the_best_and_the_second():
+    grid = main_grid(fill(read("freemask/2"), []), {})
+    assert "**0.952**" in markdown(grid) and "<u>0.941</u>" in markdown(grid)
+    assert r"\textbf{0.952}" in latex(grid, "x") and r"\underline{0.941}" in latex(grid, "x")
+    assert "<b>0.952</b>" in html_table(grid) and "<u>0.941</u>" in html_table(grid)
+    assert "0.952*" in text(grid) and "0.941'" in text(grid)
+
+
+def test_latex_is_whole_and_escaped():
+    filled = fill(read("freemask/2"), [*rows("freemask", REAL), *rows("my_50%_$", REAL)])
+    grids = [main_grid(filled, {}, ["100% & more_"]), paired_grid(filled)]
+    for grid in grids:
+        shown = latex(grid, "x")
+        body = shown[shown.index(r"\toprule") : shown.index(r"\bottomrule")]
+        lines = [each for each in body.splitlines() if each.endswith(r"\\")]
+        assert len({len(re.findall(r"(?<!\\)&", each)) for each in lines}) == 1
+        assert not any(re.match(r"\s*\[", each) for each in lines)
+        for pair in (r"\begin{table}", r"\begin{tabular}"):
+            assert shown.count(pair) == shown.count(pair.replace("begin", "end")) == 1
+        assert shown.count("{") - shown.count(r"\{") == shown.count("}") - shown.count(r"\}")
+        assert r"my\_50\%\_\$" in shown
+    assert tex("a_b & 5%") == r"a\_b \& 5\%"
+
+
+def test_markdown_rows_have_equal_cells_and_html_escapes():
+    filled = fill(read("freemask/2"), list(rows("<b>|x", REAL)))
+    lines = [each for each in markdown(main_grid(filled, {})).splitlines() if each.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", each)) for each in lines}) == 1
+    assert "&lt;b&gt;|x" in html_table(main_grid(filled, {}))
+
+
+def test_freemask_1_says_what_the_settings_do(capsys):
+    found = record("freemask/1")
+    cells = {(each["line"], each["column"]): each for each in found["cells"]}
+    for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l"):
+        assert cells["freemask", column]["ours"] is True
+    assert [cells["fatezero", column]["ours"] for column in ("sm", "m_sa", "m_ta")] == [False, True, False]
+    assert cells["tokenflow", "sm"]["ours"] is None and "differs" not in capsys.readouterr().out
+
+
+WRONG = [
+    ([], "freemask/2  FreeMask beside seven rivals"),
+    (["freemask/3"], "did you mean 'freemask/2'"),
+    (["freemask/2", "runs=[nowhere]"], "there is no run of that name"),
+    (["freemask/2", "mixed=[commits]"], "did you mean 'commit'"),
+    (["freemask/2", "reference=freemsk"], "the reference has no rows"),
+    (["freemask/2", "out=file"], "cannot write the table"),
+    (["freemask/2", "seed=x"], "seed"),
+    (["freemask/2", "nam=x"], "did you mean"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_what_is_wrong_gets_one_message(words, said, capsys):
+    Path("file").write_text("")
+    assert main(["table", *words]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err and "Traceback" not in shown.err and not Path("reports").exists()
+
+
+def test_a_table_whose_experiment_is_here_finds_its_variants():
+    """Every experiment that a table names exists, and its variants are lines of the table or stand after them."""
+    for name in ("freemask/2", "fatezero/1", "st-modulator/1", "st-modulator/2"):
+        table = read(name)
+        content = choices.content("experiment", table.experiment)
+        assert content["name"] == table.experiment.replace("/", "-")
+        shared = {each.key for each in table.lines} & set(content["variants"])
+        assert shared, name
+        methods = {each.name for each in choices.group("method")}
+        here = {each.key for each in table.lines if each.method in methods}
+        assert here <= set(content["variants"]), name
+
+
+def test_a_sweep_and_a_plan_are_found():
+    write("runs/s/variants-ab/freemask", rows("freemask", REAL, 2))
+    write("runs/s/freemask-cd", rows(None, REAL, 2))
+    assert [each.name for each in stores(Path("runs/s"))] == ["freemask-cd", "freemask"]
+    Path("runs/s/plans").mkdir()
+    Path("runs/s/plans/x.json").write_text(json.dumps({"tasks": [1, 2, 3]}))
+    assert planned(Path("runs/s")) == 3
+    Path("runs/s/plans/x.json").write_text("{")
+    assert planned(Path("runs/s")) is None
+
+
+def test_five_thousand_rows_in_time_that_grows_with_their_number():
+    run_of("runs/small", 1000)
+    run_of("runs/large", 5000)
+    spent = {}
+    for name in ("small", "small", "large"):
+        started = time.process_time()
+        assert main(["table", "freemask/2", f"runs=[{name}]"]) == 0
+        spent[name] = time.process_time() - started
+    assert spent["large"] < 12 * spent["small"] + 1 and spent["large"] < 12
+
+
+def test_rows_take_little_memory():
+    run_of("runs/large", 4000)
+    tracemalloc.start()
+    kept = [row for store in stores(Path("runs/large")) for row in latest(store)]
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 4000 and held / 4000 < 4000 and peak < 1.5 * held + 1e6
+
+
+def test_a_table_needs_no_torch():
+    """It must be there in a few seconds, also on a login node."""
+    code = (
+        "import sys; from experiments.cli import main; code = main(['table', 'freemask/2']);"
+        "print(code, sorted({'torch', 'diffusers', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"

@@ -1,17 +1,22 @@
-"""One static page per run that works from disk: the tables, then every task with its videos and sheets."""
+"""The page of a run: one HTML file, its script and styles inside, its data inside where there is little of it."""
 
+import hashlib
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from evaluation.comparison import Comparison
-from evaluation.metric import Column
-from evaluation.paired import Paired
-from evaluation.render import difference_cells, fact, number, title
-from evaluation.table import Summary
+from experiments.report_numbers import settled
+from experiments.report_rows import PIECE, Gathered, Variant
+from experiments.report_values import safe_json
+from experiments.rows import write_text
+from freemask.errors import UserError
 
+# For pages that are no report of edits, such as a calibration's.
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent) }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1250px; padding: 0 1rem }
@@ -25,124 +30,117 @@ video, img { max-width: 100%; display: block; margin: .6rem 0; image-rendering: 
 p { margin: .2rem 0 } .quiet { opacity: .7; font-size: .9em } .failed { color: #c0262d }
 pre { white-space: pre-wrap }
 """
+SCRIPTS = (
+    *("numbers", "plots", "view", "tables", "overview", "costs", "thumbs", "cases"),
+    *("reel", "player", "case", "problems", "main"),
+)
+INLINE = 1_000_000  # bytes of data up to which the page is one file
 
 
-def page(name: str, summary: Summary, rows: Sequence[Mapping[str, Any]]) -> str:
-    first = rows[0]
-    about = f"method {first['method']}, {first['steps']} steps, seed {first['seed']}"
-    articles = [_article([row], summary.columns) for row in rows]
-    return _whole(name, rows, about, [_table(summary), _definitions(summary), *articles])
+@dataclass
+class Page:
+    """What the page says besides the rows: its title, which variant the others are compared with, remarks."""
+
+    title: str
+    reference: str | None = None
+    notices: Sequence[str] = ()
 
 
-def page_of_variants(name: str, found: Comparison, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Every task once, with the variants below each other."""
-    body = [_table(found.summary), _differences(found.paired)]
-    for kind, part in found.kinds.items():
-        inside = _table(part.summary) + _differences(part.paired)
-        body.append(f"<details><summary>{_text(kind)}</summary>{inside}</details>")
-    tasks: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        tasks.setdefault(row["task"], []).append(row)
-    articles = [_article(each, found.summary.columns) for each in tasks.values()]
-    about = f"{len(tasks)} clips and prompts in {len(found.summary.methods)} variants"
-    return _whole(name, rows, about, [*body, _definitions(found.summary), *articles])
+def write_page(path: Path, page: Page, gathered: Gathered) -> None:
+    """The data lies in NAME.data beside NAME.html where there is much of it; an earlier page's is removed."""
+    data = {"core": safe_json(_core(page, gathered))}
+    data |= {f"details-{index}": text for index, text in enumerate(gathered.details())}
+    build = hashlib.sha256("".join(data.values()).encode()).hexdigest()[:12]
+    beside = sum(map(len, data.values())) > INLINE
+    folder = path.parent / f"{path.stem}.data"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for name, text in data.items() if beside else ():
+            write_text(folder / f"{build}-{name}.js", _given(name, text))
+        write_text(path, document(page, data, build, folder.name if beside else None))
+        _remove_old(folder, build if beside else "")
+    except OSError as error:
+        raise UserError(
+            "cannot write the page", came=f"{path}: {error.strerror}", todo="out=FOLDER names another place"
+        ) from error
 
 
-def _whole(name: str, rows: Sequence[Mapping[str, Any]], about: str, body: Sequence[str]) -> str:
-    head = [f"<h1>{_text(name)}</h1>", f'<p class="quiet">{_about(rows, about)}</p>']
+def document(page: Page, data: Mapping[str, str], build: str, beside: str | None) -> str:
+    """`beside` names the folder that the data is fetched from; None puts it into the page."""
+    title = html.escape(page.title)
+    given = "" if beside else "\n".join(_given(name, text) for name, text in data.items())
+    head = {"build": build, "beside": beside, "piece": PIECE, "title": page.title}
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(name)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join([*head, *body])
-        + "\n</body></html>\n"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>\n{_asset('report.css')}</style></head>\n<body>\n"
+        f"<header><h1>{title}</h1><p id='about' class='quiet'></p></header>\n"
+        f"{_asset('report.html')}"
+        f'<script>\n"use strict";\n{_asset("core.js")}freemask.start({safe_json(head)});\n{given}\n</script>\n'
+        f'<script>\n"use strict";\n{_scripts()}</script>\n</body></html>\n'
     )
 
 
-def _text(words: object) -> str:
-    return html.escape(str(words))
+def page_of_rows(
+    title: str, rows: Iterable[Mapping[str, Any]], reference: str | None = None
+) -> tuple[Page, Gathered]:
+    """Of rows whose files are named from the page's own folder, told apart by variant, or by method."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("variant") or row.get("method") or "edits"), []).append(row)
+    gathered = Gathered()
+    for name, group in groups.items():
+        gathered.add(Variant(name), group)
+    return Page(title, reference, notices_of(gathered)), gathered
 
 
-def _about(rows: Sequence[Mapping[str, Any]], about: str) -> str:
-    done = sum(row["status"] == "done" for row in rows)
-    first = rows[0]
-    dirty = " with local changes" if first["dirty"] else ""
-    return _text(
-        f"{len(rows)} {'edits' if 'variant' in first else 'tasks'}, {done} done, {len(rows) - done} failed; {about}, "
-        f"commit {str(first['commit'])[:12]}{dirty}, {first['device']}, {first['dtype']}"
-    )
+def leave_page(folder: Path, rows: Sequence[Mapping[str, Any]], reference: str | None = None) -> None:
+    """What `freemask run` leaves as index.html; `freemask report` makes the same of all that lies in the folder."""
+    write_page(folder / "index.html", *page_of_rows(folder.name, rows, reference))
 
 
-def _table(summary: Summary) -> str:
-    head = [summary.by, "n", "failures", *(title(column) for column in summary.columns), "s / clip"]
-    lines = []
-    for method in summary.methods.to_dict("records"):
-        cells = [str(method["method"]), str(method["n"]), str(method["failures"])]
-        cells += [_cell(summary, str(method["method"]), column) for column in summary.columns]
-        seconds = method["seconds"]
-        cells += ["" if seconds is None or seconds != seconds else f"{seconds:.1f}"]
-        lines.append(cells)
-    return _grid(head, lines)
+def notices_of(gathered: Gathered) -> list[str]:
+    """What a reader must know before the means are believed."""
+    commits = sorted({each.rstrip("+")[:12] for each in gathered.commits})
+    found = []
+    if len(commits) > 1:
+        found.append(f"These rows come from {len(commits)} commits: {', '.join(commits)}.")
+    if any(each.endswith("+") for each in gathered.commits):
+        found.append("Some rows were made with local changes that no commit holds.")
+    for key in ("steps", "model", "device", "dtype"):
+        for each in gathered.variants:
+            values = each.about.get(key) or []
+            if len(values) > 1:
+                found.append(f"{each.name}: rows with different {key}: {', '.join(map(str, values))}.")
+    return found
 
 
-def _differences(found: Paired | None) -> str:
-    if found is None or not found.differences:
-        return ""
-    said = f"Difference to {found.reference} on the tasks that both finished, with 95 % intervals over clips."
-    head, lines = difference_cells(found, clear="\0{}\1")
-    return f'<p class="quiet">{_text(said)}</p>' + _grid(head, lines)
+def _core(page: Page, gathered: Gathered) -> dict[str, Any]:
+    names = [each.name for each in gathered.variants]
+    reference = names.index(page.reference) if page.reference in names else 0
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    numbers = settled(gathered.measured(), reference)
+    return gathered.core(reference) | {"notices": page.notices, "settled": numbers, "made": made}
 
 
-def _grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{_bold(_text(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return "<table>" + row(head, "th") + "".join(row(line, "td") for line in lines) + "</table>"
+def _given(name: str, text: str) -> str:
+    return f'freemask.give("{name}", {text});'
 
 
-def _bold(escaped: str) -> str:
-    return escaped.replace("\0", "<b>").replace("\1", "</b>")
+@cache
+def _asset(name: str) -> str:
+    return (files("experiments") / "report_assets" / name).read_text(encoding="utf-8")
 
 
-def _cell(summary: Summary, method: str, column: Column) -> str:
-    found = summary.value(method, column.name)
-    return number(float(str(found["mean"]))) if found else ""
+def _scripts() -> str:
+    return "".join(_asset(f"{name}.js") for name in SCRIPTS)
 
 
-def _definitions(summary: Summary) -> str:
-    entries = (
-        f'<dt>{_text(title(column))}</dt><dd class="quiet">{_text(column.description)}</dd>'
-        for column in summary.columns
-    )
-    return "<dl>" + "".join(entries) + "</dl>"
-
-
-def _article(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
-    """One task: its prompts, and what came of it in each variant."""
-    row = rows[0]
-    head = (
-        f"<h2>{_text(row['task'])} <span class='quiet'>{_text(row['kind'])}</span></h2>"
-        f"<p>{_text(row['source'])} → <b>{_text(row['target'])}</b></p>"
-    )
-    return f"<article>{head}" + "".join(_outcome(each, columns) for each in rows) + "</article>"
-
-
-def _outcome(row: Mapping[str, Any], columns: Sequence[Column]) -> str:
-    parts = [f"<h3>{_text(row['variant'])}</h3>"] if "variant" in row else []
-    if row["status"] == "failed":
-        parts.append(f"<pre class='failed'>{_text(row['message'])}</pre>")
-    numbers = [
-        f"{column.name} {number(row['metrics'][column.name])}"
-        for column in columns
-        if row["metrics"].get(column.name) is not None
-    ]
-    parts.append(f"<p class='quiet'>{_text(' · '.join(numbers))}</p>")
-    facts = [f"{name} {fact(value)}" for name, value in row.get("facts", {}).items()]
-    if facts:
-        parts.append(f"<p class='quiet'>{_text(' · '.join(facts))}</p>")
-    files = {kind: quote(str(Path(path).as_posix())) for kind, path in row.get("files", {}).items()}
-    if "video" in files:
-        parts.append(f'<video src="{files["video"]}" controls loop muted preload="metadata"></video>')
-    if "sheet" in files:
-        parts.append(f'<img src="{files["sheet"]}" loading="lazy" alt="frames of {_text(row["task"])}">')
-    return "".join(parts)
+def _remove_old(folder: Path, build: str) -> None:
+    if not folder.is_dir():
+        return
+    for each in folder.glob("*-*.js"):
+        if not build or not each.name.startswith(build):
+            each.unlink()
+    if not build and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,137 @@
+"""A headless Chromium for tests: starts it, opens a page from disk, runs expressions in it, takes pictures.
+
+It speaks the DevTools protocol over the browser's own pipe, so that nothing has to be installed besides Chromium.
+"""
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-extensions --disable-background-networking"
+
+
+def found() -> str | None:
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Browser:
+    def __init__(self, process: subprocess.Popen, send: int, hear: int) -> None:
+        self._process, self._send, self._hear = process, send, hear
+        self._rest, self._count = b"", 0
+        self.events: list[dict[str, Any]] = []
+        self._session: str | None = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **given: Any) -> dict[str, Any]:
+        self._count += 1
+        words = {"id": self._count, "method": method, "params": given}
+        if self._session:
+            words["sessionId"] = self._session
+        os.write(self._send, json.dumps(words).encode() + b"\0")
+        while True:
+            heard = self._read()
+            if heard.get("id") == self._count:
+                assert "error" not in heard, heard["error"]
+                return heard["result"]
+            self.events.append(heard)
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            piece = os.read(self._hear, 1 << 20)
+            assert piece, "the browser has ended"
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(line)
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression in the page; a promise is waited for."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def open(self, path: Path, hash: str = "", wide: int = 1400, high: int = 900) -> None:
+        """And waits until the page says that it is shown."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=wide, height=high, deviceScaleFactor=1, mobile=False
+        )
+        self.call("Page.navigate", url="about:blank")
+        self.events.clear()
+        self.call("Page.navigate", url=path.resolve().as_uri() + (f"#{hash}" if hash else ""))
+        self.wait("document.documentElement?.dataset.ready !== undefined")
+
+    def wait(self, expression: str, seconds: float = 30) -> None:
+        until = monotonic() + seconds
+        while not self.run(f"Boolean({expression})"):
+            assert monotonic() < until, f"still not so: {expression}; {self.complaints()}"
+            sleep(0.02)
+
+    def press(self, key: str) -> None:
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        codes = {"Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "Escape": 27}
+        code = codes.get(key, ord(key.upper()[0]))
+        for kind in ("keyDown", "keyUp"):
+            more = {"text": text} if text and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
+
+    def requested(self) -> list[str]:
+        """Every address that was asked for since the page was opened."""
+        self.run("1")
+        asked = [each for each in self.events if each.get("method") == "Network.requestWillBeSent"]
+        return [each["params"]["request"]["url"] for each in asked]
+
+    def complaints(self) -> list[str]:
+        self.run("1")
+        said = [each["params"] for each in self.events if each.get("method") == "Runtime.exceptionThrown"]
+        return [json.dumps(each) for each in said]
+
+    def picture(self, path: Path) -> None:
+        shot = self.call("Page.captureScreenshot", format="png")["data"]
+        path.write_bytes(base64.b64decode(shot))
+
+
+@contextmanager
+def browser(profile: Path, *flags: str) -> Iterator[Browser]:
+    program = found()
+    assert program is not None
+    theirs, send = _pipe()
+    hear, theirs_too = _pipe()
+    # The protocol's fixed places are 3 and 4; a shell puts our ends there.
+    script = f'exec "$@" 3</dev/fd/{theirs} 4>/dev/fd/{theirs_too}'
+    words = [program, *FLAGS.split(), "--remote-debugging-pipe", f"--user-data-dir={profile}", *flags]
+    full, quiet = ["/bin/sh", "-c", script, "sh", *words], subprocess.DEVNULL
+    passed = (theirs, theirs_too)
+    process = subprocess.Popen(full, stdin=quiet, stdout=quiet, stderr=quiet, pass_fds=passed)
+    os.close(theirs)
+    os.close(theirs_too)
+    try:
+        yield Browser(process, send, hear)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        os.close(send)
+        os.close(hear)
+
+
+def _pipe() -> tuple[int, int]:
+    """Both ends above 9, out of the protocol's way."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]

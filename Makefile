@@ -25,19 +25,20 @@ demo: setup ## FreeMask beside plain DDIM on a few clips; table, videos, page in
 	$(BIN)/freemask run experiment=demo
 
 test: setup ## all tests but the long ones (under 10 minutes)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity and not long"
 
 parity: setup ## the long comparisons with the authors' own numbers (needs FREEMASK_SHARED)
 	$(BIN)/python -m pytest -m parity
 
 kill: setup ## runs killed at random points on every engine, their rows compared (long)
+	$(BIN)/python -m pytest -m long
 	$(BIN)/python -m tests.kill
 
 check: setup ## what CI asks: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright freemask evaluation experiments
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity and not long"
 
 format: setup ## put the code into shape
 	$(BIN)/ruff format .

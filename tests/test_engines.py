@@ -394,6 +394,7 @@ def test_slurm_array_on_this_machine(capfd):
     assert len(list(RowIndex(Path("out/a")).news())) == 2
 
 
+@pytest.mark.long
 def test_ray_replaces_a_worker_that_dies(capfd):
     pytest.importorskip("ray")
     words = [*SMALL, "name=a", "limit=4", "runner=ray", "runner.workers=2"]

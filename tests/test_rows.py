@@ -1,5 +1,6 @@
 """What a row says, and what becomes of rows and files when memory or the disk runs out."""
 
+import mmap
 import os
 import resource
 import shutil
@@ -124,8 +125,10 @@ def test_broken_frames_leave_a_message_and_no_files(monkeypatch, value, said):
 # Peak memory.
 
 
-def spend(mb: int) -> None:
-    np.ones(mb * MB // 8)
+def spend(mb):
+    """So many megabytes in use for a moment, from the system itself: a heap may have kept some from earlier tests."""
+    with mmap.mmap(-1, mb * MB) as block:
+        block[:: mmap.PAGESIZE] = b"1" * len(range(0, mb * MB, mmap.PAGESIZE))
 
 
 def test_every_stage_has_its_own_peak():

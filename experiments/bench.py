@@ -12,6 +12,7 @@ from torch import Tensor
 from evaluation.case import Case
 from evaluation.suite import Suite
 from experiments import environment, seeds, thrift
+from experiments.heads import head
 from experiments.outcome import Outcome as Outcome
 from experiments.outcome import is_mask
 from experiments.outcome import keep_files as keep_files
@@ -107,26 +108,9 @@ class Bench:
         outcome.row |= {"status": "done", "frames": shape, "facts": facts, **measured.row()}
 
     def _head(self, task: EditTask) -> dict[str, Any]:
-        commit, dirty = environment.commit()
-        return {
-            "task": task.id,
-            "clip": task.clip,
-            "kind": task.kind,
-            "source": task.source,
-            "target": task.target,
-            "words": dict(task.words),
-            **self.about,
-            "status": "failed",
-            "message": "",
-            "metrics": {},
-            "facts": {},
-            "seed": self.seed,
-            "commit": commit,
-            "dirty": dirty,
-            "versions": environment.versions(),
-            "device": environment.device_name(str(self.backbone.device)),
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-        }
+        device = environment.device_name(str(self.backbone.device))
+        dtype = str(self.backbone.dtype).removeprefix("torch.")
+        return head(task, self.about, seed=self.seed, device=device, dtype=dtype)
 
 
 def exact_flow(data: DataSource, task: EditTask) -> Sequence[Tensor] | None:

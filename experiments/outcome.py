@@ -91,7 +91,7 @@ def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
     files = {
         "frames": store.file("frames", task.id, ".npz"),
         "edited": store.file("videos", task.id, ".mp4"),
-        "video": store.file("videos", task.id, ".side-by-side.mp4"),
+        "video": store.file("side-by-side", task.id, ".mp4"),
         "sheet": store.file("sheets", task.id, ".png"),
     }
     with whole(files["frames"]) as part:

@@ -59,7 +59,7 @@ def _csv_rows(text: str) -> tuple[list[Row], list[Complaint]]:
     complaints: list[Complaint] = []
     rows: list[Row] = []
     header: list[str] = []
-    for line, cells in _csv_lines(text, complaints):
+    for line, cells in csv_lines(text, complaints):
         if not header:
             header = [cell.strip() for cell in cells]
             complaints += [(line, f"column '{name}' is there twice") for name in _repeated(header)]
@@ -76,7 +76,8 @@ def _csv_rows(text: str) -> tuple[list[Row], list[Complaint]]:
     return rows, complaints
 
 
-def _csv_lines(text: str, complaints: list[Complaint]) -> Iterator[tuple[int, list[str]]]:
+def csv_lines(text: str, complaints: list[Complaint]) -> Iterator[tuple[int, list[str]]]:
+    """Every line with something in it, and its number; what is not CSV goes to the complaints."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1

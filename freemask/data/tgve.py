@@ -13,8 +13,6 @@ Kinds: style, object -> shape, background; multiple -> style, for it may change 
 captions (`changed.py`). There are no masks, so that no region is known.
 """
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.names import fault
 from freemask.data.paths import existing, existing_folder
-from freemask.data.task_rows import Complaint, Row, decoded
+from freemask.data.task_rows import Row, csv_lines, decoded
 from freemask.data.tasks import collect, slug
 from freemask.errors import UserError, nearest
 from freemask.types import EditTask
@@ -83,7 +81,7 @@ def find_sheet(root: Path, sheet: str | Path | None) -> Path:
 def read_sheet(path: Path, root: Path, edits: Sequence[str] = tuple(COLUMNS)) -> list[EditTask]:
     """Tasks of the sheet; every bad line is named in one error."""
     text, complaints = decoded(path)
-    lines = list(_lines(text, complaints)) if not complaints else []
+    lines = list(csv_lines(text, complaints)) if not complaints else []
     rows: list[Row] = []
     if lines:
         columns, folder = _columns(path, lines[0][1]), None
@@ -95,21 +93,6 @@ def read_sheet(path: Path, root: Path, edits: Sequence[str] = tuple(COLUMNS)) ->
             elif filled[NAME]:
                 rows += _rows(line, filled, _clip(root, folder, filled[NAME]), edits)
     return list(collect(path, rows, complaints).tasks)
-
-
-def _lines(text: str, complaints: list[Complaint]) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            complaints.append((line, f"not CSV: {error}"))
-            return
-        if any(cell.strip() for cell in cells):
-            yield line, cells
 
 
 def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:

@@ -4,7 +4,7 @@ The short cases are written out slowly on a tiny network (tests/official/written
 """
 
 import json
-from pathlib import Path
+from functools import cache
 
 import pytest
 import torch
@@ -158,47 +158,40 @@ def save(model, image):
 
 @pytest.fixture(scope="session")
 def written(place):
-    known: dict[str, Path] = {}
     backbone = UNet3D.load(place / "models" / "tiny", dtype="float64")
 
-    @torch.no_grad()
-    def case(name):
-        if name not in known:
-            source, targets = CASES[name]
-            scene = Scene(backbone, source, STEPS, 7.5, SIZES)
-            scene.invert(
-                torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-            )
-            edits = [Edit(scene, target, said, f"edit{i}") for i, (target, said) in enumerate(targets)]
-            for edit in edits:
-                edit.run()
-            known[name] = write(place, name, scene, edits)
-        return known[name]
+    def begun(name):
+        source, targets = CASES[name]
+        return Scene(backbone, source, STEPS, 7.5, SIZES), 2, targets
 
-    return case
+    return maker(place, begun)
 
 
 @pytest.fixture(scope="session")
 def written2d(place):
-    known: dict[str, Path] = {}
+    def begun(name):
+        source, look, targets = CASES2D[name]
+        attention = "first_and_previous" if look is None else look
+        model = place / "models" / "tiny2d"
+        backbone = Inflated2D.load(model, dtype="float64", attention=attention, least_channels=0)
+        return Scene(backbone, source, STEPS, 7.5, SIZES, family="FateZero", look=look), 3, targets
 
+    return maker(place, begun)
+
+
+def maker(place, begun):
+    """Writes a case out once: inverts its scene and runs its edits."""
+
+    @cache
     @torch.no_grad()
     def case(name):
-        if name not in known:
-            source, look, targets = CASES2D[name]
-            attention = "first_and_previous" if look is None else look
-            backbone = Inflated2D.load(
-                place / "models" / "tiny2d", dtype="float64", attention=attention, least_channels=0
-            )
-            scene = Scene(backbone, source, STEPS, 7.5, SIZES, family="FateZero", look=look)
-            scene.invert(
-                torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-            )
-            edits = [Edit(scene, target, said, f"edit{i}") for i, (target, said) in enumerate(targets)]
-            for edit in edits:
-                edit.run()
-            known[name] = write(place, name, scene, edits)
-        return known[name]
+        scene, frames, targets = begun(name)
+        noise = torch.Generator().manual_seed(1)
+        scene.invert(torch.randn(frames, 4, 16, 16, generator=noise, dtype=torch.float64))
+        edits = [Edit(scene, target, said, f"edit{i}") for i, (target, said) in enumerate(targets)]
+        for edit in edits:
+            edit.run()
+        return write(place, name, scene, edits)
 
     return case
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.choices import groups
-from experiments.quoting import quoted
+from experiments.quoting import listed, quoted
 from experiments.verbs import VERBS, Verb
 from freemask.errors import UserError, nearest
 
@@ -137,7 +137,7 @@ def _override(word: str | tuple[str, str], command: Command) -> str:
     sweepable = key in spec.paths and (command.flags.get("multirun") or value == "null")
     if key in _texts(command.verb) and not sweepable:
         return quoted(key, value)
-    return word
+    return listed(key, value) if key == "variants" else word
 
 
 def _check_experiments(command: Command) -> None:

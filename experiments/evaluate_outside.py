@@ -55,9 +55,10 @@ def measure_manifest(
             reporter.task_done(f"[{count}/{len(entries)}] {entry.method}: {task.id} {row['status']} ({said})")
     if ready:
         print(f"{ready} have every number of this suite already (redo=true measures them again)")
-    unique = {task.id: task for task in tasks}
+    unique = list({task.id: task for task in tasks}.values())
     every: dict[str | None, RunStore] = {name: store for name, store in stores.items()}
-    return finish(Results(folder, every, next(iter(stores))), list(unique.values()))
+    results = Results(folder, every, next(iter(stores)))
+    return finish(results, unique, results.rows(unique))
 
 
 @dataclass

@@ -50,7 +50,8 @@ def measure_run(config: Mapping[str, Any], asked: str, *, own_data: bool) -> int
     for line in left.lines():
         print(line)
     wanted = [task_of(next(iter(each.values()))) for _, each in sorted(rows.items())]
-    finish(Results(run.folder, run.stores, run.reference), wanted)
+    results = Results(run.folder, run.stores, run.reference)
+    finish(results, wanted, results.rows(wanted))
     print(f"{work.count} measured, {sum(map(len, left.reasons.values()))} not")
     return 0 if work.count or ready else 1
 

@@ -65,11 +65,20 @@ class Identity:
 
 def identity_of(config: Mapping[str, Any], tasks: Sequence[EditTask]) -> Identity:
     """From a resolved run configuration and the whole task list (a limit changes no result)."""
-    listed = [asdict(task) | {"assets": _names(task.assets)} for task in tasks]
+    return identities_of([config], tasks)[0]
+
+
+def identities_of(configs: Sequence[Mapping[str, Any]], tasks: Sequence[EditTask]) -> list[Identity]:
+    """Of several configurations over one task list."""
+    task_list = _digest([asdict(task) | {"assets": _names(task.assets)} for task in tasks])
+    return [_identity(config, task_list) for config in configs]
+
+
+def _identity(config: Mapping[str, Any], task_list: str) -> Identity:
     parts = {
         "method": method_of(config),
         "model": _model(config["model"]),
-        "data": _bound(config["data"]) | {"task_list": _digest(listed)},
+        "data": _bound(config["data"]) | {"task_list": task_list},
         "metric": config["metric"],
         "seed": config["seed"],
     }

@@ -59,9 +59,9 @@ class Results:
         return found
 
 
-def finish(results: Results, wanted: Sequence[EditTask]) -> int:
+def finish(results: Results, wanted: Sequence[EditTask], rows: Sequence[Mapping[str, Any]]) -> int:
     """Exit code 1 where nothing succeeded, otherwise 0: single failures are counted and named."""
-    rows, folder = results.rows(wanted), results.folder
+    folder = results.folder
     if not rows:
         print(f"nothing is done yet in {folder}")
         return 1

@@ -1,5 +1,7 @@
 """`freemask run`: edit a task list with one method or several variants; leave rows, videos, a table, a page."""
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +17,8 @@ from experiments.benches import method_name
 from experiments.build import build, check_arguments
 from experiments.compose import plain
 from experiments.engines.base import Engine, Floor
-from experiments.identity import identity_of
-from experiments.lanes import Ears, open_lanes
+from experiments.identity import identities_of
+from experiments.lanes import Ears, Lane, open_lanes
 from experiments.loggers.base import Guarded, Logger
 from experiments.plan import Launch, Plan
 from experiments.progress import reporting
@@ -46,6 +48,7 @@ class Options:
     retry: str | None
     name: str | None
     kind: str | None
+    start: bool
 
     def __post_init__(self) -> None:
         _one_of("keep", self.keep, KEEP)
@@ -62,7 +65,7 @@ class Options:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {key: config[key] for key in ("seed", "limit", "keep", "retry", "name", "kind")}
+        given = {key: config[key] for key in ("seed", "limit", "keep", "retry", "name", "kind", "start")}
         check_arguments(cls, given)
         return cls(**given)
 
@@ -74,7 +77,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     engine: Engine = build(config["runner"], "runner")
     tasks = list(build(config["data"], "data").tasks())
     wanted = chosen(tasks, options)
-    identities = [identity_of(each.config, tasks) for each in variants]
+    identities = identities_of([each.config for each in variants], tasks)
     record = record_of(variants, identities)
     folder = _folder(config, variants[0], record["identity"], bool(flags.get("multirun")))
     refuse_others(folder, variants, identities)
@@ -82,6 +85,10 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     plan = Plan.of(variants, identities, wanted)
     launch = _launch(plan, folder, options)
     lanes = open_lanes(plan, launch)
+    if not options.start:
+        if engine.rank == 0:
+            print(planned(launch, lanes, wanted))
+        return 0
     mine = engine.share(wanted)
     left, every = sum(lane.needs(task.id) for lane in lanes for task in mine), len(wanted) * len(lanes)
     results = Results(folder, {lane.variant.name: lane.store for lane in lanes}, reference)
@@ -93,10 +100,11 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         for line in [*unused(variants, overrides), *notes] if engine.rank == 0 else ():
             reporter.say(line)
         over = not left or engine.work(Floor(launch, lanes, wanted, Ears(reporter, logger, left)))
-        logger.end(results.rows(wanted))
+        rows = results.rows(wanted)
+        logger.end(rows)
     if not over or (engine.rank and results.left(wanted)):
         return 0
-    return finish(results, wanted)
+    return finish(results, wanted, rows if len(rows) == every else results.rows(wanted))
 
 
 def _launch(plan: Plan, folder: Path, options: Options) -> Launch:
@@ -104,6 +112,21 @@ def _launch(plan: Plan, folder: Path, options: Options) -> Launch:
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     path = plan.write(folder).resolve()
     return Launch(path, None if options.retry is None else now, options.keep, Path.cwd())
+
+
+def planned(launch: Launch, lanes: Sequence[Lane], wanted: Sequence[EditTask]) -> str:
+    """What a start would do."""
+    left = {lane.variant.name: sum(lane.needs(task.id) for task in wanted) for lane in lanes}
+    edits, count, rest = len(wanted) * len(lanes), len(lanes), sum(left.values())
+    kinds = Counter(task.kind for task in wanted)
+    lines = [
+        f"{edits} edits: {len(wanted)} tasks x {count} variant{'s' * (count > 1)}, {rest} to do",
+        f"tasks:    {', '.join(f'{kinds[kind]} {kind}' for kind in KINDS if kinds[kind])}",
+        *(f"variant:  {name} ({left[name]} to do)" for name in left if name is not None),
+        f"plan:     {os.path.relpath(launch.plan, launch.home)}",
+        "Nothing was edited: the same command without start=false begins.",
+    ]
+    return "\n".join(lines)
 
 
 def chosen(tasks: Sequence[EditTask], options: Options) -> list[EditTask]:

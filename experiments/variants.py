@@ -18,7 +18,7 @@ from freemask.errors import UserError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
 # What all variants of a run have in common; everything else a variant may change.
-SHARED = ("data", "metric", "runner", "logger", "paths", "kind", "limit", "keep", "retry", "name")
+SHARED = ("data", "metric", "runner", "logger", "paths", "kind", "limit", "keep", "start", "retry", "name")
 OPTIONAL = ("mask", "fusion")
 
 
@@ -166,7 +166,7 @@ def _unreadable(key: str, came: object) -> UserError:
         f"{key} cannot be read",
         came=came,
         expected="a list of overrides by name: variants: {ten: [method=ddim, method.steps=10]}",
-        todo="on a command line write variants=\"{ten:['method=ddim','method.steps=10']}\"",
+        todo='on a command line in quotes: "variants={ten: [method=ddim, method.steps=10]}"',
     )
 
 

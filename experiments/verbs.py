@@ -74,6 +74,7 @@ VERBS = {
             "variants= reference= only=   several configurations over one task list, compared in pairs",
             "keep=all|sample|none   which videos, sheets and frames stay",
             "retry=failed      do failed tasks again",
+            "start=false       freeze the plan and tell what there is to do, nothing more",
             "method.steps=N    seed=N",
         ),
     ),

@@ -1,6 +1,7 @@
 """Made-up rows as runs leave them: `python tests/synthetic_rows.py FOLDER 100000` makes a run of four variants."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def row(variant, task, metrics, **more):
 
 
 def hash_of(task):
-    return int(task.rpartition("-")[2])
+    return int(re.search(r"\d+", task)[0]) % 10_000_000
 
 
 def write(folder, rows):
@@ -55,10 +56,11 @@ def write(folder, rows):
             file.write(f"\n{json.dumps(each)}\n")
 
 
-def run_of(folder, count, *, variants=VARIANTS, seed=0):
+def run_of(folder, count, *, variants=VARIANTS, seed=0, tasks=None):
     """`count` rows over all variants; each is a little better than the one before, task by task."""
     rng = np.random.default_rng(seed)
     each = count // len(variants)
+    tasks = tasks or [f"task-{task}" for task in range(each)]
     base = {name: rng.normal(mean, spread, each) for name, (mean, spread, _) in COLUMNS.items()}
     for place, variant in enumerate(variants):
         shift = {
@@ -70,7 +72,7 @@ def run_of(folder, count, *, variants=VARIANTS, seed=0):
             (
                 row(
                     variant,
-                    f"task-{task}",
+                    tasks[task],
                     {name: float(base[name][task] + noise[name][task] + shift[name]) for name in COLUMNS},
                 )
                 for task in range(each)

@@ -421,3 +421,26 @@ def test_experiments_list_variants_that_compose(monkeypatch):
         listed = choices.content("experiment", option.name).get("variants") or {}
         if option.facts.get("verb", "run") == "run":
             assert list(composed(f"experiment={option.name}")) == (list(listed) or [None])
+
+
+def test_a_plan_is_frozen_and_told_without_an_edit(edits, capsys):
+    """Variants are written as in YAML, without a quote around each override."""
+    words = ["run", *SMALL, "variants={weak: [method.strength=0.5], strong: [method.strength=1.0]}", "name=a"]
+    assert main([*words, "start=false"]) == 0
+    said = capsys.readouterr().out
+    assert "4 edits: 2 tasks x 2 variants, 4 to do" in said and "strong (2 to do)" in said
+    plan = re.search(r"plan: +(\S+)", said)
+    assert plan and len(json.loads(Path(plan[1]).read_text())["tasks"]) == 2 and not edits
+    assert main(["status", "a", "paths.runs=out"]) == 0
+    assert re.search(r"weak +0 +0 +2", capsys.readouterr().out)
+    assert main([*words, "limit=1"]) == 0 and len(edits) == 2
+    assert main([*words, "start=false"]) == 0
+    assert "2 to do" in capsys.readouterr().out and len(edits) == 2
+    assert main(words) == 0 and len(edits) == 4
+
+
+@pytest.mark.parametrize("name", ["weak", "mmc_by-layer+2"])
+def test_variants_arrive_as_they_are_written(name):
+    text = json.dumps({name: ["fusion.masked_for=[shape, style]", "+x='quo,ted' [a]"]})
+    config = config_of("run", dispatch.read(["run", f"variants={text}"]).overrides)
+    assert config.variants == {name: ["fusion.masked_for=[shape, style]", "+x='quo,ted' [a]"]}

@@ -11,6 +11,7 @@ from evaluation.written import tex
 from experiments.build import check_arguments
 from experiments.compose import plain
 from experiments.figures.papers import FIGURES, SOURCE, PaperFigure, figure_of
+from experiments.garbage import seldom_collected
 from experiments.rows import write_text
 from experiments.table_lacking import content
 from experiments.table_rows import folders, stores
@@ -38,6 +39,7 @@ class Options:
         return cls(**given)
 
 
+@seldom_collected()
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)

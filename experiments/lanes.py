@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.garbage import seldom_collected
 from experiments.loggers.base import Guarded
 from experiments.plan import Frozen, Launch, Plan
 from experiments.progress import Reporter
@@ -51,6 +52,7 @@ class Lane:
             yield row, {name: self.store.folder / each for name, each in row.get("files", {}).items()}
 
 
+@seldom_collected()
 def open_lanes(plan: Plan, launch: Launch) -> list[Lane]:
     return [Lane.open(each, launch) for each in plan.variants]
 

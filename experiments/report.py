@@ -14,6 +14,7 @@ from rich.console import Console
 
 from experiments.build import check_arguments
 from experiments.compose import plain
+from experiments.garbage import seldom_collected
 from experiments.page import Page, notices_of, write_page
 from experiments.report_rows import Gathered, Variant
 from experiments.report_sources import Source, Sources, find_run, panels_of, runs_of, sources_of
@@ -42,6 +43,7 @@ class Options:
         return cls(**given)
 
 
+@seldom_collected()
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)

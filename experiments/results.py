@@ -17,6 +17,7 @@ from evaluation.render import (
     text,
     text_differences,
 )
+from experiments.garbage import seldom_collected
 from experiments.page import leave_page
 from experiments.rows import RowIndex, write_text
 from experiments.store import RunStore
@@ -37,6 +38,7 @@ class Results:
     stores: Mapping[str | None, RunStore]
     reference: str | None = None
 
+    @seldom_collected()
     def rows(self, wanted: Sequence[EditTask]) -> list[dict[str, Any]]:
         """The last row of each task, variant after variant; files as seen from the run's folder."""
         found = []
@@ -59,6 +61,7 @@ class Results:
         return found
 
 
+@seldom_collected()
 def finish(results: Results, wanted: Sequence[EditTask], rows: Sequence[Mapping[str, Any]]) -> int:
     """Exit code 1 where nothing succeeded, otherwise 0: single failures are counted and named."""
     folder = results.folder

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims import CLAIMS
+from experiments.garbage import seldom_collected
 from experiments.presence import Owner, present
 from experiments.rows import RECORD, ROWS, row_files, row_of
 from freemask.errors import UserError, nearest
@@ -170,6 +171,7 @@ def _doing(places: Mapping[str, Path], workers: Sequence[Owner]) -> Iterator[dic
                 yield {"variant": name, "task": path.name.rpartition(".")[0], "writer": owner.writer}
 
 
+@seldom_collected()
 def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
     given = {key: value for key, _, value in (word.partition("=") for word in words)}
     strange = sorted(set(given) - {"name", "paths.runs"})

@@ -17,6 +17,7 @@ from evaluation.grid import Grid, main_grid, paired_grid
 from evaluation.papers import PaperTable, description, names, read
 from experiments.build import check_arguments
 from experiments.compose import plain
+from experiments.garbage import seldom_collected
 from experiments.rows import write_text
 from experiments.table_lacking import Lack, content, lacking
 from experiments.table_notes import missing, notes
@@ -58,6 +59,7 @@ class Options:
         return cls(**given)
 
 
+@seldom_collected()
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)

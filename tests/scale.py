@@ -19,6 +19,7 @@ from tests.synthetic_rows import VARIANTS, run_of
 ROOT = Path(__file__).parent.parent
 SMALL = ["model=random", "metric=pixels", "method=sdedit", "data.size=16", "data.frames=2"]
 MOST_SECONDS, MOST_GB = 30.0, 2.0
+AGAIN = "the finished run again"  # plan, rows, table and page in one: shown, without a bar on its time
 
 
 def commands(edits: int) -> dict[str, list[str]]:
@@ -36,7 +37,7 @@ def commands(edits: int) -> dict[str, list[str]]:
         "status": ["status", "big", "paths.runs=runs"],
         "table": ["table", "freemask/2", "runs=[big]", "paths.runs=runs"],
         "report": ["report", "big", "paths.runs=runs"],
-        "the finished run again": run,
+        AGAIN: run,
     }
 
 
@@ -59,10 +60,11 @@ def measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
     }
 
 
-def fault(found: dict[str, Any]) -> str:
+def fault(name: str, found: dict[str, Any]) -> str:
     if found["code"] != 0:
         return f"exit code {found['code']}"
-    return "" if found["seconds"] < MOST_SECONDS and found["gb"] < MOST_GB else "too much"
+    slow = name != AGAIN and found["seconds"] >= MOST_SECONDS
+    return "too much" if slow or found["gb"] >= MOST_GB else ""
 
 
 def markdown(edits: int, found: dict[str, dict[str, Any]]) -> str:
@@ -76,7 +78,7 @@ def markdown(edits: int, found: dict[str, dict[str, Any]]) -> str:
         "| what | seconds | peak GB | |",
         "|---|---|---|---|",
         *(
-            f"| {name} | {each['seconds']} | {each['gb']} | {fault(each) or 'met'} |"
+            f"| {name} | {each['seconds']} | {each['gb']} | {fault(name, each) or ('' if name == AGAIN else 'met')} |"
             for name, each in found.items()
         ),
         "",
@@ -107,7 +109,7 @@ def main() -> int:
     text = json.dumps({"edits": given.edits, "found": found}, indent=1) + "\n"
     (given.out / "scale.json").write_text(text, encoding="utf-8")
     (given.out / "scale.md").write_text(markdown(given.edits, found), encoding="utf-8")
-    return 1 if any(map(fault, found.values())) else 0
+    return 1 if any(fault(name, each) for name, each in found.items()) else 0
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
+    # Read when torch is loaded. Threads that spin while they wait make small models forty times slower on a machine
+    # with something else to do; sleeping ones cost little on an idle one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     debug = "--debug" in words
     try:
         code = _run(words)

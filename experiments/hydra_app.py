@@ -1,7 +1,9 @@
 """The parts that Hydra does itself: --cfg, --info, and -m over every combination of choices."""
 
+import logging
 import sys
 import warnings
+from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -20,8 +22,9 @@ def hand_over(command: Command) -> int:
     if "hydra-help" not in command.flags:
         config_of(command.spec.config or "", command.overrides, sweep=multirun)
     codes: list[int] = []
+    folders: set[Path] = set()
     app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=command.spec.config)(
-        _job(command, codes)
+        _job(command, codes, folders)
     )
     before = sys.argv
     sys.argv = ["freemask", *_hydra_words(command, multirun), *command.overrides]
@@ -33,14 +36,19 @@ def hand_over(command: Command) -> int:
         codes.append(ended.code if isinstance(ended.code, int) else 1)
     finally:
         sys.argv = before
+    if multirun and len(codes) > 1 and command.verb == "run":
+        _tell_all(folders)
     return max(codes, default=0)
 
 
-def _job(command: Command, codes: list[int]):
+def _job(command: Command, codes: list[int], folders: set[Path]):
     def job(cfg: DictConfig) -> int:
         from experiments.cli import _say, _verb_main
 
+        _hush()
         own = {"multirun": True, "overrides": tuple(HydraConfig.get().overrides.task)}
+        if cfg.get("name"):
+            folders.add(Path(cfg.paths.runs) / cfg.name)
         hydras = get_gh_backup()
         GlobalHydra.instance().clear()  # a run of variants composes each of them, which Hydra allows no one but itself
         try:
@@ -54,6 +62,18 @@ def _job(command: Command, codes: list[int]):
         return codes[-1]
 
     return job
+
+
+def _tell_all(folders: set[Path]) -> None:
+    """A sweep's runs lie side by side under its name."""
+    for folder in sorted(folders):
+        print(f"all of them on one page: freemask report {folder}")
+
+
+def _hush() -> None:
+    """Hydra lets every library tell what it does; only its own lines, which name the jobs, are for the user."""
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("hydra").setLevel(logging.INFO)
 
 
 def _hydra_words(command: Command, multirun: bool) -> list[str]:

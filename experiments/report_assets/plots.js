@@ -32,7 +32,9 @@ function ticks(low, high, about = 5) {
 }
 
 // Lines of [label, marks]; marks are drawn by `mark(x, y, entry)` on a shared axis.
-function chart(lines, low, high, mark, { width = 640, label = 190, unit = "", zero = false } = {}) {
+function chart(lines, low, high, mark, { width = 640, unit = "", zero = false } = {}) {
+  const longest = Math.max(0, ...lines.map((each) => each.name.length));
+  const label = Math.min(Math.max(120, longest * LETTER + 14), width * 0.42);
   const line = 26, top = 6, bottom = top + lines.length * line, right = width - 70;
   const x = (value) => label + ((value - low) / (high - low || 1)) * (right - label);
   const axis = ticks(low, high).map((at) => [
@@ -41,7 +43,7 @@ function chart(lines, low, high, mark, { width = 640, label = 190, unit = "", ze
   ]);
   const body = lines.map((entry, index) => {
     const y = top + index * line + line / 2;
-    const name = draw("text", { x: label - 10, y: y + 4, "text-anchor": "end" }, shortened(entry.name, label / 7));
+    const name = draw("text", { x: label - 10, y: y + 4, "text-anchor": "end" }, shortened(entry.name, (label - 14) / LETTER));
     return draw("g", {}, draw("title", {}, entry.title), name, ...mark(x, y, entry));
   });
   const high_ = bottom + 36;
@@ -53,7 +55,13 @@ function chart(lines, low, high, mark, { width = 640, label = 190, unit = "", ze
 // A name that may break where its parts end.
 const breakable = (name) => name.split(/(?=[[])|(?<=[._])/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
 
-const shortened = (text, most) => (text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text);
+const LETTER = 7.6;  // pixels of a usual one in a drawing
+
+// Long names are cut in the middle: those of a sweep begin alike and differ at their ends.
+function shortened(text, most) {
+  const half = Math.max(1, (most - 1) / 2);
+  return text.length > most ? `${text.slice(0, Math.floor(half))}…${text.slice(-Math.ceil(half))}` : text;
+}
 
 function whiskers(x, y, { at, range, index, faint }) {
   const color = ink(index), shown = [];

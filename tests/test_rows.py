@@ -357,7 +357,7 @@ def test_a_file_that_cannot_grow_is_a_message_and_never_half_there(limit, calm):
     code, said = forked([*RUN, "name=a"], limit)
     assert code == 2 and "File too large" in said and "Traceback" not in said
     are_whole(Path("out/a"))
-    for path in Path("out/a").glob("videos/*"):
+    for path in (*Path("out/a").glob("videos/*"), *Path("out/a").glob("side-by-side/*")):
         assert not path.name.startswith(".")
     assert main([*RUN, "name=a"]) == 0
     assert results() == calm and are_whole(Path("out/a")) == TASKS

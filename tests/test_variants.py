@@ -240,8 +240,12 @@ def test_a_plain_run_and_variants_never_share_a_folder():
         keep_record(Path("several"), alone, None)
 
 
-def test_a_sweep_over_runs_of_variants():
+def test_a_sweep_over_runs_of_variants(capsys):
     assert main([*RUN, "-m", "method.steps=1,2", "name=s", "limit=1"]) == 0
+    said = capsys.readouterr().out
+    assert "all of them on one page: freemask report out/s" in said and "open_clip" not in said
+    assert main(["report", "out/s"]) == 0
+    assert "4 variants, 4 done, 0 failed" in capsys.readouterr().out
     found = sorted(Path("out/s").glob("variants-*/weak/rows"))
     assert len(found) == 2
     steps = {row["steps"] for folder in found for row in RunStore(folder.parent).latest().values()}

@@ -15,7 +15,11 @@ TEX |= {
     "†": r"$^\dagger$",
     "✓": r"\checkmark",
     "×": r"$\times$",
-    "−": "--",
+    "−": "$-$",
+    "<": "$<$",  # in the fonts of plain LaTeX these two are Spanish punctuation
+    ">": "$>$",
+    "|": "$|$",
+    '"': "''",
 }
 WIDTH = 118
 STYLE = """
@@ -122,6 +126,8 @@ def _tex_cells(part: Part) -> list[str]:
 
 
 def tex(words: str) -> str:
+    """A hyphen before a number is a minus."""
+    words = re.sub(r"(?<![\w-])-(?=\.?\d)", "−", words)
     return "".join(TEX.get(each, each) for each in words)
 
 

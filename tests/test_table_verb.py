@@ -270,6 +270,7 @@ def test_latex_is_whole_and_escaped():
         assert shown.count("{") - shown.count(r"\{") == shown.count("}") - shown.count(r"\}")
         assert r"my\_50\%\_\$" in shown
     assert tex("a_b & 5%") == r"a\_b \& 5\%"
+    assert tex("p<0.001 [-.5, 1e-3] a-1") == "p$<$0.001 [$-$.5, 1e-3] a-1"
 
 
 def test_markdown_rows_have_equal_cells_and_html_escapes():

@@ -26,6 +26,9 @@ def choose(columns: Sequence[PaperColumn], rows: Sequence[Mapping[str, Any]]) ->
         able = [name for name in counts if family(name)[0] == column.family]
         if able:
             found[column.key] = max(able, key=partial(_fitness, column, counts))
+    for column in columns:
+        if column.ratio and found.keys() >= set(column.ratio):
+            found[column.key] = " / ".join(found[key] for key in column.ratio)
     return found
 
 
@@ -35,15 +38,19 @@ def _fitness(column: PaperColumn, counts: Mapping[str, int], name: str) -> tuple
     return set(label) == set(column.networks), -len(label), counts[name]
 
 
-def obstacle(column: PaperColumn, name: str | None) -> str:
-    """Why our numbers in this column are not the paper's kind; empty where they are."""
+def obstacles(columns: Sequence[PaperColumn], chosen: Mapping[str, str]) -> dict[str, str]:
+    """For each column why our numbers in it are not the paper's kind; empty where they are."""
+    found = {column.key: _obstacle(column, chosen.get(column.key)) for column in columns}
+    ratios = {column.key: column.ratio for column in columns if column.ratio}
+    return found | {key: next(filter(None, map(found.get, parts)), "") or "" for key, parts in ratios.items()}
+
+
+def _obstacle(column: PaperColumn, name: str | None) -> str:
     if column.cost:
         return "measured on another machine"
-    if name is None:
+    if name is None or column.ratio:
         return ""
     label = family(name)[1]
-    if column.unlike:
-        return column.unlike
     if set(label) == set(column.networks):
         return ""
     wanted = "+".join(column.networks) or "no variant"

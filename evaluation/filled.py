@@ -3,31 +3,19 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
-from evaluation.chosen import choose, obstacle
-from evaluation.pairs import Difference, adjusted, difference, values_of
+from evaluation.cells import Cell as Cell
+from evaluation.cells import Row, cells_of, compared, parts_of_column, scaled
+from evaluation.chosen import choose, obstacles
+from evaluation.pairs import Difference, adjusted, difference
 from evaluation.papers import PaperColumn, PaperTable, Value, name_of
-from evaluation.statistics import cluster_bootstrap, ranks
+from evaluation.quotients import quotient_difference
+from evaluation.statistics import ranks
 from freemask.errors import UserError
 
-Row = Mapping[str, Any]
 WORLD = re.compile(r"world-\d+")
 # What the rows of one line must agree in, and what it is called.
 UNIFORM = {"commit": "commits", "run": "configurations", "steps": "numbers of steps"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """In the paper's unit. `apart` is ours minus the published value, where the two can be compared."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    apart: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,18 +94,18 @@ def fill(
     for title, found in groups.values():
         _refuse_mixtures(title, found, mixed)
     chosen = choose(table.columns, [row for _, found in groups.values() for row in found])
-    obstacles = {column.key: obstacle(column, chosen.get(column.key)) for column in table.columns}
+    why_not = obstacles(table.columns, chosen)
     published = {line.key: table.published(line) for line in table.lines}
     lines = []
     for key, (title, found) in groups.items():
         values = published.get(key, {})
-        cells = _cells(table.columns, found, chosen, seed)
+        cells = cells_of(table.columns, found, chosen, seed)
         comparable = not any(_of_world(row) for row in found)
-        cells = {k: _apart(cell, values.get(k), comparable and not obstacles[k]) for k, cell in cells.items()}
+        cells = {k: compared(cell, values.get(k), comparable and not why_not[k]) for k, cell in cells.items()}
         lines.append(Line(key, title, values, cells, found))
     reference = _reference(table, lines, reference)
     apart = _differences(table.columns, lines, chosen, reference, seed)
-    return Filled(table, lines, chosen, obstacles, reference, apart)
+    return Filled(table, lines, chosen, why_not, reference, apart)
 
 
 def _grouped(table: PaperTable, rows: Sequence[Row]) -> dict[str, tuple[str, list[Row]]]:
@@ -153,32 +141,6 @@ def _of_world(row: Row) -> bool:
     return WORLD.match(str(row.get("clip"))) is not None
 
 
-def _cells(
-    columns: Sequence[PaperColumn], rows: Sequence[Row], chosen: Mapping[str, str], seed: int
-) -> dict[str, Cell]:
-    """Edits of one clip are drawn together: they are not independent."""
-    cells = {}
-    done = [row for row in rows if row["status"] == "done"]
-    for column in columns:
-        name = chosen.get(column.key)
-        clips: dict[str, list[float]] = {}
-        for row in done if name else ():
-            value = row["metrics"].get(name)
-            if value is not None:
-                clips.setdefault(str(row.get("clip")), []).append(float(value) * column.scale)
-        values = [value for each in clips.values() for value in each]
-        if values:
-            mean = float(np.mean(values))
-            cells[column.key] = Cell(mean, *cluster_bootstrap(clips, seed=seed), len(values))
-    return cells
-
-
-def _apart(cell: Cell, published: Value, comparable: bool) -> Cell:
-    if not comparable or not isinstance(published, int | float) or isinstance(published, bool):
-        return cell
-    return Cell(cell.mean, cell.low, cell.high, cell.n, cell.mean - published)
-
-
 def _reference(table: PaperTable, lines: Sequence[Line], asked: str | None) -> str | None:
     """The line asked for by key or title, else the table's own; None where it has no rows."""
     measured = {line.key: line for line in lines if line.cells}
@@ -211,13 +173,18 @@ def _differences(
         name = chosen.get(column.key)
         if name is None or column.better is None:
             continue
-        there = _scaled(base, name, column.scale)
-        for line in lines:
-            if line.key != reference and column.key in line.cells:
-                here = _scaled(line, name, column.scale)
-                found.append(difference(line.key, column.key, there, here, seed=seed))
+        others = [line for line in lines if line.key != reference and column.key in line.cells]
+        if column.ratio:
+            parts = {
+                line.key: parts_of_column(columns, column, chosen, line.rows) for line in (base, *others)
+            }
+            found += [
+                quotient_difference(line.key, column.key, parts[base.key], parts[line.key], seed=seed)
+                for line in others
+            ]
+            continue
+        there = scaled(base.rows, name, column.scale)
+        for line in others:
+            here = scaled(line.rows, name, column.scale)
+            found.append(difference(line.key, column.key, there, here, seed=seed))
     return adjusted([each for each in found if each is not None])
-
-
-def _scaled(line: Line, name: str, scale: float | int) -> dict[str, tuple[str, float]]:
-    return {task: (clip, value * scale) for task, (clip, value) in values_of(line.rows, name).items()}

@@ -21,9 +21,9 @@ Part = TypeVar("Part")
 @dataclass(frozen=True)
 class PaperColumn:
     """`ours` is our column's name before its brackets, `networks` what may stand in them to be comparable; `scale`
-    turns our numbers into the paper's. `cost` is a column of seconds or gigabytes instead. `study` marks what people
-    said: there is no number of ours. `unlike`: why ours is never the same number. `setting` and `when`: of a table of
-    words, the setting that is looked at and what of it means yes."""
+    turns our numbers into the paper's. `cost` is a column of seconds or gigabytes instead, `ratio` two columns of the
+    table whose means are divided. `study` marks what people said: there is no number of ours. `setting` and `when`: of
+    a table of words, the setting that is looked at and what of it means yes."""
 
     key: str
     title: str
@@ -33,7 +33,7 @@ class PaperColumn:
     scale: float | int = 1
     cost: str | None = None
     study: bool = False
-    unlike: str = ""
+    ratio: Sequence[str] = ()
     about: str = ""
     setting: str | None = None
     when: Sequence[str] = ()
@@ -127,6 +127,10 @@ def table_of(name: str, content: Mapping[str, Any]) -> PaperTable:
     rest = dict(content)
     columns = [_made(PaperColumn, key, each) for key, each in rest.pop("columns").items()]
     lines = [_made(PaperLine, key, each) for key, each in rest.pop("lines").items()]
+    known = {column.key for column in columns}
+    for column in columns:
+        if len(column.ratio) not in (0, 2) or not known.issuperset(column.ratio):
+            raise ValueError(f"{name}: '{column.key}' is no ratio of two columns: {column.ratio}")
     for line in lines:
         if len(line.values) != len(columns):
             raise ValueError(f"{name}: '{line.key}' has {len(line.values)} values for {len(columns)} columns")

@@ -1,7 +1,7 @@
 """Numbers about numbers: intervals of means, paired tests, what many of them cost, ranks. Pure; no torch, no pandas."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -66,6 +66,39 @@ def sign_flip(groups: Mapping[str, Sequence[float]], *, seed: int = 0, draws: in
         signs = rng.integers(0, 2, (rows, len(sums)), dtype=np.int8) * 2 - 1
         hits += int((np.abs(signs @ sums) >= least).sum())
     return (hits + 1) / (draws + 1)
+
+
+def resampled(
+    sums: np.ndarray, number: Callable[[np.ndarray], np.ndarray], *, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Interval of a number that is made of sums over groups, a line of `sums` for each, whole groups being drawn."""
+    if len(sums) < 2:
+        return NOTHING
+    return _quantiles([number(sums[picks].sum(1)) for picks in _picks(len(sums), seed, DRAWS)], level)
+
+
+def swapped(
+    one: np.ndarray, two: np.ndarray, number: Callable[[np.ndarray], np.ndarray], *, seed: int = 0
+) -> float:
+    """Two-sided p-value of a number made of two rivals' sums over groups, by exchanging whole groups between them;
+    `sign_flip` for numbers that are no mean. Every pattern for up to 14 groups, random ones for more."""
+    if len(one) < 2:
+        return float("nan")
+    apart, total = two - one, (one + two).sum(0)
+
+    def numbers(swaps: np.ndarray) -> np.ndarray:
+        first = one.sum(0) + swaps @ apart
+        return np.abs(number(np.concatenate([first, total - first], axis=1)))
+
+    seen = numbers(np.zeros((1, len(one))))[0]
+    least = seen * (1 - 1e-12)
+    if len(one) <= EXACT:
+        patterns = (np.arange(2 ** len(one))[:, None] >> np.arange(len(one))) & 1
+        return float((numbers(patterns) >= least).mean())
+    rng, hits = np.random.default_rng(seed), 0
+    for rows in _chunks(FLIPS, len(one)):
+        hits += int((numbers(rng.integers(0, 2, (rows, len(one)), dtype=np.int8)) >= least).sum())
+    return (hits + 1) / (FLIPS + 1)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -37,7 +37,9 @@ def test_every_table_names_its_source_and_is_whole(table: PaperTable):
     assert all(re.fullmatch(r"[a-z0-9_]+", key) for key in keys)
     if table.kind == "numbers":
         assert table.reference in {line.key for line in table.lines}
-        assert all(column.better and (column.family or column.study) for column in table.columns)
+        assert all(
+            column.better and (column.family or column.ratio or column.study) for column in table.columns
+        )
         assert not any(column.study and column.family for column in table.columns)
         assert all(type(value) in (int, float) for line in table.lines for value in line.values)
 
@@ -97,6 +99,7 @@ BROKEN = [
     ({"lines": {"a": {"title": "A", "values": [1]}}}, "1 values for 2 columns"),
     ({"columns": {"a": {"title": "A", "beter": "higher"}}}, "knows no beter"),
     ({"columns": {"a": {"title": "A", "better": "up"}}}, "higher or lower"),
+    ({"columns": {"a": {"title": "A"}, "b": {"title": "B", "ratio": ["a", "c"]}}}, "no ratio of two columns"),
     ({"experment": "x"}, "knows no experment"),
 ]
 

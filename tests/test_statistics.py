@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from evaluation import statistics
 from evaluation.pairs import adjusted, difference, values_of
-from evaluation.statistics import bootstrap, cluster_bootstrap, holm, ranks, sign_flip
+from evaluation.quotients import quotient, quotient_difference
+from evaluation.statistics import bootstrap, cluster_bootstrap, holm, ranks, resampled, sign_flip, swapped
 
 RNG = np.random.default_rng(5)
 
@@ -34,6 +35,40 @@ def test_what_is_held_at_once_changes_nothing(monkeypatch):
     before = bootstrap(sample, seed=1), cluster_bootstrap(groups, seed=1), sign_flip(many, seed=1)
     monkeypatch.setattr(statistics, "HELD", 1000)
     assert (bootstrap(sample, seed=1), cluster_bootstrap(groups, seed=1), sign_flip(many, seed=1)) == before
+
+
+@pytest.mark.parametrize("clips", [9, 30])
+def test_a_quotient_over_ones_is_a_mean(clips):
+    """Value, interval, difference and p-value, by code that shares nothing but the drawing of clips."""
+    ours, theirs = (
+        {f"t{k}": (f"c{k % clips}", x) for k, x in enumerate(RNG.normal(m, 1, 40))} for m in (0.3, 0)
+    )
+    of = {
+        name: {task: (clip, x, 1.0) for task, (clip, x) in each.items()}
+        for name, each in (("a", ours), ("b", theirs))
+    }
+    groups: dict[str, list[float]] = {}
+    for clip, value in ours.values():
+        groups.setdefault(clip, []).append(value)
+    found = quotient(of["a"], seed=3)
+    assert found.value == pytest.approx(np.mean([value for _, value in ours.values()])) and found.n == 40
+    assert found[1:3] == pytest.approx(cluster_bootstrap(groups, seed=3))
+    told, wanted = (
+        quotient_difference("a", "x", of["b"], of["a"], seed=3),
+        difference("a", "x", theirs, ours, seed=3),
+    )
+    assert (told.mean, told.low, told.high, told.n) == pytest.approx(
+        (wanted.mean, wanted.low, wanted.high, wanted.n)
+    )
+    assert told.p == pytest.approx(wanted.p, abs=1e-12 if clips == 9 else 0.01)
+
+
+def test_a_quotient_of_nothing_is_none():
+    assert quotient({}) is None and quotient({"t": ("c", 1.0, 0.0)}) is None
+    assert quotient_difference("a", "x", {"t": ("c", 1.0, 1.0)}, {"u": ("c", 1.0, 1.0)}) is None
+    assert quotient({"t": ("c", 3.0, 2.0)}).value == 1.5
+    assert math.isnan(resampled(np.ones((1, 2)), lambda sums: sums[:, 0])[0])
+    assert math.isnan(swapped(np.ones((1, 2)), np.ones((1, 2)), lambda sums: sums[:, 0]))
 
 
 def test_many_values_have_the_bootstraps_limit(monkeypatch):

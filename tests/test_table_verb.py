@@ -216,18 +216,40 @@ def test_costs_are_shown_and_never_subtracted(capsys):
 
 
 def test_variants_of_a_metric_do_not_stand_for_it():
-    metrics = {
-        "warp_error[exact]": 3.0,
-        "warp_error[raft_large,mse]": 9.0,
-        "q_edit[vit_b_32,raft_large]": 9.0,
-    }
+    metrics = {"clip_text[vit_b_32]": 30.0, "warp_error[exact]": 3.0, "warp_error[raft_large,mse]": 9.0}
     filled = fill(read("st-modulator/1"), list(rows("fatezero", metrics)))
-    assert filled.chosen == {"warp_err": "warp_error[exact]", "q_edit": "q_edit[vit_b_32,raft_large]"}
-    assert filled.obstacles["warp_err"] and "ratio" in filled.obstacles["q_edit"]
+    assert filled.chosen["warp_err"] == "warp_error[exact]" and not filled.obstacles["clip_t"]
+    assert filled.chosen["q_edit"] == "clip_text[vit_b_32] / warp_error[exact]"
+    assert filled.obstacles["warp_err"] == filled.obstacles["q_edit"] != ""
     metrics |= {"warp_error[raft_large]": 2.0}
     filled = fill(read("st-modulator/1"), list(rows("fatezero", metrics)))
     assert filled.chosen["warp_err"] == "warp_error[raft_large]" and not filled.obstacles["warp_err"]
+    assert not filled.obstacles["q_edit"]
     assert family("q_edit[a,b]") == ("q_edit", ["a", "b"]) and family("psnr") == ("psnr", [])
+
+
+def test_q_edit_is_one_mean_over_the_other_as_in_the_paper():
+    """Of edits that differ much, the mean of their ratios is another number."""
+    told = []
+    for variant, each in {
+        "fatezero": [(30, 1), (20, 4), (10, 16)],
+        "st_modulator": [(36, 1), (20, 2)],
+    }.items():
+        for k, (said, moved) in enumerate(each):
+            metrics = {
+                "clip_text[vit_b_32]": said,
+                "warp_error[raft_large]": moved,
+                "q_edit[x]": said / moved,
+            }
+            told.append(synthetic(variant, f"task-{k}", metrics, clip=f"bear-{k}"))
+    told.append(synthetic("fatezero", "task-9", {"clip_text[vit_b_32]": 99.0}, clip="bear-9"))
+    filled = fill(read("st-modulator/1"), told)
+    cell = filled.line("fatezero").cells["q_edit"]
+    assert cell.n == 3 and cell.mean == pytest.approx(60 / 21) and cell.low < cell.mean < cell.high
+    assert cell.apart == pytest.approx(60 / 21 - 10.96)
+    assert filled.line("st_modulator").cells["q_edit"].mean == pytest.approx(56 / 3)
+    (apart,) = [each for each in filled.differences if each.column == "q_edit"]
+    assert (apart.n, apart.clips) == (2, 2) and apart.mean == pytest.approx(50 / 5 - 56 / 3)
 
 
 def test_json_is_all_that_is_printed(capsys):

@@ -13,8 +13,8 @@ from evaluation.metrics.warp_error import WarpError
 class QEdit:
     """`clip_text` (100 cosines) over `warp_error` (100 absolute errors) of one clip.
 
-    ST-Modulator's tables divide the two means of the table: a mean of this column is another number. Settings as in
-    `ClipText` and `WarpError`; `weights` are CLIP's.
+    ST-Modulator's tables divide the two means of the table, and so does `freemask table`: a mean of this column is
+    another number. Settings as in `ClipText` and `WarpError`; `weights` are CLIP's.
     """
 
     backbone: str = "auto"

@@ -1,6 +1,7 @@
 """Compose a verb's configuration, and turn everything that can be wrong with it into one clear message."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import product
 
@@ -49,12 +50,6 @@ def groups_of(verb: str) -> dict[str, str | None]:
     return {
         name: cfg.hydra.runtime.choices[name] for name in cfg.hydra.runtime.choices if "hydra" not in name
     }
-
-
-@cache
-def _keys(verb: str, choosing: tuple[str, ...]) -> set[str]:
-    """Every key there is once these overrides have chosen from their groups."""
-    return set(_flat(OmegaConf.to_container(_compose(verb, choosing), resolve=False), ""))
 
 
 def _flat(node: object, prefix: str) -> Iterator[str]:
@@ -111,21 +106,24 @@ def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
 
 def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> DictConfig:
     chosen = groups_of(verb)
-    choosing = []
-    for each, text in zip(parsed, job, strict=True):
-        if _is_choice(each, text, chosen):
-            choosing.append(text)
+    choosing = [text for each, text in zip(parsed, job, strict=True) if _is_choice(each, text, chosen)]
     try:
-        known = _keys(verb, tuple(choosing))
-        for each in parsed:
-            _check_key(each, known, chosen, verb)
         return _compose(verb, job)
     except (HydraException, OmegaConfBaseException) as error:
+        _check_keys(verb, parsed, tuple(choosing))
         raise UserError(
             "the configuration does not fit together",
             came=_first_line(error),
             todo=f"freemask {verb} --help, or --debug for the whole story",
         ) from error
+
+
+def _check_keys(verb: str, parsed: Sequence[Override], choosing: tuple[str, ...]) -> None:
+    """Hydra takes no key that is not there; which one that was, and what was meant, is told here."""
+    with suppress(HydraException, OmegaConfBaseException):
+        known = set(_flat(OmegaConf.to_container(_compose(verb, choosing), resolve=False), ""))
+        for each in parsed:
+            _check_key(each, known, groups_of(verb), verb)
 
 
 def _is_choice(each: Override, text: str, chosen: dict[str, str | None]) -> bool:

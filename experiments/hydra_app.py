@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -29,7 +31,7 @@ def hand_over(command: Command) -> int:
     before = sys.argv
     sys.argv = ["freemask", *_hydra_words(command, multirun), *command.overrides]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _own_logging():
             warnings.simplefilter("ignore")
             app()
     except SystemExit as ended:
@@ -68,6 +70,19 @@ def _tell_all(folders: set[Path]) -> None:
     """A sweep's runs lie side by side under its name."""
     for folder in sorted(folders):
         print(f"all of them on one page: freemask report {folder}")
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Hydra sets up logging for the whole process; what calls us from a notebook finds its own again."""
+    loggers = [logging.getLogger(name) for name in (None, "hydra")]
+    before = [(each, each.level, [*each.handlers]) for each in loggers]
+    try:
+        yield
+    finally:
+        for each, level, handlers in before:
+            each.setLevel(level)
+            each.handlers[:] = handlers
 
 
 def _hush() -> None:

@@ -344,7 +344,8 @@ def test_mean_iou_of_the_authors(shared, name):
     assert ledger.passed, ledger.table()
 
 
-@pytest.mark.parametrize("name", [pytest.param("fm_shape", marks=pytest.mark.parity), "fz_shape_identity"])
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["fm_shape", "fz_shape_identity"])
 def test_the_first_step_of_the_authors_shape_edit(shared, name):
     ledger = command.compare(golden(shared, name), steps=1)
     assert ledger.passed, ledger.table()

@@ -556,7 +556,7 @@ def test_a_failed_edit_and_its_texts(chromium, played):
 
 
 def test_without_the_video_the_sheet_is_shown(chromium, played):
-    (played / "one" / "videos" / "a.side-by-side.mp4").write_bytes(b"no video")
+    (played / "one" / "side-by-side" / "a.mp4").write_bytes(b"no video")
     chromium.open(played / "index.html", "task=a&of=one")
     chromium.wait(f"{ROOT}.playing")
     chromium.run("opened.player.pause(); opened.player.seek(0)")

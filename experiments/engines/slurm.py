@@ -55,7 +55,7 @@ class Slurm(Whole):
                 todo="runner.partition=..., runner.account=..., runner.more={...}",
             ) from error
         named = f"{jobs[0].job_id} ... {jobs[-1].job_id}" if len(jobs) > 1 else jobs[0].job_id
-        floor.say(f"submitted {len(jobs)} jobs ({named}); their output: {folder}")
+        floor.say(f"submitted {len(jobs)} job{'s' * (len(jobs) > 1)} ({named}); their output: {folder}")
         if not self.wait:
             floor.say(f"freemask status {floor.launch.run} shows how far they are")
             floor.say("the same command makes tables and page when they have ended")

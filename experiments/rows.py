@@ -73,7 +73,7 @@ def file_name(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", text):
         return text
     tame = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip(".-")[:80]
-    return f"{tame or 'task'}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return f"{tame or 'task'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def write_text(path: Path, text: str) -> None:

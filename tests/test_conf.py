@@ -15,19 +15,50 @@ VERBS_OF = {
 }
 
 
+# Compositions that each choose from every group that a verb knows, until every option was chosen.
+ROUNDS = [
+    (verb, [f"{group}={options[k % len(options)].name}" for group, options in known.items()])
+    for verb in sorted({verb for verbs in VERBS_OF.values() for verb in verbs})
+    for known in [
+        {
+            group: each
+            for group, each in choices.groups().items()
+            if group != "experiment" and verb in VERBS_OF[group]
+        }
+    ]
+    for k in range(max(map(len, known.values()), default=0))
+]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"), ROUNDS, ids=[f"{verb}: {' '.join(words)}" for verb, words in ROUNDS]
+)
+def test_every_option_composes_with_every_verb_that_knows_its_group(verb, words):
+    config_of(verb, words)
+
+
+def test_the_rounds_choose_everything():
+    chosen = {(verb, word) for verb, words in ROUNDS for word in words}
+    for group, option in OPTIONS:
+        assert VERBS_OF[group], f"no verb knows the group {group}"
+        for verb in VERBS_OF[group] if group != "experiment" else ():
+            assert (verb, f"{group}={option.name}") in chosen
+
+
+@pytest.mark.parametrize("option", choices.groups()["experiment"], ids=lambda option: option.name)
+def test_every_experiment_composes_with_its_verb(option):
+    verb = option.facts.get("verb", "run")
+    assert verb in VERBS_OF["experiment"]
+    config_of(verb, [f"experiment={option.name}"])
+
+
 @pytest.mark.parametrize(
     ("group", "option"), OPTIONS, ids=[f"{group}={option.name}" for group, option in OPTIONS]
 )
-def test_every_option_composes_with_every_verb_that_knows_its_group(group, option):
+def test_every_option_says_what_it_is(group, option):
     assert option.description, (
         f"the first line of conf/{group}/{option.name}.yaml must be '# description: ...'"
     )
-    assert VERBS_OF[group], f"no verb knows the group {group}"
-    made_for = option.facts.get("verb", "run")
-    for verb in VERBS_OF[group]:
-        if group != "experiment" or verb == made_for:
-            config_of(verb, [f"{group}={option.name}"])
-    assert group != "experiment" or made_for in VERBS_OF[group]
 
 
 TARGETS = {

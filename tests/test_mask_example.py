@@ -33,7 +33,7 @@ def added(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path / "strategies")])
     monkeypatch.chdir(tmp_path)
-    remembered = (choices.groups, compose.groups_of, compose._keys)
+    remembered = (choices.groups, compose.groups_of)
     for each in remembered:
         each.cache_clear()
     yield tmp_path

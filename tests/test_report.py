@@ -516,6 +516,7 @@ def played(tmp_path, chromium):
 def test_panels_play_in_step_to_the_frame(chromium, played):
     assert chromium.run(f"{ROOT}.playing") == f"3/{FRAMES}"
     for frame in [*range(FRAMES), 0]:  # and round again
+        chromium.wait(f"opened.player.frame === {frame}")
         assert seen(chromium) == pytest.approx([GREYS[frame], GREYS[frame], GREYS[::-1][frame]], abs=6)
         chromium.press(".")
     chromium.run("opened.player.seek(4)")

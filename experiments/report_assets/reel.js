@@ -102,7 +102,7 @@ async function decoded(url, count) {
     const all = count || Math.max(1, Math.round(duration * 12));
     const step = Math.max(1, Math.ceil((all * wide * high * 4) / BUDGET));
     for (let k = 0; k < all; k += step) {
-      const there = happens(video, "seeked");
+      const there = Promise.all([happens(video, "seeked"), presented(video)]);
       video.currentTime = ((k + 0.5) * duration) / all;
       await there;
       frames.push(await createImageBitmap(video));
@@ -113,6 +113,16 @@ async function decoded(url, count) {
     video.load();
   }
 }
+
+// A browser may say that it has sought before the new picture can be taken. Where a seek brings no new picture none
+// is told of either: then it is waited for a little.
+const presented = (video) => new Promise((resolve) => {
+  if (!video.requestVideoFrameCallback) resolve();
+  else {
+    video.requestVideoFrameCallback(resolve);
+    happens(video, "seeked").then(() => setTimeout(resolve, 250), resolve);
+  }
+});
 
 const happens = (video, name) => new Promise((resolve, reject) => {
   const failed = () => reject(new Error(video.error?.message || "the video is not there, or this browser cannot play it"));

@@ -15,10 +15,6 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    # Read when torch is loaded. Threads that spin long while they wait make small models many times slower on a machine
-    # with something else to do (2 cores, a tiny edit: 13 s for 0.5 s); a short spin costs an idle one little.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     debug = "--debug" in words
     try:
         code = _run(words)

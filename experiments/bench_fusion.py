@@ -15,10 +15,11 @@ from experiments.bench_fusion_plan import Cell, Grid, Measure
 from experiments.bench_fusion_work import MODES, Edits
 from experiments.bench_ledger import Ledger
 from experiments.bench_memory import freed_is_returned
-from experiments.build import build, check_arguments
+from experiments.build import build
 from experiments.compose import plain
 from experiments.edit import words_of
 from experiments.identity import Identity
+from experiments.options import Keys
 from experiments.progress import Reporter, reporting
 from freemask.data.geometry import Geometry
 from freemask.data.one import changed_words
@@ -33,7 +34,7 @@ NEEDED = ("plain", "recompute")  # modes with which the others are compared
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/bench.yaml."""
 
     modes: Sequence[str]
@@ -75,12 +76,6 @@ class Options:
             raise UserError(
                 "the name is no part of a file's name", came=f"name={self.name}", expected="name=WORD"
             )
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {each.name: config[each.name] for each in fields(cls)}
-        check_arguments(cls, given)
-        return cls(**given)
 
     def grid(self) -> Grid:
         return Grid(**{each.name: getattr(self, each.name) for each in fields(Grid)})

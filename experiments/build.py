@@ -42,15 +42,15 @@ def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> 
             if takes_any:
                 continue
             raise UserError(
-                f"{key} has no setting '{name}'",
+                f"{key or 'this'} has no setting '{name}'",
                 came=f"{dot}{name}={value}",
                 expected=nearest(name, parameters),
             )
         annotation = parameters[name].annotation
         if not accepts(annotation, value):
             raise UserError(
-                f"{key}.{name} is of the wrong kind",
-                came=f"{key}.{name}={value!r}",
+                f"{dot}{name} is of the wrong kind",
+                came=f"{dot}{name}={value!r}",
                 expected=_spell(annotation),
             )
     for name, each in parameters.items():

@@ -1,7 +1,7 @@
 """`freemask calibrate`: measure every layer and time of a model against true masks; leave rows, a codebook, figures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 
 from experiments import calibration_results as results
 from experiments import choices
-from experiments.build import build, check_arguments
+from experiments.build import build
 from experiments.calibration_work import OVERLAPS, Item, Measure, Worker, items_of, mask_of
 from experiments.compose import plain
 from experiments.identity import Identity, identity_of
 from experiments.loggers.base import Guarded
+from experiments.options import Keys
 from experiments.progress import Reporter, reporting
 from experiments.run import fit
 from experiments.runner import Runner, Work
@@ -30,7 +31,7 @@ RETRY = ("failed",)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/calibrate.yaml."""
 
     name: str | None
@@ -60,12 +61,6 @@ class Options:
         if self.budget <= 0 or self.maps < 0:
             came = f"budget={self.budget} maps={self.maps}"
             raise UserError("budget or maps is too small", came=came, expected="above 0, and 0 or more")
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {each.name: config[each.name] for each in fields(cls)}
-        check_arguments(cls, given)
-        return cls(**given)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.build import build, check_arguments
+from experiments.build import build
 from experiments.compose import plain
 from experiments.edit_folder import folder_of, hash_of, leave, tell
 from experiments.loggers.base import Guarded
+from experiments.options import Keys
 from experiments.progress import reporting
 from experiments.run import fit, make_bench
 from experiments.store import RunStore
@@ -30,7 +31,7 @@ FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model 
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/edit.yaml."""
 
     clip: str | None
@@ -53,12 +54,6 @@ class Options:
             raise UserError(
                 "size is one number or two", came=self.size, expected="size=320 or size=[320,576]"
             )
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {key: config[key] for key in cls.__annotations__}
-        check_arguments(cls, given)
-        return cls(**given)
 
     def geometry(self) -> Geometry:
         short, sides = (self.size, (None, None)) if isinstance(self.size, int | None) else (None, self.size)

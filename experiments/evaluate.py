@@ -1,22 +1,22 @@
 """`freemask evaluate`: measure stored frames again, or for the first time what somebody else's code has made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
 
-from experiments.build import check_arguments
 from experiments.compose import plain
 from experiments.evaluate_outside import measure_manifest
 from experiments.evaluate_run import measure_run
+from experiments.options import Keys
 from freemask.errors import UserError, nearest
 
 KEEP = ("all", "none")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/evaluate.yaml."""
 
     run: str | None
@@ -45,12 +45,6 @@ class Options:
                     came=f"run={self.run} {key}={getattr(self, key)}",
                     expected="the rows of a run keep the names that they have",
                 )
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {each.name: config[each.name] for each in fields(cls)}
-        check_arguments(cls, given)
-        return cls(**given)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

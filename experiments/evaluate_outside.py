@@ -13,7 +13,8 @@ from experiments import environment
 from experiments.bench import Outcome, keep_files
 from experiments.build import build
 from experiments.evaluate_case import Truth, matched
-from experiments.evaluate_rows import complete, evaluator, writer
+from experiments.evaluate_rows import complete, writer
+from experiments.heads import head, maker
 from experiments.identity import FREE, Identity
 from experiments.manifest import Entry, read_manifest, with_tasks
 from experiments.progress import reporting
@@ -130,29 +131,12 @@ class Outsiders:
         return self.base / Path(task.clip).expanduser()
 
     def _head(self, entry: Entry, task: EditTask, mark: str) -> dict[str, Any]:
-        found = evaluator()
+        about = {"method": entry.method, "variant": entry.method, "run": _identity(entry.method).hash}
+        device = environment.device_name("cpu")
         return {
-            "task": task.id,
-            "clip": task.clip,
-            "kind": task.kind,
-            "source": task.source,
-            "target": task.target,
-            "words": dict(task.words),
-            "method": entry.method,
-            "variant": entry.method,
-            "run": _identity(entry.method).hash,
-            "steps": None,
-            "model": None,
-            "status": "failed",
-            "message": "",
-            "metrics": {},
-            "facts": {},
-            "seed": None,
-            **found,
-            "device": environment.device_name("cpu"),
-            "dtype": None,
+            **head(task, {**about, "steps": None, "model": None}, seed=None, device=device, dtype=None),
             "outside": {"file": entry.said, "content": mark},
-            "evaluated_by": found,
+            "evaluated_by": maker(),
         }
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from evaluation.suite import Measured, Suite
-from experiments import environment
+from experiments.heads import maker
 from experiments.store import RunStore
 from freemask.errors import UserError
 from freemask.types import EditTask
@@ -71,14 +71,9 @@ def measured_again(row: Mapping[str, Any], measured: Measured, suite: Suite) -> 
         "metric_warnings": [*notes, *new["metric_warnings"], *(each for each in changed if each)],
         "edited_at": row.get("edited_at") or row.get("finished"),
         "evaluated": now,
-        "evaluated_by": evaluator(),
+        "evaluated_by": maker(),
         "finished": now,
     }
-
-
-def evaluator() -> dict[str, Any]:
-    commit, dirty = environment.commit()
-    return {"commit": commit, "dirty": dirty, "versions": environment.versions()}
 
 
 def task_of(row: Mapping[str, Any]) -> EditTask:

@@ -8,10 +8,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from evaluation.written import tex
-from experiments.build import check_arguments
 from experiments.compose import plain
 from experiments.figures.papers import FIGURES, SOURCE, PaperFigure, figure_of
 from experiments.garbage import seldom_collected
+from experiments.options import Keys
 from experiments.rows import write_text
 from experiments.table_lacking import content
 from experiments.table_rows import folders, stores
@@ -19,7 +19,7 @@ from freemask.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/figure.yaml."""
 
     name: str | None
@@ -31,12 +31,6 @@ class Options:
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= 8:
             raise UserError("so many frames fit no figure", came=f"frames={self.frames}", expected="1 to 8")
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {key: config[key] for key in ("name", "runs", "tasks", "frames", "out")}
-        check_arguments(cls, given)
-        return cls(**given)
 
 
 @seldom_collected()

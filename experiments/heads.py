@@ -7,9 +7,10 @@ from experiments import environment
 from freemask.types import EditTask
 
 
-def head(task: EditTask, about: Mapping[str, Any], *, seed: int, device: str, dtype: str) -> dict[str, Any]:
+def head(
+    task: EditTask, about: Mapping[str, Any], *, seed: int | None, device: str, dtype: str | None
+) -> dict[str, Any]:
     """A row is a failure without numbers until it is told otherwise."""
-    commit, dirty = environment.commit()
     return {
         "task": task.id,
         "clip": task.clip,
@@ -23,9 +24,13 @@ def head(task: EditTask, about: Mapping[str, Any], *, seed: int, device: str, dt
         "metrics": {},
         "facts": {},
         "seed": seed,
-        "commit": commit,
-        "dirty": dirty,
-        "versions": environment.versions(),
+        **maker(),
         "device": device,
         "dtype": dtype,
     }
+
+
+def maker() -> dict[str, Any]:
+    """The code that made the numbers."""
+    commit, dirty = environment.commit()
+    return {"commit": commit, "dirty": dirty, "versions": environment.versions()}

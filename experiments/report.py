@@ -12,9 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from rich.console import Console
 
-from experiments.build import check_arguments
 from experiments.compose import plain
 from experiments.garbage import seldom_collected
+from experiments.options import Keys
 from experiments.page import Page, notices_of, write_page
 from experiments.report_rows import Gathered, Variant
 from experiments.report_sources import Source, Sources, find_run, panels_of, runs_of, sources_of
@@ -23,7 +23,7 @@ from freemask.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/report.yaml."""
 
     run: str | None
@@ -35,12 +35,6 @@ class Options:
     @property
     def names(self) -> Sequence[str] | None:
         return [self.variants] if isinstance(self.variants, str) else self.variants
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {key: config[key] for key in ("run", "out", "title", "variants", "reference")}
-        check_arguments(cls, given)
-        return cls(**given)
 
 
 @seldom_collected()

@@ -14,12 +14,13 @@ from experiments.bench import Bench as Bench
 from experiments.benches import fit as fit
 from experiments.benches import make_bench as make_bench
 from experiments.benches import method_name
-from experiments.build import build, check_arguments
+from experiments.build import build
 from experiments.compose import plain
 from experiments.engines.base import Engine, Floor
 from experiments.identity import identities_of
 from experiments.lanes import Ears, Lane, open_lanes
 from experiments.loggers.base import Guarded, Logger
+from experiments.options import Keys
 from experiments.plan import Launch, Plan
 from experiments.progress import reporting
 from experiments.results import Results, finish
@@ -39,7 +40,7 @@ KEEP = ("all", "sample", "none")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/run.yaml."""
 
     seed: int
@@ -62,12 +63,6 @@ class Options:
             raise UserError(
                 "the name is no folder below paths.runs", came=f"name={self.name}", expected="name=WORD"
             )
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {key: config[key] for key in ("seed", "limit", "keep", "retry", "name", "kind", "start")}
-        check_arguments(cls, given)
-        return cls(**given)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

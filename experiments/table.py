@@ -15,9 +15,9 @@ from evaluation import written
 from evaluation.filled import UNIFORM, Cell, Filled, fill
 from evaluation.grid import Grid, main_grid, paired_grid
 from evaluation.papers import PaperTable, description, names, read
-from experiments.build import check_arguments
 from experiments.compose import plain
 from experiments.garbage import seldom_collected
+from experiments.options import Keys
 from experiments.rows import write_text
 from experiments.table_lacking import Lack, content, lacking
 from experiments.table_notes import missing, notes
@@ -29,7 +29,7 @@ HEAD += ["published", "difference", "rank", "published_rank"]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Keys):
     """The plain keys of conf/table.yaml."""
 
     name: str | None
@@ -51,12 +51,6 @@ class Options:
     @property
     def allowed(self) -> list[str]:
         return [self.mixed] if isinstance(self.mixed, str) else list(self.mixed)
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Options":
-        given = {key: config[key] for key in ("name", "runs", "out", "reference", "mixed", "seed")}
-        check_arguments(cls, given)
-        return cls(**given)
 
 
 @seldom_collected()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.status import RunStatus
+from experiments.commands.status import RunStatus
 from tests.synthetic_rows import VARIANTS, run_of
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +50,7 @@ def measured(words: Sequence[str], folder: Path) -> dict[str, Any]:
         output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.execv(sys.executable, [sys.executable, "-m", "experiments.cli", *words])
+        os.execv(sys.executable, [sys.executable, "-m", "experiments.cli.app", *words])
     _, status, used = os.wait4(pid, 0)
     return {
         "command": " ".join(["freemask", *(f'"{word}"' if "[" in word else word for word in words)]),

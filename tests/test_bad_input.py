@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.cli import main
+from experiments.cli.app import main
 from freemask.masks.codebook import SHIPPED
 
 SMALL = ["model=random", "metric=pixels", "method=ddim", "method.steps=1", "paths.runs=out"]

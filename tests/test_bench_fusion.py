@@ -5,15 +5,16 @@ import json
 import pytest
 import torch
 
-from experiments import bench_fusion_plan, bench_memory
-from experiments.bench_fusion import Options, fusing
-from experiments.bench_fusion_plan import Cell, Grid, Measure
-from experiments.bench_fusion_report import growth
-from experiments.bench_fusion_text import failures
-from experiments.bench_fusion_work import Edits, Layer, official_maps, pattern
-from experiments.build import build
-from experiments.cli import main
-from experiments.compose import config_of, plain
+from experiments.cli.app import main
+from experiments.commands.bench import Options, fusing
+from experiments.config.build import build
+from experiments.config.compose import config_of, plain
+from experiments.cost import memory as bench_memory
+from experiments.cost import plan as bench_fusion_plan
+from experiments.cost.plan import Cell, Grid, Measure
+from experiments.cost.report import growth
+from experiments.cost.text import failures
+from experiments.cost.work import Edits, Layer, official_maps, pattern
 
 SMALL = [
     "model=random_image",

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.calibration_work import Heat, Measure, items_of, mask_of
-from experiments.cli import main
-from experiments.compose import config_of
+from experiments.cli.app import main
+from experiments.cli.verbs import VERBS
+from experiments.config.compose import config_of
+from experiments.jobs.calibration import Heat, Measure, items_of, mask_of
 from experiments.loggers.csv import Csv
-from experiments.store import RunStore
-from experiments.verbs import VERBS
+from experiments.runs.store import RunStore
 from freemask.data.world import World
 from freemask.masks.codebook import Codebook
 from freemask.masks.ops import Binarise

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from experiments import dispatch
-from experiments.cli import main
-from experiments.compose import _jobs, _parse, config_of, plain
-from experiments.edit import words_of
-from experiments.verbs import VERBS
+from experiments.cli import words as dispatch
+from experiments.cli.app import main
+from experiments.cli.verbs import VERBS
+from experiments.commands.edit import words_of
+from experiments.config.compose import _jobs, _parse, config_of, plain
 from freemask.errors import UserError
 
 # command line, a piece of the answer that says what to do instead
@@ -121,9 +121,7 @@ def test_help_and_list_do_not_load_torch():
     import subprocess
 
     for words in (["list"], ["edit", "--help"], ["edit", "method=dim"]):
-        code = (
-            f"import sys; from experiments.cli import main; main({words!r}); sys.exit('torch' in sys.modules)"
-        )
+        code = f"import sys; from experiments.cli.app import main; main({words!r}); sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
@@ -190,7 +188,7 @@ def test_interrupt_is_quiet(monkeypatch, capsys):
     def stop(words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.cli._run", stop)
+    monkeypatch.setattr("experiments.cli.app._run", stop)
     assert main(["run"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
@@ -199,7 +197,7 @@ def test_an_unforeseen_error_names_debug(monkeypatch, capsys):
     def burst(words):
         raise RuntimeError("burst pipe")
 
-    monkeypatch.setattr("experiments.cli._run", burst)
+    monkeypatch.setattr("experiments.cli.app._run", burst)
     assert main(["run"]) == 1
     assert "burst pipe" in capsys.readouterr().err
 

@@ -3,10 +3,10 @@
 import pytest
 from hydra.utils import get_object
 
-from experiments import choices
-from experiments.build import accepts
-from experiments.compose import config_of, groups_of
-from experiments.verbs import VERBS
+from experiments.cli.verbs import VERBS
+from experiments.config import choices
+from experiments.config.build import accepts
+from experiments.config.compose import config_of, groups_of
 
 OPTIONS = [(group, option) for group, options in choices.groups().items() for option in options]
 VERBS_OF = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.cli import main
+from experiments.cli.app import main
 from freemask.data import Davis, FrameRange, Pexels, read_tasks
 from freemask.data.audit import Audit
 from freemask.data.audit_davis import audit_davis

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiments.store import file_name
+from experiments.runs.store import file_name
 from freemask.data import Davis, Files, Five, Pexels, Tgve, read_tasks
 from freemask.data.names import fault, within
 from freemask.data.paths import existing

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from experiments import presence, worker
-from experiments.claims import Claims
-from experiments.cli import main
-from experiments.identity import Identity
-from experiments.lanes import Lane
-from experiments.plan import Frozen, Launch, Plan
-from experiments.presence import Desk, Owner
-from experiments.rows import RowIndex
-from experiments.status import RunStatus, find
-from experiments.store import RunStore
+from experiments.cli.app import main
+from experiments.commands.status import RunStatus, find
+from experiments.config.identity import Identity
+from experiments.jobs import worker
+from experiments.jobs.lanes import Lane
+from experiments.runs import presence
+from experiments.runs.claims import Claims
+from experiments.runs.plan import Frozen, Launch, Plan
+from experiments.runs.presence import Desk, Owner
+from experiments.runs.rows import RowIndex
+from experiments.runs.store import RunStore
 from freemask.data.world import World
 from freemask.errors import UserError
 from freemask.types import EditTask
@@ -94,7 +95,9 @@ def test_workers_read_the_plan_and_nothing_else(monkeypatch):
     for each in Path("out/b/rows").iterdir():
         each.unlink()
     monkeypatch.setattr(World, "tasks", lambda self: pytest.fail("the task list was read again"))
-    monkeypatch.setattr("experiments.compose.config_of", lambda *a, **b: pytest.fail("it was composed again"))
+    monkeypatch.setattr(
+        "experiments.config.compose.config_of", lambda *a, **b: pytest.fail("it was composed again")
+    )
     assert worker.main([str(path), "--share", "0/3", "--keep", "none"]) == 0
     (one,), (other,) = rows("a").values(), rows("b").values()
     same = ("task", "metrics", "facts", "seed", "steps", "method", "model", "run", "source", "target")
@@ -284,7 +287,9 @@ def test_status_finds_runs_wherever_they_lie(plan, tmp_path, capsys):
 
 
 def test_status_loads_no_torch():
-    code = "import sys; from experiments.cli import main; main(['status']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from experiments.cli.app import main; main(['status']); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
@@ -355,7 +360,7 @@ def test_a_full_disk_ends_the_run_in_words_and_the_next_start_goes_on(monkeypatc
     assert main([*SMALL, "name=a", "limit=1"]) == 0
     before = rows("a")
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.store.os.open", full)
+        patch.setattr("experiments.runs.store.os.open", full)
         assert main([*SMALL, "name=a", "limit=2"]) == 2
     assert "No space left" in capsys.readouterr().err and rows("a") == before
     assert main([*SMALL, "name=a", "limit=2"]) == 0
@@ -399,7 +404,7 @@ def test_ray_replaces_a_worker_that_dies(capfd):
     pytest.importorskip("ray")
     words = [*SMALL, "name=a", "limit=4", "runner=ray", "runner.workers=2"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "experiments.cli.app", *words], stderr=subprocess.PIPE, text=True
     )
     killed = 0
     while process.poll() is None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import experiments.engines.ranks  # noqa: F401 -- loaded before the forks, which need it
-from experiments.cli import main
-from experiments.presence import present
+from experiments.cli.app import main
+from experiments.runs.presence import present
 from tests.kill.check import differing, faults, rows_of
 from tests.kill.hunt import Hunt
 

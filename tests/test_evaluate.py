@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from evaluation.comparison import compare
-from experiments import manifest as manifests
-from experiments.cli import main
-from experiments.store import RunStore
+from experiments.cli.app import main
+from experiments.jobs import manifest as manifests
+from experiments.runs.store import RunStore
 from freemask.data.open import open_clip
 from freemask.data.world import World
 from freemask.data.write import to_bytes, write_frames, write_video

@@ -6,8 +6,8 @@ import gc
 import pytest
 import torch
 
-from experiments.build import build
-from experiments.compose import config_of, plain
+from experiments.config.build import build
+from experiments.config.compose import config_of, plain
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.data.tasks import check_task
 from freemask.diffusion.loops import Callbacks, sample

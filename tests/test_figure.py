@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from synthetic_rows import row, write
 
-from experiments import choices
-from experiments.cli import main
+from experiments.cli.app import main
+from experiments.config import choices
 from experiments.figures.calibrated import books
 from experiments.figures.frames import kept
 from experiments.figures.papers import FIGURES, SOURCE
 from experiments.figures.strips import Strips, draw
-from experiments.sheets import contact_sheet
+from experiments.jobs.pictures import contact_sheet
 from freemask.data.write import to_bytes
 from freemask.masks.codebook import SHIPPED, Codebook
 

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from evaluation.case import Case
 from evaluation.metrics.frame_accuracy import FrameAccuracy
 from evaluation.suite import Suite
-from experiments.cli import main
-from experiments.edit_folder import picture_sheet
-from experiments.store import RunStore
+from experiments.cli.app import main
+from experiments.jobs.edit_folder import picture_sheet
+from experiments.runs.store import RunStore
 from freemask.data import FrameRange, Geometry, open_clip
 from freemask.data.images import read_image
 from freemask.data.one import OneClip

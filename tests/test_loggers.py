@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments.cli import main
+from experiments.cli.app import main
 from experiments.loggers import wandb_run
 from experiments.loggers.base import Guarded, Logger, flat, numbers
 from experiments.loggers.csv import Csv
 from experiments.loggers.ledger import Ledger
 from experiments.loggers.wandb import Wandb, summary
 from experiments.loggers.wandb_file import records, steps
-from experiments.store import RunStore
+from experiments.runs.store import RunStore
 from freemask.errors import UserError
 
 RECORD = {"identity": "0123456789abcdef", "parts": {"method": {"steps": 2}, "seed": 0}}
@@ -138,7 +138,7 @@ def test_variants_are_runs_of_one_group(tmp_path, monkeypatch):
     assert [each["name"] for each in seen] == ["run/a", "run/b"]
     assert {each["group"] for each in seen} == {"run"} and {each["job_type"] for each in seen} == {"edit"}
     assert len({each["id"] for each in seen}) == 2 and seen[0]["config"]["method"] == {"name": "a"}
-    from experiments.identity import Identity
+    from experiments.config.identity import Identity
 
     assert seen[0]["id"] == f"run-{Identity(TWO['parts']['a']).hash}"
 

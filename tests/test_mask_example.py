@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import freemask.masks.strategies as strategies
-from experiments import choices, compose
-from experiments.cli import main
+from experiments.cli.app import main
+from experiments.config import choices, compose
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "mask-strategy.md"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import choices
-from experiments.build import build
+from experiments.config import choices
+from experiments.config.build import build
 from freemask.attention.record import Recording
 from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
@@ -766,7 +766,7 @@ def test_columns_with_describing_words_without_them_and_of_several_words():
 
 
 def test_the_report_pairs_choices_on_the_same_clips():
-    from experiments import agreement_report as report
+    from experiments.workshop import agreement as report
 
     names = [*report.STRATEGIES, report.CHANCE]
     rows = [

@@ -303,7 +303,7 @@ def test_the_names_of_stored_maps():
 
 def test_words_that_a_command_line_cannot_spell_as_keys(place):
     """Commas, apostrophes, quotes and other letters reach the method unchanged."""
-    from experiments.compose import config_of, plain
+    from experiments.config.compose import config_of, plain
 
     words = ["Ukiyo-e", "car,", "grassland's", 'a"b', "café", "a=b", "c:d"]
     said = {

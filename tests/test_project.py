@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.verbs import VERBS
+from experiments.cli.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 REGISTRY = re.compile(r"https?://[^\s\"']*(pypi|pythonhosted|artifact|devpi|nexus|index-url|simple/)", re.I)

@@ -15,12 +15,12 @@ from browser import browser, found
 
 from evaluation.comparison import compare
 from evaluation.render import number
-from experiments import sheets
-from experiments.bench import Outcome, keep_files
-from experiments.cli import main
-from experiments.compose import config_of, plain
-from experiments.page import leave_page
-from experiments.store import RunStore
+from experiments.cli.app import main
+from experiments.config.compose import config_of, plain
+from experiments.jobs import pictures as sheets
+from experiments.jobs.bench import Outcome, keep_files
+from experiments.report.page import leave_page
+from experiments.runs.store import RunStore
 from freemask.data.write import write_video
 from freemask.types import Clip, Edit, EditTask
 
@@ -277,7 +277,7 @@ def test_what_is_wrong_is_said_and_an_earlier_page_stays(tmp_path, monkeypatch, 
 
 def test_a_small_report_needs_no_torch(tmp_path):
     run = write(tmp_path / "a", [row("a", 20.0)])
-    code = f"""import sys; from experiments.cli import main
+    code = f"""import sys; from experiments.cli.app import main
 assert main(['report', {str(run)!r}]) == 0 and 'torch' not in sys.modules"""
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent
@@ -314,7 +314,7 @@ def test_what_a_run_leaves_is_the_same_page(tmp_path):
 def test_kept_files_say_what_they_show(tmp_path):
     made = kept(tmp_path, "a")
     assert made["panels"] == ["source", "mask", "edited"]
-    script = (Path(sheets.__file__).parent / "report_assets" / "thumbs.js").read_text()
+    script = (Path(sheets.__file__).parent.parent / "report" / "assets" / "thumbs.js").read_text()
     assert f"gap: {sheets.GAP}, line: {sheets.LINE}, most: {sheets.MOST}" in script
     older = {key: each for key, each in made.items() if key != "panels"}
     write(tmp_path, [older])

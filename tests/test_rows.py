@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import thrift
-from experiments.cli import main
-from experiments.outcome import whole
-from experiments.store import RunStore
+from experiments.cli.app import main
+from experiments.jobs import thrift
+from experiments.jobs.outcome import whole
+from experiments.runs.store import RunStore
 from freemask import memory
 from freemask.attention.features import Features
 from freemask.backbones.codec import Codec

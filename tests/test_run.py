@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import run as runs
-from experiments.cli import main
-from experiments.store import RunStore
+from experiments.cli.app import main
+from experiments.commands import run as runs
+from experiments.runs.store import RunStore
 from freemask.data.open import open_clip
 from freemask.data.world import World
 
@@ -137,9 +137,11 @@ def test_order_and_workers_change_nothing(monkeypatch, world):
         assert main([*sdedit, "name=b", "runner.workers=2", f"runner.worker={worker}"]) == 0
     assert results("a") == results("b")
     assert len(list(Path("out/b/rows").glob("*.jsonl"))) == 2
-    share = runs.build({"_target_": "experiments.runner.Local", "worker": 0, "workers": 1}, "runner").share
+    share = runs.build(
+        {"_target_": "experiments.engines.local.Local", "worker": 0, "workers": 1}, "runner"
+    ).share
     assert share(tasks) == tasks
-    monkeypatch.setattr("experiments.runner.Local.share", lambda self, tasks: tasks[::-1])
+    monkeypatch.setattr("experiments.engines.local.Local.share", lambda self, tasks: tasks[::-1])
     assert main([*sdedit, "name=c"]) == 0
     assert results("a") == results("c")
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.compose import config_of, plain
-from experiments.identity import Identity, identity_of
-from experiments.seeds import generator, seed_of
-from experiments.store import RunStore, file_name, write_text
+from experiments.config.compose import config_of, plain
+from experiments.config.identity import Identity, identity_of
+from experiments.jobs.seeds import generator, seed_of
+from experiments.runs.store import RunStore, file_name, write_text
 from freemask.errors import UserError
 from freemask.masks.codebook import SHIPPED, Codebook
 from freemask.types import EditTask

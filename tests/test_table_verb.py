@@ -18,10 +18,10 @@ from evaluation.filled import fill
 from evaluation.grid import main_grid, paired_grid
 from evaluation.papers import read
 from evaluation.written import html_table, latex, markdown, tex, text
-from experiments import choices
-from experiments.cli import main
-from experiments.store import RunStore
-from experiments.table_rows import latest, planned, stores
+from experiments.cli.app import main
+from experiments.config import choices
+from experiments.runs.store import RunStore
+from experiments.tables.rows import latest, planned, stores
 
 REAL = {"clip_text[vit_b_32]": 28.0, "clip_frame[vit_b_32]": 0.95, "masked_psnr": 26.0, "lpips[alex]": 0.3}
 STAND_IN = {
@@ -378,7 +378,7 @@ def test_rows_take_little_memory():
 def test_a_table_needs_no_torch():
     """It must be there in a few seconds, also on a login node."""
     code = (
-        "import sys; from experiments.cli import main; code = main(['table', 'freemask/2']);"
+        "import sys; from experiments.cli.app import main; code = main(['table', 'freemask/2']);"
         "print(code, sorted({'torch', 'diffusers', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import freemask
-from experiments.train_loop import rate
+from experiments.workshop.loop import rate
+from experiments.workshop.training.codec import autoencoder, patches, principal, set_linear_encoder
+from experiments.workshop.training.contrast import hard_negatives, swap_word
+from experiments.workshop.training.corpus import Corpus, build_corpus
+from experiments.workshop.training.networks import grow, unet2d, unet3d
+from experiments.workshop.training.optim import Muon, orthogonal, split_parameters
+from experiments.workshop.training.reconstruct import Reconstruction
+from experiments.workshop.training.tokenizer import learn_merges, world_words, write_tokenizer
 from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
 from freemask.errors import UserError
-from freemask.training.codec import autoencoder, patches, principal, set_linear_encoder
-from freemask.training.contrast import hard_negatives, swap_word
-from freemask.training.corpus import Corpus, build_corpus
-from freemask.training.networks import grow, unet2d, unet3d
-from freemask.training.optim import Muon, orthogonal, split_parameters
-from freemask.training.reconstruct import Reconstruction
-from freemask.training.tokenizer import learn_merges, world_words, write_tokenizer
 
 PACKAGE = Path(freemask.__file__).parent
 WEIGHTS = PACKAGE / "weights"
@@ -122,7 +122,7 @@ def test_wrong_captions_are_wrong_in_one_thing():
 
 
 def test_a_job_draws_the_same_data_for_the_same_step(tmp_path):
-    from freemask.training.contrast import Contrast
+    from experiments.workshop.training.contrast import Contrast
 
     frames = np.random.default_rng(0).integers(0, 255, (4, 8, 3, 64, 64), dtype=np.uint8)
     job = Contrast(Corpus(frames, tuple(sample_scene(i).caption for i in range(4))), tmp_path, batch=3)
@@ -134,7 +134,7 @@ def test_a_job_draws_the_same_data_for_the_same_step(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_killed_training_continues_as_if_nothing_had_happened(tmp_path, monkeypatch):
     """The same weights, bit for bit, whether or not the run died between two checkpoints."""
-    from experiments.train_loop import fit
+    from experiments.workshop.loop import fit
 
     frames = np.random.default_rng(0).integers(0, 255, (3, 8, 3, 64, 64), dtype=np.uint8)
     corpus = Corpus(frames, tuple(sample_scene(i).caption for i in range(3)))

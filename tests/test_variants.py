@@ -14,14 +14,15 @@ from evaluation.metric import Column
 from evaluation.paired import cluster_bootstrap, paired
 from evaluation.render import difference_cells, markdown_differences
 from evaluation.table import bootstrap
-from experiments import choices, dispatch
-from experiments import run as runs
-from experiments.cli import main
-from experiments.compose import config_of
-from experiments.identity import Identity
-from experiments.sheets import EDGE, veiled
-from experiments.store import RunStore
-from experiments.variants import Variant, keep_record, unused, variants_of
+from experiments.cli import words as dispatch
+from experiments.cli.app import main
+from experiments.commands import run as runs
+from experiments.config import choices
+from experiments.config.compose import config_of
+from experiments.config.identity import Identity
+from experiments.config.variants import Variant, keep_record, unused, variants_of
+from experiments.jobs.pictures import EDGE, veiled
+from experiments.runs.store import RunStore
 from freemask.errors import UserError
 from freemask.methods.sdedit import SdEdit
 
@@ -420,7 +421,7 @@ def test_a_mask_of_the_wrong_size_is_a_failure(monkeypatch):
 
 
 def test_experiments_list_variants_that_compose(monkeypatch):
-    monkeypatch.setattr("experiments.variants.build", lambda node, key: None)
+    monkeypatch.setattr("experiments.config.variants.build", lambda node, key: None)
     for option in choices.group("experiment"):
         listed = choices.content("experiment", option.name).get("variants") or {}
         if option.facts.get("verb", "run") == "run":

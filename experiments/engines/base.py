@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
-from experiments.lanes import Ears, Lane
-from experiments.plan import Launch
-from experiments.runner import Work
+from experiments.engines.local import Work
+from experiments.jobs.lanes import Ears, Lane
+from experiments.runs.plan import Launch
 from freemask.errors import UserError
 from freemask.types import EditTask
 

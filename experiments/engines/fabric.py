@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.engines.base import Floor, Whole, at_least
-from experiments.plan import Launch
+from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
 
 ACCELERATORS = ("auto", "cpu", "gpu")
@@ -103,14 +103,14 @@ def _listed(devices: list[Any]) -> str:
 
 def _at_work(fabric: Any, launch: Launch) -> None:
     """A rank that this engine started; the process that started it tells of its rows."""
-    from experiments.worker import work
+    from experiments.jobs.worker import work
 
     work(launch, "fabric", fabric.global_rank, fabric.world_size, device=str(fabric.device))
 
 
 def _in_sight(fabric: Any, floor: Floor) -> None:
     """A rank that torchrun or SLURM started: it is the user's own command."""
-    from experiments.worker import work
+    from experiments.jobs.worker import work
 
     silent = {} if fabric.global_rank else {"progress": floor.ears.reporter.stage}
     work(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.engines.base import LOOK, Floor, Whole, at_least, needed
-from experiments.lanes import Lane, by_model
-from experiments.lost import lost_row
-from experiments.plan import Launch
-from experiments.presence import Owner
-from experiments.worker import Crew
+from experiments.jobs.lanes import Lane, by_model
+from experiments.jobs.lost import lost_row
+from experiments.jobs.worker import Crew
+from experiments.runs.plan import Launch
+from experiments.runs.presence import Owner
 from freemask.errors import UserError
 
 # A task and the group of lanes that share a model.

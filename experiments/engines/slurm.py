@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engines.base import Floor, Whole, at_least, needed
-from experiments.plan import Launch
+from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
 
 CLUSTERS = ("slurm", "local")
@@ -94,7 +94,7 @@ class Share:
     count: int
 
     def __call__(self, index: int) -> None:
-        from experiments.worker import work
+        from experiments.jobs.worker import work
 
         work(self.launch, "slurm", index, self.count)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.figures.mmc import maps
-from experiments.rows import ROWS, file_name, row_files, row_of
+from experiments.runs.rows import ROWS, file_name, row_files, row_of
 from freemask.masks.codebook import Codebook
 
 BOOK = "codebook.json"

@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from evaluation.papers import name_of
-from experiments.rows import ROWS, row_files, row_of
-from experiments.table_rows import stores
+from experiments.runs.rows import ROWS, row_files, row_of
+from experiments.tables.rows import stores
 from freemask.errors import UserError
 
 GAP, LINE, MOST = 6, 22, 8  # as contact sheets are drawn (experiments/sheets.py)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.rows import file_name
+from experiments.runs.rows import file_name
 
 FOLDER = "loggers"
 

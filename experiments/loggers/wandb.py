@@ -12,8 +12,8 @@ from experiments.loggers.base import Logger, flat, is_point, numbers
 from experiments.loggers.ledger import Ledger, key_of
 from experiments.loggers.wandb_file import steps
 from experiments.loggers.wandb_run import Session
-from experiments.rows import file_name
-from experiments.store import RunStore
+from experiments.runs.rows import file_name
+from experiments.runs.store import RunStore
 from freemask.errors import UserError
 
 LEFT_OUT = ("columns", "versions", "files", "panels")
@@ -186,7 +186,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _identity(parts: Mapping[str, Any]) -> str:
     """As the variant's own record and rows name it."""
-    from experiments.identity import Identity
+    from experiments.config.identity import Identity
 
     return Identity(parts).hash
 

@@ -27,7 +27,7 @@ RUNNERS = {
 
 def words(runner: str, edits: int) -> list[str]:
     beside = Path(sys.executable).with_name("freemask")
-    called = [str(beside)] if beside.exists() else [sys.executable, "-m", "experiments.cli"]
+    called = [str(beside)] if beside.exists() else [sys.executable, "-m", "experiments.cli.app"]
     own = [*SMALL, f"data.clips={edits}", "keep=none", "paths.runs=out", f"name={runner}"]
     return [*called, "run", *own, *RUNNERS.get(runner, [])]
 

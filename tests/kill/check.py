@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.rows import RowIndex
-from experiments.status import RunStatus
+from experiments.commands.status import RunStatus
+from experiments.runs.rows import RowIndex
 
 # When, how long, how much memory, and which files had changed by then: everything else must be equal.
 HOST = ("finished", "seconds", "metric_seconds", "peak_rss_gb", "peak_gpu_gb", "peak", "commit", "dirty")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.presence import host, present
-from experiments.rows import RowIndex
-from experiments.status import RunStatus
+from experiments.commands.status import RunStatus
+from experiments.runs.presence import host, present
+from experiments.runs.rows import RowIndex
 
 MOST = 60  # launches; a run that needs more is broken
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.quoting import quoted
+from experiments.cli.quoting import quoted
 from tests.official.case import Case, Edit
 
 

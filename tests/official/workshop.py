@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.build import build
-from experiments.compose import config_of, plain
+from experiments.config.build import build
+from experiments.config.compose import config_of, plain
 from freemask.attention.record import Recording
 from freemask.diffusion.inversions import Inversion
 from freemask.fusion.settings import Fusion

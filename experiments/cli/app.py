@@ -1,0 +1,104 @@
+"""The `freemask` command: read the words, check them, call the verb, end with an exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from experiments.cli import words as dispatch
+from freemask.errors import UserError
+
+DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        if debug:
+            raise
+        return _say(f"freemask: {error}", MISUSED)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        return _say("\nfreemask: stopped", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: give the interpreter somewhere harmless to flush its last buffer.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            return _say(
+                f"freemask: cannot write\n  came:     {error}\n"
+                "  expected: a folder with space left in it, that may be written to\n"
+                "  do next:  make room, then the same command goes on: all earlier rows are whole",
+                MISUSED,
+            )
+        return _say(
+            f"freemask: something went wrong that should not: {type(error).__name__}: {error}\n"
+            "  do next:  the same command with --debug shows where",
+            FAILED,
+        )
+
+
+def _run(words: list[str]) -> int:
+    if "COMP_LINE" in os.environ and {"-sc", "--shell-completion"} & set(words):
+        from experiments.cli.completion import complete
+
+        return complete(os.environ["COMP_LINE"])
+    command = dispatch.read(words)
+    flags = command.flags
+    if flags.get("version"):
+        from experiments.runs.environment import version
+
+        return _show(f"freemask {version()}")
+    if flags.get("shell_completion"):
+        from experiments.cli.completion import script
+
+        return _show(script(str(flags["shell_completion"])))
+    if flags.get("help") or command.verb is None:
+        from experiments.cli.usage import usage
+
+        return _show(usage(command.verb))
+    return _call(command)
+
+
+def _call(command: dispatch.Command) -> int:
+    spec = command.spec
+    if spec.config is None:
+        return _verb_main(spec.main)(command.overrides, command.flags)
+    if {"cfg", "info", "multirun", "hydra-help"} & set(command.flags):
+        from experiments.cli.hydra_app import hand_over
+
+        return hand_over(command)
+    from experiments.config.compose import config_of
+
+    config = config_of(spec.config, command.overrides)
+    return _verb_main(spec.main)(config, command.flags)
+
+
+def _verb_main(name: str):
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _show(text: str) -> int:
+    print(text)
+    return DONE
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Read a command line: the verb, its flags, and the rest as overrides that Hydra cannot misread."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.cli.quoting import listed, quoted
+from experiments.cli.verbs import VERBS, Verb
+from experiments.config.choices import groups
+from freemask.errors import UserError, nearest
+
+# flag -> the name it is kept under; Hydra's own (cfg, info, ...) are handed on with their values
+SWITCHES = {
+    "--json": "json",
+    "--debug": "debug",
+    "--help": "help",
+    "-h": "help",
+    "--version": "version",
+    "--multirun": "multirun",
+    "-m": "multirun",
+    "--resolve": "resolve",
+    "--hydra-help": "hydra-help",
+}
+VALUED = {
+    "--cfg": "cfg",
+    "-c": "cfg",
+    "--info": "info",
+    "-i": "info",
+    "--package": "package",
+    "-p": "package",
+    "-sc": "shell_completion",
+    "--shell-completion": "shell_completion",
+}
+LONG = {flag for flag in (*SWITCHES, *VALUED) if flag.startswith("--")}
+CHOICES = {
+    "cfg": ("job", "hydra", "all"),
+    "info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
+
+
+@dataclass
+class Command:
+    """`flags` is what a verb is told besides its configuration; `overrides` are among them, to be composed again."""
+
+    verb: str | None = None
+    flags: dict[str, Any] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def spec(self) -> Verb:
+        return VERBS[self.verb or ""]
+
+
+def read(argv: Sequence[str]) -> Command:
+    command, rest = Command(), []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word in SWITCHES:
+            command.flags[SWITCHES[word]] = True
+        elif word.partition("=")[0] in VALUED:
+            command.flags[VALUED[word.partition("=")[0]]] = _value(word, words)
+        elif command.verb is None and not word.startswith("-"):
+            command.verb = _verb(word)
+        elif word.startswith("-"):
+            rest.append(_text_flag(word, words, command.verb))
+        else:
+            rest.append(word)
+    _check_flags(command)
+    if command.verb:
+        command.overrides = [_override(each, command) for each in rest]
+        if command.spec.config:
+            _check_experiments(command)
+            command.flags["overrides"] = tuple(command.overrides)
+    elif rest:
+        raise UserError(
+            "a verb is needed first", came=" ".join(argv), expected=", ".join(VERBS), todo="freemask --help"
+        )
+    return command
+
+
+def _verb(word: str) -> str:
+    if word not in VERBS:
+        raise UserError(
+            f"there is no verb '{word}'",
+            came=f"freemask {word}",
+            expected=nearest(word, VERBS),
+            todo="freemask --help",
+        )
+    return word
+
+
+def _value(word: str, words: list[str]) -> str:
+    flag, equals, value = word.partition("=")
+    if equals:
+        return value
+    if not words:
+        raise UserError(f"{flag} needs a value", came=flag, expected=f"{flag} VALUE", todo="freemask --help")
+    return words.pop(0)
+
+
+def _text_flag(word: str, words: list[str], verb: str | None) -> str | tuple[str, str]:
+    key = word.partition("=")[0]
+    texts = [f"--{each}" for each in _texts(verb)]
+    if key not in texts:
+        raise UserError(
+            f"there is no option '{key}'" + (f" for '{verb}'" if verb else ""),
+            came=word,
+            expected=nearest(
+                key, [*texts, *(each for each in (*SWITCHES, *VALUED) if each.startswith("--"))]
+            ),
+            todo=f"freemask {verb + ' ' if verb else ''}--help",
+        )
+    return key[2:], _value(word, words)
+
+
+def _texts(verb: str | None) -> tuple[str, ...]:
+    return (*VERBS[verb].prompts, *VERBS[verb].paths) if verb else ()
+
+
+def _override(word: str | tuple[str, str], command: Command) -> str:
+    spec = command.spec
+    if isinstance(word, tuple):
+        return quoted(*word) if spec.config else "=".join(word)
+    if "=" not in word and not word.startswith("~"):
+        if spec.positional is None:
+            raise UserError(
+                f"'{word}' is not key=value",
+                came=word,
+                expected=_guess(word),
+                todo=f"freemask {command.verb} --help",
+            )
+        word = f"{spec.positional}={word}"
+    key, _, value = word.partition("=")
+    if not spec.config:
+        return word
+    sweepable = key in spec.paths and (command.flags.get("multirun") or value == "null")
+    if key in _texts(command.verb) and not sweepable:
+        return quoted(key, value)
+    return listed(key, value) if key == "variants" else word
+
+
+def _check_experiments(command: Command) -> None:
+    """An experiment may say which verb it is made for (`# verb: calibrate`)."""
+    known = {each.name: each.facts.get("verb") for each in groups().get("experiment", ())}
+    for word in command.overrides:
+        key, _, value = word.partition("=")
+        for name in value.split(",") if key == "experiment" else ():
+            verb = known.get(name)
+            if verb not in (None, command.verb):
+                raise UserError(
+                    f"this experiment is made for another verb than '{command.verb}'",
+                    came=f"freemask {command.verb} {word}",
+                    expected=f"the verb {verb}",
+                    todo=f"freemask {verb} experiment={name}",
+                )
+
+
+def _guess(word: str) -> str:
+    options = {
+        each.name: f"{name}={each.name}" for name, each_group in groups().items() for each in each_group
+    }
+    return f"did you mean '{options[word]}'?" if word in options else "key=value"
+
+
+def _check_flags(command: Command) -> None:
+    for flag, choices in CHOICES.items():
+        came = command.flags.get(flag)
+        if isinstance(came, str) and came not in choices:
+            raise UserError(f"--{flag} cannot show '{came}'", came=came, expected=nearest(came, choices))
+    if not command.verb:
+        return
+    spec = command.spec
+    if command.flags.get("json") and not spec.json:
+        able = ", ".join(name for name, each in VERBS.items() if each.json)
+        raise UserError(f"'{command.verb}' has no --json", expected=f"a verb with --json: {able}")
+    if command.flags.get("multirun") and not spec.multirun:
+        able = ", ".join(name for name, each in VERBS.items() if each.multirun)
+        raise UserError(f"'{command.verb}' cannot be swept", expected=f"a verb with -m: {able}")

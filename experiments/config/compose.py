@@ -1,0 +1,165 @@
+"""Compose a verb's configuration, and turn everything that can be wrong with it into one clear message."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import product
+
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.config import choices
+from freemask.errors import UserError, nearest
+
+
+def config_of(verb: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
+    """The composed configuration (of the first job, for a sweep, after a look at every job)."""
+    parsed = [_parse(each) for each in overrides]
+    if not sweep:
+        _refuse_sweeps(parsed, verb)
+    jobs = [_checked(verb, parsed, job) for job in _jobs(parsed)]
+    return jobs[0]
+
+
+def plain(cfg: DictConfig) -> dict:
+    """Plain Python values, every reference followed."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        key = missing[0]
+        raise UserError(
+            f"{key} is needed", came="nothing", expected=f"{key}=VALUE", todo=f"add {key}=... to the command"
+        )
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            "the configuration refers to something that is not there", came=_first_line(error)
+        ) from error
+    assert isinstance(values, dict)
+    return values
+
+
+@cache
+def groups_of(verb: str) -> dict[str, str | None]:
+    """The groups in a verb's defaults, and what is chosen there."""
+    cfg = _compose(verb, [], with_hydra=True)
+    return {
+        name: cfg.hydra.runtime.choices[name] for name in cfg.hydra.runtime.choices if "hydra" not in name
+    }
+
+
+def _flat(node: object, prefix: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _flat(value, f"{prefix}{key}.")
+
+
+def _compose(verb: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose(verb, overrides=list(overrides), return_hydra_config=with_hydra)
+
+
+def _parse(text: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        key = text.partition("=")[0]
+        raise UserError(
+            f"cannot read '{text}'",
+            came=_first_line(error),
+            expected="key=value, with two kinds of quotes around a value that holds commas or brackets",
+            todo=f"write '{key}=\"...\"'",
+        ) from error
+
+
+def _refuse_sweeps(parsed: Sequence[Override], verb: str) -> None:
+    for each in parsed:
+        if each.is_sweep_override():
+            raise UserError(
+                f"{each.key_or_group} has several values",
+                came=each.input_line,
+                expected=f"one value, or freemask {verb} -m for every one in turn",
+                todo="for a list write key=[a,b]",
+            )
+
+
+def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
+    spread = []
+    for each in parsed:
+        if each.is_sweep_override() and each.is_discrete_sweep():
+            spread.append([f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()])
+        elif each.is_sweep_override():
+            raise UserError(
+                f"{each.key_or_group} has a range without steps",
+                came=each.input_line,
+                expected="values to choose from: a,b,c or range(1,5)",
+            )
+        else:
+            spread.append([each.input_line or ""])
+    yield from (list(job) for job in product(*spread))
+
+
+def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> DictConfig:
+    chosen = groups_of(verb)
+    choosing = [text for each, text in zip(parsed, job, strict=True) if _is_choice(each, text, chosen)]
+    try:
+        return _compose(verb, job)
+    except (HydraException, OmegaConfBaseException) as error:
+        _check_keys(verb, parsed, tuple(choosing))
+        raise UserError(
+            "the configuration does not fit together",
+            came=_first_line(error),
+            todo=f"freemask {verb} --help, or --debug for the whole story",
+        ) from error
+
+
+def _check_keys(verb: str, parsed: Sequence[Override], choosing: tuple[str, ...]) -> None:
+    """Hydra takes no key that is not there; which one that was, and what was meant, is told here."""
+    with suppress(HydraException, OmegaConfBaseException):
+        known = set(_flat(OmegaConf.to_container(_compose(verb, choosing), resolve=False), ""))
+        for each in parsed:
+            _check_key(each, known, groups_of(verb), verb)
+
+
+def _is_choice(each: Override, text: str, chosen: dict[str, str | None]) -> bool:
+    """Whether an override chooses from a group; a choice that is not there is refused."""
+    key = each.key_or_group
+    if key.startswith("hydra/"):
+        return True
+    if key not in choices.groups() or (key not in chosen and not each.is_add()):
+        return False
+    value = _parse(text).value() if each.is_sweep_override() else each.value()
+    for name in value if isinstance(value, list) else [value]:
+        if isinstance(name, dict | ChoiceSweep):
+            raise UserError(
+                f"'{text}' chooses no {key}", came=text, expected=f"{key}=NAME", todo=f"freemask list {key}"
+            )
+        if name is not None and not each.is_delete():
+            choices.option(key, str(name))
+    return True
+
+
+def _check_key(each: Override, known: set[str], chosen: dict[str, str | None], verb: str) -> None:
+    key = each.key_or_group
+    if each.is_add() or each.is_force_add() or key in known or key in chosen:
+        return
+    if key.startswith(("hydra.", "hydra/")):
+        return
+    top = key.split(".")[0]
+    near = {name for name in known if name.startswith(top + ".")} if top in known and "." in key else set()
+    raise UserError(
+        f"there is no key '{key}' in '{verb}'",
+        came=each.input_line,
+        expected=nearest(key, near or {*known, *chosen}),
+        todo=f"freemask {verb} --cfg job shows every key",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

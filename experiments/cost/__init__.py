@@ -1,0 +1,1 @@
+"""What fusion costs in time and memory: the work of `freemask bench`."""

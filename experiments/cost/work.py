@@ -1,0 +1,151 @@
+"""What `freemask bench what=fusion` measures: one edit in several modes, what it keeps, and how long it takes."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.jobs import seeds
+from freemask.attention.math import attend
+from freemask.attention.record import GIB, Recording
+from freemask.attention.rewire import references
+from freemask.diffusion.loops import Callbacks, sample
+from freemask.methods.invert_fuse import InvertFuse, Known
+from freemask.types import QKV, Backbone, Clip, EditTask, Stream, Taps, Where
+
+MB = 10**6
+MODES = ("plain", "recompute", "cache_device", "cache_host", "cache_disk")
+OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so many queries
+
+
+def in_mode(method: InvertFuse, mode: str, steps: int) -> InvertFuse:
+    """The same edit in another mode. Its inversion is always made anew."""
+    one = replace(method, steps=steps, inversions=None)
+    if mode == "plain":
+        return replace(one, fusion=None)
+    features, _, place = mode.partition("_")
+    return replace(one, features=features, cache_on=place or one.cache_on)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """One edit of a moving pattern, in any mode, with any number of frames and steps."""
+
+    backbone: Backbone
+    method: InvertFuse
+    task: EditTask
+    height: int
+    width: int
+
+    def clip(self, frames: int) -> Clip:
+        return Clip("pattern", pattern(frames, self.height, self.width))
+
+    def work(self, mode: str, frames: int, steps: int) -> Callable[[], Tensor]:
+        """The edit as users run it, ready to be called; it answers with the edited frames."""
+        method, clip = in_mode(self.method, mode, steps), self.clip(frames)
+        rng = seeds.generator(0, self.task.id)
+        return lambda: method(self.backbone, clip, self.task, rng).frames
+
+    def kept(self, mode: str, frames: int, steps: int) -> tuple[Tensor, dict[str, float]]:
+        """The same edit step by step: its frames, and the MB of what it keeps until its end."""
+        method, clip = in_mode(self.method, mode, steps), self.clip(frames)
+        heat = Recording(int(method.heat_gb * GIB))
+        known = Known(self.backbone.encode(clip.frames), source=heat)
+        with method.begin(self.backbone, clip, self.task, known=known) as session:
+            inversion, after = session.inversion, Callbacks(after=session.after)
+            edited = sample(
+                self.backbone, inversion.latents[-1], session.predict, session.subject.times, on=after
+            )
+            sizes = {
+                "features": 0 if session.cache is None else session.cache.bytes,
+                "word heat": sum(heat.bytes.values()) + sum(session.target.bytes.values()),
+                "latents": _size([*inversion.latents, *session.lender.latents]),
+            }
+        return self.backbone.decode(edited).float().cpu(), {name: size / MB for name, size in sizes.items()}
+
+
+def pattern(frames: int, height: int, width: int) -> Float[Tensor, "f 3 h w"]:
+    """Waves that move, in 0..1, another in each colour."""
+    y = torch.linspace(0, 2 * math.pi, height)[None, None, :, None]
+    x = torch.linspace(0, 2 * math.pi, width)[None, None, None, :]
+    moved = 0.4 * torch.arange(frames)[:, None, None, None] + torch.arange(3)[None, :, None, None]
+    return 0.5 + 0.25 * torch.sin(2 * x + moved) + 0.25 * torch.sin(3 * y - moved)
+
+
+def timed(work: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Seconds on the clock and of the processor, which other programs hardly change; and how busy the machine was."""
+    _wait(device)
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    _wait(device)
+    clock, processor = time.perf_counter() - clock, time.process_time() - processor
+    load = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
+    return {"seconds": clock, "cpu_seconds": processor, **load}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A spatial attention: its map for one frame has heads x queries x (reach x queries, or the text's tokens)."""
+
+    name: str
+    kind: str
+    heads: int
+    queries: int
+    tokens: int
+
+
+def layers(edits: Edits) -> list[Layer]:
+    """Seen in one call of the network on a single frame."""
+    found: list[Layer] = []
+
+    def tap(where: Where, qkv: QKV) -> Tensor:
+        if where.site.kind in ("self", "cross"):
+            heads, queries = qkv.q.shape[2:4]
+            found.append(Layer(where.site.name, where.site.kind, heads, queries, qkv.k.shape[3]))
+        return attend(qkv)
+
+    backbone, taps = edits.backbone, Taps(attention=tap)
+    only: tuple[Stream, ...] = ("source",)
+    latents, text = backbone.encode(edits.clip(1).frames), backbone.embed(edits.task.source)
+    backbone.predict(
+        latents[None], backbone.noise_path.times(1)[0], text.tokens[None], streams=only, taps=taps
+    )
+    return found
+
+
+def official_maps(
+    found: Sequence[Layer], reach: Mapping[str, int], *, frames: int, steps: int, bytes_each: int
+) -> dict[str, float]:
+    """Computed: the MB of every map that the official code keeps, all steps together.
+
+    `reach` tells of how many frames a self-attention reads the keys; it is 1 where nothing is said.
+    """
+    sizes = {"self": 0, "cross": 0}
+    for layer in found:
+        if layer.queries <= OFFICIAL:
+            keys = layer.tokens if layer.kind == "cross" else layer.queries * reach.get(layer.name, 1)
+            sizes[layer.kind] += frames * layer.heads * layer.queries * keys * bytes_each * steps
+    return {kind: size / MB for kind, size in sizes.items()}
+
+
+def reach_of(backbone: Any, frames: int) -> dict[str, int]:
+    """Of how many frames each rewired self-attention reads the keys."""
+    across = getattr(backbone, "across", ())
+    return {name: len(references(backbone.inflation.wanted, frames)[0]) for name in across}
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    """Bytes in memory, those that several tensors share counted once."""
+    blocks = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+    return sum(blocks.values())
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

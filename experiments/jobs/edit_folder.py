@@ -1,0 +1,111 @@
+"""The folder of one edit: its name, the videos or the picture left in it, and what the terminal says of them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from evaluation.render import fact, number
+from experiments.commands.run import method_name
+from experiments.config.identity import method_of
+from experiments.jobs.bench import Outcome
+from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet
+from experiments.runs.store import file_name
+from freemask.data.write import to_bytes, write_frames, write_video
+from freemask.errors import UserError
+from freemask.types import EditTask
+
+# Of the hash: places, and what the method refers to.
+NO_PART = ("paths", "logger", "out", "mask", "fusion", "task")
+
+
+def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask) -> Path:
+    if out is not None:
+        return Path(out).expanduser()
+    name = file_name(f"{task.clip}-{method_name(config)}-{hash_of(config, task)[:8]}")
+    return Path(config["paths"]["runs"]).expanduser() / "edits" / name
+
+
+def hash_of(config: Mapping[str, Any], task: EditTask) -> str:
+    said = {key: config[key] for key in config if key not in NO_PART} | {"method": method_of(config)}
+    text = json.dumps([said, task.id, task.source, task.target], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
+    """Of several frames two videos, of one a picture; of both a sheet, the frames and the masks."""
+    if outcome.row["status"] != "done" or outcome.clip is None or outcome.edit is None:
+        return {}
+    frames, clips = outcome.edit.frames, outcome.clips()
+    files = {"frames": folder / "frames", "sheet": folder / "contact-sheet.png"}
+    write_frames(files["frames"], frames)
+    if len(frames) == 1:
+        files["edited"] = folder / "edited.png"
+        Image.fromarray(to_bytes(frames)[0]).save(files["edited"])
+        picture_sheet(files["sheet"], clips, outcome.captions())
+    else:
+        files |= {"edited": folder / "edited.mp4", "video": folder / "side-by-side.mp4"}
+        write_video(files["edited"], frames, outcome.clip.fps)
+        write_video(files["video"], beside(clips), outcome.clip.fps)
+        contact_sheet(files["sheet"], clips, outcome.captions())
+    if outcome.masks():
+        files["masks"] = folder / "masks.npz"
+        np.savez_compressed(files["masks"], **outcome.arrays())
+    return {name: files[name] for name in ("edited", "video", "sheet", "frames", "masks") if name in files}
+
+
+def picture_sheet(
+    path: Path, clips: Mapping[str, Float[Tensor, "f 3 h w"]], captions: Mapping[str, str]
+) -> None:
+    """The first frames beside each other, and below them the captions in full."""
+    row = Image.fromarray(to_bytes(beside({name: frames[:1] for name, frames in clips.items()}))[0])
+    font = ImageFont.load_default(14)
+    lines = [
+        line
+        for name, words in captions.items()
+        for line in _wrapped(f"{name}: {words}", row.width, font)
+        if words
+    ]
+    sheet = Image.new("RGB", (row.width + 2 * GAP, row.height + GAP + len(lines) * LINE), PAPER)
+    sheet.paste(row, (GAP, 0))
+    draw = ImageDraw.Draw(sheet)
+    for place, line in enumerate(lines):
+        draw.text((GAP, row.height + GAP + place * LINE), line, fill=INK, font=font)
+    sheet.save(path)
+
+
+def tell(folder: Path, row: Mapping[str, Any], files: Mapping[str, Path]) -> int:
+    if row["status"] != "done":
+        raise UserError(
+            "the edit failed", came=row["message"], todo=f"the row in {folder / 'rows'} holds the details"
+        )
+    print(f"{row['source']}  ->  {row['target']}")
+    for name, value in row["metrics"].items():
+        if value is not None:
+            print(f"  {name:<24} {number(value)}")
+    for name, value in row["facts"].items():
+        print(f"  {name:<24} {fact(value)}")
+    for warning in [*row["warnings"], *row["metric_warnings"]]:
+        print(f"  note: {warning}")
+    for name, path in files.items():
+        print(f"  {name:<8} {path}")
+    return 0
+
+
+def _wrapped(words: str, width: int, font: Any) -> list[str]:
+    """Lines that fit; a word longer than a line has one of its own."""
+    words = "".join(each if each.isprintable() else " " for each in words)
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

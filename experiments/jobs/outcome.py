@@ -1,0 +1,117 @@
+"""What one edit came to: its row, and the pictures of it where it succeeded."""
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from experiments.jobs.pictures import beside, contact_sheet, veiled
+from experiments.runs.store import RunStore
+from freemask import memory
+from freemask.data.write import to_bytes, write_video
+from freemask.errors import UserError
+from freemask.types import Clip, Edit, EditTask
+
+
+@dataclass
+class Outcome:
+    """A row, and what the pictures are made of where the edit succeeded."""
+
+    task: EditTask
+    row: dict[str, Any]
+    clip: Clip | None = None
+    edit: Edit | None = None
+    oracle: Float[Tensor, "f 3 h w"] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            with memory.stage(stage):
+                yield
+        finally:
+            self.seconds[stage] = perf_counter() - started
+
+    def fail(self, error: Exception, todo: str = "") -> None:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        known = isinstance(error, UserError)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        self.row |= {
+            "status": "failed",
+            "message": f"{message}\n  do next:  {todo}" if todo else message,
+            "where": "" if known else f"{Path(where.filename).name}:{where.lineno}",
+        }
+
+    def masks(self) -> dict[str, Float[Tensor, "f h w"]]:
+        """The method's masks by name, 1 where the edit may change pixels."""
+        assert self.edit is not None
+        return {name: each for name, each in self.edit.extras.items() if is_mask(name)}
+
+    def clips(self) -> dict[str, Float[Tensor, "f 3 h w"]]:
+        """What is shown: the source, where it may change, the edit, and the true answer where it is known."""
+        assert self.clip is not None and self.edit is not None
+        veiled_by = {name: veiled(self.clip.frames, each) for name, each in self.masks().items()}
+        shown = {"source": self.clip.frames, **veiled_by, "edited": self.edit.frames}
+        return shown if self.oracle is None else shown | {"true answer": self.oracle}
+
+    def captions(self) -> dict[str, str]:
+        return {
+            "source": self.task.source,
+            "edited": self.task.target,
+            **dict.fromkeys(self.masks(), "clear inside the mask"),
+        }
+
+    def arrays(self) -> dict[str, Any]:
+        """Masks as bytes, 255 where the edit may change pixels, for an npz."""
+        return {
+            name: each.detach().float().mul(255).round().byte().cpu().numpy()
+            for name, each in self.masks().items()
+        }
+
+
+def is_mask(name: str) -> bool:
+    return name.split(" ")[0] == "mask"
+
+
+def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
+    """Lossless frames, two videos and a contact sheet of a task that is done; the row names what these show."""
+    clip, edit, task = outcome.clip, outcome.edit, outcome.task
+    if clip is None or edit is None or outcome.row["status"] != "done":
+        return {}
+    files = {
+        "frames": store.file("frames", task.id, ".npz"),
+        "edited": store.file("videos", task.id, ".mp4"),
+        "video": store.file("side-by-side", task.id, ".mp4"),
+        "sheet": store.file("sheets", task.id, ".png"),
+    }
+    with whole(files["frames"]) as part:
+        arrays: Mapping[str, Any] = outcome.arrays()
+        np.savez_compressed(part, frames=to_bytes(edit.frames), **arrays)
+    write_video(files["edited"], edit.frames, clip.fps)
+    shown = outcome.clips()
+    outcome.row["panels"] = list(shown)
+    write_video(files["video"], beside(shown), clip.fps)
+    with whole(files["sheet"]) as part:
+        contact_sheet(part, shown, outcome.captions())
+    return files
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to, of the same ending; what was written gets the real name only when it is complete."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

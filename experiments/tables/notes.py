@@ -1,0 +1,90 @@
+"""The sentences below a paper's table: what the numbers are, and which of them must not be compared."""
+
+from collections.abc import Mapping, Sequence
+
+from evaluation.filled import Filled
+from experiments.tables.lacking import Lack
+
+
+def notes(filled: Filled) -> list[str]:
+    return [
+        "Ours: mean over finished edits, below it the 95% bootstrap interval over clips; failures enter no mean. "
+        "Mean rank: over the measured columns, 1 is best. Best and second are marked among ours, and among the "
+        "published values, apart.",
+        *_source(filled.table.source),
+        *_study(filled),
+        *_obstacles(filled),
+        *_made(filled),
+    ]
+
+
+def _source(source: Mapping) -> list[str]:
+    said = f"Published: {source['paper']}, Table {source['table']}"
+    more = [f"{key}: {source[key]}" for key in ("clips", "networks") if source.get(key)]
+    return ["; ".join([said, *more]) + "."]
+
+
+def _study(filled: Filled) -> list[str]:
+    asked = [column.title for column in filled.table.columns if column.study]
+    if not asked:
+        return []
+    return [
+        f"† {', '.join(asked)}: a user study of the paper. Published values only; nothing here stands for people."
+    ]
+
+
+def _obstacles(filled: Filled) -> list[str]:
+    """Why some differences to the published values are not shown."""
+    found = []
+    world = [line.title for line in filled.lines if line.published and line.cells and line.of_world]
+    if world:
+        which = "All of our lines are" if len(world) == len(_measured(filled)) else f"{', '.join(world)}:"
+        found.append(
+            f"{which} measured on clips of the embedded world, which are not the paper's: "
+            "no difference to a published value is shown."
+        )
+    for column in filled.table.columns:
+        reason = filled.obstacles.get(column.key)
+        if reason and any(column.key in line.cells for line in filled.lines):
+            found.append(f"{column.title}: {reason}; no difference is shown.")
+    used = [
+        f"{c.title} is {filled.chosen[c.key]}{_scale(c.scale)}"
+        for c in filled.table.columns
+        if c.key in filled.chosen
+    ]
+    return [*found, *([f"Our columns: {', '.join(used)}."] if used else [])]
+
+
+def _scale(scale: float | int) -> str:
+    return "" if scale == 1 else f" times {scale:.4g}"
+
+
+def _measured(filled: Filled) -> list[str]:
+    return [line.title for line in filled.lines if line.published and line.cells]
+
+
+def _made(filled: Filled) -> list[str]:
+    """Commits, and whatever was mixed because it was asked for."""
+    lines = [line for line in filled.lines if line.rows]
+    found = []
+    commits = sorted({commit for line in lines for commit in line.values("commit")})
+    if len(commits) == 1:
+        found.append(f"All rows are of commit {commits[0][:12]}.")
+    for line in lines if len(commits) > 1 else ():
+        theirs = ", ".join(each[:12] for each in line.values("commit"))
+        found.append(f"{line.title}: commit {theirs}.")
+    for key, called in (("run", "configurations"), ("steps", "numbers of steps"), ("commit", "commits")):
+        for line in lines:
+            if len(line.values(key)) > 1:
+                found.append(
+                    f"{line.title} averages over {len(line.values(key))} {called}, as was asked for."
+                )
+    dirty = [line.title for line in lines if any(row.get("dirty") for row in line.rows)]
+    if dirty:
+        found.append(f"Made with local changes to that commit: {', '.join(dirty)}.")
+    return found
+
+
+def missing(lacks: Sequence[Lack]) -> list[str]:
+    """A line for each, with the command that would produce it."""
+    return [f"{each.title}: {each.why}" + (f": {each.command}" if each.command else "") for each in lacks]

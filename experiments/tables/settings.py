@@ -1,0 +1,70 @@
+"""A table of words (FreeMask's Table 1) filled from the settings that ship: what this repository's methods do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from evaluation.grid import Block, Grid, Part, Shown, written
+from evaluation.papers import PaperColumn, PaperLine, PaperTable
+from experiments.config.compose import config_of
+from experiments.tables.lacking import no_method
+from experiments.tables.notes import missing
+
+SAME, OTHER = "same", "differs"
+
+
+def settings_grid(table: PaperTable) -> tuple[Grid, list[dict[str, Any]]]:
+    """The grid, and the same as records."""
+    blocks, records = [], []
+    for line in table.lines:
+        published, ours = table.published(line), _ours(table, line)
+        parts = [Part("published", [Shown(written(published[c.key], c)) for c in table.columns])]
+        if ours:
+            cells = [Shown(written(ours.get(c.key), c)) for c in table.columns]
+            apart = [Shown(_compared(ours, published, c)) for c in table.columns]
+            parts = [Part("ours", cells), *parts, Part("difference", apart)]
+        else:
+            lack = no_method(line)
+            parts = [Part(f"ours: {lack.mark}", [Shown("-")] * len(table.columns)), *parts]
+        blocks.append(Block(line.title, parts))
+        records += [
+            {
+                "line": line.key,
+                "column": column.key,
+                "ours": ours.get(column.key),
+                "published": published[column.key],
+            }
+            for column in table.columns
+        ]
+    lacks = [no_method(line) for line in table.lines if not line.settings]
+    notes = [
+        f"Published: {table.source['paper']}, Table {table.source['table']}.",
+        "; ".join(f"{column.title}: {column.about}" for column in table.columns) + ".",
+        *(
+            f"Ours of {line.title}: the settings that `freemask run {' '.join(line.settings)}` composes."
+            for line in table.lines
+            if line.settings
+        ),
+        "Columns without a setting of ours show a dash.",
+    ]
+    return Grid(
+        f"{table.title}: {table.about}", [c.title for c in table.columns], blocks, notes, missing(lacks)
+    ), records
+
+
+def _ours(table: PaperTable, line: PaperLine) -> dict[str, bool]:
+    if not line.settings:
+        return {}
+    cfg = config_of("run", list(line.settings))
+    return {
+        column.key: str(OmegaConf.select(cfg, column.setting)) in column.when
+        for column in table.columns
+        if column.setting
+    }
+
+
+def _compared(ours: Mapping[str, Any], published: Mapping[str, Any], column: PaperColumn) -> str:
+    if column.key not in ours:
+        return "-"
+    return SAME if ours[column.key] == published[column.key] else OTHER

@@ -1,0 +1,1 @@
+"""What made the embedded models: recipes, the loop, and the report about them."""

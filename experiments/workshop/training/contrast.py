@@ -1,0 +1,174 @@
+"""The small CLIP that judges the embedded world: contrastive, with captions that differ in one word as negatives."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from experiments.workshop.training.corpus import Corpus
+from experiments.workshop.training.optim import split_parameters
+from experiments.workshop.training.tokenizer import write_tokenizer
+from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, STYLES
+
+MODEL: dict[str, Any] = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 16, "head_width": 32},
+    "text_cfg": {
+        "context_length": 32,
+        "vocab_size": 0,
+        "width": 64,
+        "heads": 4,
+        "layers": 2,
+        "hf_tokenizer_name": ".",
+    },
+}
+PREPROCESS: dict[str, Any] = {
+    "size": 64,
+    "mode": "RGB",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def build_clip(vocabulary: int) -> Any:
+    from open_clip.model import CLIP
+
+    text: dict[str, Any] = {
+        key: value for key, value in MODEL["text_cfg"].items() if key != "hf_tokenizer_name"
+    }
+    vision: Any = dict(MODEL["vision_cfg"])
+    whole: Any = {**text, "vocab_size": vocabulary}
+    return CLIP(MODEL["embed_dim"], vision, whole)
+
+
+def with_articles(caption: str) -> str:
+    """'a orange' becomes 'an orange' and 'an red' becomes 'a red'."""
+    words = caption.split()
+    for i, (word, following) in enumerate(zip(words, words[1:], strict=False)):
+        if word in ("a", "an"):
+            words[i] = "an" if following[0] in "aeiou" else "a"
+    return " ".join(words)
+
+
+def swap_word(caption: str, choices: tuple[str, ...], dice: random.Random) -> str:
+    """Replace one of the words that `choices` holds by another choice that the caption does not have."""
+    words = caption.split()
+    places = [i for i, word in enumerate(words) if word in choices]
+    if not places:
+        return caption
+    place = dice.choice(places)
+    words[place] = dice.choice([choice for choice in choices if choice not in words])
+    return with_articles(" ".join(words))
+
+
+def swap_background(caption: str, dice: random.Random) -> str:
+    for name, phrase in BACKGROUNDS.items():
+        if caption.endswith(phrase):
+            other = dice.choice([p for n, p in BACKGROUNDS.items() if n != name])
+            return caption.removesuffix(phrase) + other
+    return caption
+
+
+def swap_style(caption: str, dice: random.Random) -> str:
+    prefixes = {name: prefix for name, prefix in STYLES.items() if prefix and caption.startswith(prefix)}
+    own = next(iter(prefixes), "plain")
+    other = dice.choice([name for name in STYLES if name != own])
+    return STYLES[other] + caption.removeprefix(STYLES[own])
+
+
+def hard_negatives(caption: str, dice: random.Random) -> list[str]:
+    """The caption with one thing wrong: a class, a colour, the background, the style; and the class once more."""
+    return [
+        swap_word(caption, CLASSES, dice),
+        swap_word(caption, tuple(COLORS), dice),
+        swap_background(caption, dice),
+        swap_style(caption, dice),
+        swap_word(caption, CLASSES, dice),
+    ]
+
+
+class Contrast(nn.Module):
+    """Symmetric contrastive loss; each image must also beat its own wrong captions."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, corpus: Corpus, work: Path, *, batch: int) -> None:
+        super().__init__()
+        self.corpus, self.batch = corpus, batch
+        self.ids = _words_to_ids(work / "tokenizer")
+        self.clip: Any = build_clip(self.ids["<|endoftext|>"] + 1)
+        mean, std = (torch.tensor(PREPROCESS[key])[:, None, None] for key in ("mean", "std"))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"clip": self.clip}
+
+    def groups(self, matrix_lr: float, vector_lr: float) -> list[dict]:
+        return split_parameters(self.clip, matrix_lr=matrix_lr, vector_lr=vector_lr)
+
+    def tokens(self, captions: list[str]) -> Tensor:
+        """Every word of a caption is one token, so a dictionary replaces the tokenizer in the inner loop."""
+        rows = torch.zeros(len(captions), MODEL["text_cfg"]["context_length"], dtype=torch.long)
+        for i, caption in enumerate(captions):
+            row = ["<|startoftext|>", *(word + "</w>" for word in caption.split()), "<|endoftext|>"]
+            rows[i, : len(row)] = torch.tensor([self.ids[token] for token in row])
+        return rows
+
+    def draw(self, rng: Generator) -> tuple[Tensor, list[str]]:
+        which = torch.randint(len(self.corpus.captions), (self.batch,), generator=rng).tolist()
+        picks = torch.randint(self.corpus.frames.shape[1], (self.batch,), generator=rng).tolist()
+        pixels = np.stack([self.corpus.frames[i, j] for i, j in zip(which, picks, strict=True)])
+        noise = torch.randn(pixels.shape, generator=rng) * torch.rand(self.batch, 1, 1, 1, generator=rng)
+        images = (torch.from_numpy(pixels).to(self.mean.device).float() / 255 - self.mean) / self.std
+        return images + 0.3 * noise.to(images.device), [self.corpus.captions[i] for i in which]
+
+    def loss(self, rng: Generator) -> Tensor:
+        images, captions = self.draw(rng)
+        dice = random.Random(int(torch.randint(2**31, (1,), generator=rng)))
+        wrong = [hard_negatives(caption, dice) for caption in captions]
+        count = len(wrong[0])
+        texts = [*captions, *(text for group in wrong for text in group)]
+        seen = F.normalize(self.clip.encode_image(images), dim=-1)
+        read = F.normalize(self.clip.encode_text(self.tokens(texts).to(images.device)), dim=-1)
+        scale = self.clip.logit_scale.exp().clamp(max=100)
+        right, other = read[: self.batch], read[self.batch :].view(self.batch, count, -1)
+        target = torch.arange(self.batch, device=images.device)
+        between = scale * seen @ right.T
+        own = scale * torch.einsum("bd,bkd->bk", seen, other)
+        same = torch.tensor(
+            [[a == b and i != j for j, b in enumerate(captions)] for i, a in enumerate(captions)]
+        )
+        between = between.masked_fill(same.to(images.device), -torch.inf)
+        per_word = F.softplus(own - between.diagonal()[:, None]).mean()
+        both = F.cross_entropy(between, target) + F.cross_entropy(between.T, target)
+        return both / 2 + F.cross_entropy(torch.cat([between, own], 1), target) / 2 + per_word
+
+
+def _words_to_ids(folder: Path) -> dict[str, int]:
+    write_tokenizer(folder)
+    return json.loads((folder / "vocab.json").read_text())
+
+
+def write_clip(folder: Path, clip: nn.Module) -> None:
+    """The directory that open_clip reads as 'local-dir:PATH', tokenizer included."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = write_tokenizer(folder)
+    text = {**MODEL["text_cfg"], "vocab_size": vocabulary}
+    config = {"model_cfg": {**MODEL, "text_cfg": text}, "preprocess_cfg": PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    half = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in clip.state_dict().items()
+    }
+    save_file(half, folder / "open_clip_model.safetensors")

@@ -3,10 +3,11 @@
 import pytest
 from hydra.utils import get_object
 
+from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config import choices
 from experiments.config.build import accepts
-from experiments.config.compose import config_of, groups_of
+from experiments.config.compose import composed, config_of, groups_of
 
 OPTIONS = [(group, option) for group, options in choices.groups().items() for option in options]
 VERBS_OF = {
@@ -97,3 +98,33 @@ def test_the_default_of_everything_is_embedded():
 )
 def test_what_a_constructor_takes(annotation, value, fits):
     assert accepts(annotation, value) is fits
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"),
+    [
+        ([], {"method": "freemask", "mask": "mmc_by_layer", "experiment": None}),
+        (["method=fatezero", "mask=mmc"], {"method": "fatezero", "model": "embedded_image", "mask": "mmc"}),
+        (["metric=[pixels,clip_text]"], {"metric": None}),
+    ],
+    ids=str,
+)
+def test_what_was_chosen_is_known_from_composing(words, chosen):
+    made = composed("run", words)
+    assert set(made.choices) == set(groups_of("run")) and "hydra" not in made.cfg
+    assert chosen.items() <= made.choices.items()
+
+
+def test_every_verb_is_told_what_was_chosen(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "experiments.commands.run.main", lambda cfg, flags: told.append(flags["choices"]) or 0
+    )
+    assert main(["run", "method=fatezero"]) == main(["run", "-m", "mask=mmc", "method=ddim,fatezero"]) == 0
+    assert [(each["method"], each["model"]) for each in told] == [
+        ("fatezero", "embedded_image"),
+        ("ddim", "embedded"),
+        ("fatezero", "embedded_image"),
+    ]
+    assert [each["mask"] for each in told] == ["fatezero", "mmc", "mmc"]

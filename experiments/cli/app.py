@@ -79,10 +79,10 @@ def _call(command: dispatch.Command) -> int:
         from experiments.cli.hydra_app import hand_over
 
         return hand_over(command)
-    from experiments.config.compose import config_of
+    from experiments.config.compose import composed
 
-    config = config_of(spec.config, command.overrides)
-    return _verb_main(spec.main)(config, command.flags)
+    made = composed(spec.config, command.overrides)
+    return _verb_main(spec.main)(made.cfg, command.flags | {"choices": made.choices})
 
 
 def _verb_main(name: str):

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -14,7 +15,7 @@ from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig
 
 from experiments.cli.words import Command
-from experiments.config.compose import config_of
+from experiments.config.compose import choices_of, config_of
 from freemask.errors import UserError
 
 
@@ -48,7 +49,7 @@ def _job(command: Command, codes: list[int], folders: set[Path]):
         from experiments.cli.app import _say, _verb_main
 
         _hush()
-        own = {"multirun": True, "overrides": tuple(HydraConfig.get().overrides.task)}
+        own = _own_flags(command.spec.config or "")
         if cfg.get("name"):
             folders.add(Path(cfg.paths.runs) / cfg.name)
         hydras = get_gh_backup()
@@ -64,6 +65,13 @@ def _job(command: Command, codes: list[int], folders: set[Path]):
         return codes[-1]
 
     return job
+
+
+def _own_flags(config: str) -> dict[str, Any]:
+    """What one job of a sweep is told: the words and the choices that are its own."""
+    hydras = HydraConfig.get()
+    chosen = choices_of(hydras.runtime.choices, config)
+    return {"multirun": True, "overrides": tuple(hydras.overrides.task), "choices": chosen}
 
 
 def _tell_all(folders: set[Path]) -> None:

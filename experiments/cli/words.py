@@ -40,7 +40,8 @@ CHOICES = {
 
 @dataclass
 class Command:
-    """`flags` is what a verb is told besides its configuration; `overrides` are among them, to be composed again."""
+    """`flags` is what a verb is told besides its configuration; `overrides` are among them (to be composed again)
+    and, once composed, `choices`: the option chosen in each group."""
 
     verb: str | None = None
     flags: dict[str, Any] = field(default_factory=dict)

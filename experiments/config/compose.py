@@ -1,28 +1,48 @@
 """Compose a verb's configuration, and turn everything that can be wrong with it into one clear message."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import choices
 from freemask.errors import UserError, nearest
 
 
-def config_of(verb: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
-    """The composed configuration (of the first job, for a sweep, after a look at every job)."""
+@dataclass(frozen=True)
+class Composed:
+    """A configuration, and the option that was chosen in each group; None: none, or a list of several."""
+
+    cfg: DictConfig
+    choices: Mapping[str, str | None]
+
+
+def composed(verb: str, overrides: Sequence[str], sweep: bool = False) -> Composed:
+    """Of the first job, for a sweep, after a look at every job."""
     parsed = [_parse(each) for each in overrides]
     if not sweep:
         _refuse_sweeps(parsed, verb)
     jobs = [_checked(verb, parsed, job) for job in _jobs(parsed)]
     return jobs[0]
+
+
+def config_of(verb: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
+    return composed(verb, overrides, sweep).cfg
+
+
+def choices_of(chosen: Mapping[str, Any], verb: str) -> dict[str, str | None]:
+    """Of Hydra's `runtime.choices`, those of our own groups."""
+    found = {group: each for group, each in chosen.items() if not group.startswith("hydra/")}
+    return dict.fromkeys(groups_of(verb)) | found
 
 
 def plain(cfg: DictConfig) -> dict:
@@ -46,10 +66,8 @@ def plain(cfg: DictConfig) -> dict:
 @cache
 def groups_of(verb: str) -> dict[str, str | None]:
     """The groups in a verb's defaults, and what is chosen there."""
-    cfg = _compose(verb, [], with_hydra=True)
-    return {
-        name: cfg.hydra.runtime.choices[name] for name in cfg.hydra.runtime.choices if "hydra" not in name
-    }
+    chosen = _compose(verb, []).hydra.runtime.choices
+    return {group: each for group, each in chosen.items() if not group.startswith("hydra/")}
 
 
 def _flat(node: object, prefix: str) -> Iterator[str]:
@@ -59,9 +77,10 @@ def _flat(node: object, prefix: str) -> Iterator[str]:
             yield from _flat(value, f"{prefix}{key}.")
 
 
-def _compose(verb: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+def _compose(verb: str, overrides: Sequence[str]) -> DictConfig:
+    """With Hydra's own part beside ours."""
     with initialize_config_module("conf", version_base="1.3"):
-        return compose(verb, overrides=list(overrides), return_hydra_config=with_hydra)
+        return compose(verb, overrides=list(overrides), return_hydra_config=True)
 
 
 def _parse(text: str) -> Override:
@@ -104,11 +123,11 @@ def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
     yield from (list(job) for job in product(*spread))
 
 
-def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> DictConfig:
-    chosen = groups_of(verb)
-    choosing = [text for each, text in zip(parsed, job, strict=True) if _is_choice(each, text, chosen)]
+def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> Composed:
+    known = groups_of(verb)
+    choosing = [text for each, text in zip(parsed, job, strict=True) if _is_choice(each, text, known)]
     try:
-        return _compose(verb, job)
+        cfg = _compose(verb, job)
     except (HydraException, OmegaConfBaseException) as error:
         _check_keys(verb, parsed, tuple(choosing))
         raise UserError(
@@ -116,12 +135,17 @@ def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> DictConfi
             came=_first_line(error),
             todo=f"freemask {verb} --help, or --debug for the whole story",
         ) from error
+    chosen = choices_of(cfg.hydra.runtime.choices, verb)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return Composed(cfg, chosen)
 
 
 def _check_keys(verb: str, parsed: Sequence[Override], choosing: tuple[str, ...]) -> None:
     """Hydra takes no key that is not there; which one that was, and what was meant, is told here."""
     with suppress(HydraException, OmegaConfBaseException):
-        known = set(_flat(OmegaConf.to_container(_compose(verb, choosing), resolve=False), ""))
+        cfg = OmegaConf.to_container(_compose(verb, choosing), resolve=False)
+        known = {key for key in _flat(cfg, "") if key.split(".")[0] != "hydra"}
         for each in parsed:
             _check_key(each, known, groups_of(verb), verb)
 

@@ -1,17 +1,21 @@
 """The command line: what comes in arrives unchanged, and what is wrong gets one clear message and exit code 2."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from experiments import commands
 from experiments.cli import words as dispatch
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.commands.edit import words_of
+from experiments.config import choices
 from experiments.config.compose import _jobs, _parse, config_of, plain
 from freemask.errors import UserError
 
@@ -117,30 +121,43 @@ def test_help(words, capsys):
     assert words[0] in said if len(words) == 2 else all(verb in said for verb in VERBS)
 
 
-def test_help_and_list_do_not_load_torch():
-    import subprocess
+# What a verb imports is seen only in a process of its own: the words in turn, then all that `freemask edit` imports.
+IMPORTS = """
+import os, sys
+from experiments.cli.app import main
 
-    for words in (["list"], ["edit", "--help"], ["edit", "method=dim"]):
-        code = f"import sys; from experiments.cli.app import main; main({words!r}); sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+HEAVY = {"torch", "pandas", "lightning", "wandb", "diffusers", "transformers"}
+for words in ["list"], ["--help"], ["edit", "--help"], ["edt"], ["edit", "method=dim"], ["status"]:
+    main(words)
+    assert not HEAVY & {*sys.modules}, (words, HEAVY & {*sys.modules})
+os.environ["COMP_LINE"] = "freemask run method="
+main(["-sc", "query=bash"])
+assert not HEAVY & {*sys.modules}, HEAVY & {*sys.modules}
+import experiments.commands.edit
+
+rooms = ("engines", "report", "tables", "figures", "cost", "workshop", "commands.run")
+far = [name for name in sys.modules for room in rooms if f"{name}.".startswith(f"experiments.{room}.")]
+assert not far + [*{"lightning", "wandb"} & {*sys.modules}], far
+"""
+
+
+def test_words_do_not_wait_for_torch_and_an_edit_not_for_runs_and_reports():
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_verb_is_a_module_of_its_name():
+    assert VERBS["list"].config is None and VERBS["run"].config == "run" and "forecast" not in VERBS
+    for name in VERBS:
+        assert "\ndef main(" in (Path(commands.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
 
 
 def test_list_is_json(capsys):
     assert main(["list", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {
-        "model",
-        "task",
-        "mask",
-        "fusion",
-        "method",
-        "data",
-        "metric",
-        "runner",
-        "logger",
-        "experiment",
-    } <= set(found)
-    assert [each["name"] for each in found["method"]] == ["ddim", "fatezero", "freemask", "sdedit"]
+    assert {group: [each["name"] for each in options] for group, options in found.items()} == {
+        group: [each.name for each in options] for group, options in choices.groups().items()
+    }
 
 
 def test_list_of_one_group(capsys):

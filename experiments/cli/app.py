@@ -4,9 +4,9 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 from experiments.cli import words as dispatch
+from experiments.cli.verbs import main_of
 from freemask.errors import UserError
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -72,22 +72,17 @@ def _run(words: list[str]) -> int:
 
 
 def _call(command: dispatch.Command) -> int:
-    spec = command.spec
-    if spec.config is None:
-        return _verb_main(spec.main)(command.overrides, command.flags)
+    verb, config = command.verb or "", command.spec.config
+    if config is None:
+        return main_of(verb)(command.overrides, command.flags)
     if {"cfg", "info", "multirun", "hydra-help"} & set(command.flags):
         from experiments.cli.hydra_app import hand_over
 
         return hand_over(command)
     from experiments.config.compose import composed
 
-    made = composed(spec.config, command.overrides)
-    return _verb_main(spec.main)(made.cfg, command.flags | {"choices": made.choices})
-
-
-def _verb_main(name: str):
-    module, _, function = name.partition(":")
-    return getattr(import_module(module), function)
+    made = composed(config, command.overrides)
+    return main_of(verb)(made.cfg, command.flags | {"choices": made.choices})
 
 
 def _show(text: str) -> int:

@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig
 
+from experiments.cli.verbs import main_of
 from experiments.cli.words import Command
 from experiments.config.compose import choices_of, config_of
 from freemask.errors import UserError
@@ -46,8 +47,6 @@ def hand_over(command: Command) -> int:
 
 def _job(command: Command, codes: list[int], folders: set[Path]):
     def job(cfg: DictConfig) -> int:
-        from experiments.cli.app import _say, _verb_main
-
         _hush()
         own = _own_flags(command.spec.config or "")
         if cfg.get("name"):
@@ -55,11 +54,12 @@ def _job(command: Command, codes: list[int], folders: set[Path]):
         hydras = get_gh_backup()
         GlobalHydra.instance().clear()  # a run of variants composes each of them, which Hydra allows no one but itself
         try:
-            codes.append(_verb_main(command.spec.main)(cfg, {**command.flags, **own}))
+            codes.append(main_of(command.verb or "")(cfg, {**command.flags, **own}))
         except UserError as error:
             if command.flags.get("debug"):
                 raise
-            codes.append(_say(f"freemask: {error}", 2))
+            print(f"freemask: {error}", file=sys.stderr)
+            codes.append(2)
         finally:
             restore_gh_from_backup(hydras)
         return codes[-1]

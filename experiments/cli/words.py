@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.cli.quoting import listed, quoted
-from experiments.cli.verbs import VERBS, Verb
+from experiments.cli.verb import Verb
+from experiments.cli.verbs import VERBS
 from experiments.config.choices import groups
 from freemask.errors import UserError, nearest
 
@@ -31,7 +32,6 @@ VALUED = {
     "-sc": "shell_completion",
     "--shell-completion": "shell_completion",
 }
-LONG = {flag for flag in (*SWITCHES, *VALUED) if flag.startswith("--")}
 CHOICES = {
     "cfg": ("job", "hydra", "all"),
     "info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.cli.verb import PATHS, Verb
 from experiments.commands.edit import words_of
 from experiments.config import choices
 from experiments.config.build import build
@@ -29,6 +30,27 @@ from freemask.errors import UserError, nearest
 from freemask.fusion.settings import Fusion
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import EditTask
+
+VERB = Verb(
+    "measure what fusion costs in time and memory, as ratios to an edit without it",
+    prompts=("name", "source", "target", "words"),
+    paths=("out", *PATHS),
+    json=True,
+    examples=(
+        "freemask bench what=fusion",
+        "freemask bench frames=[2,4,8] steps=[10,20] at_steps=20",
+        "freemask bench model=zeroscope at_frames=16 grid_modes=[] method.budget_gb=64",
+    ),
+    keys=(
+        "at_frames= at_steps=     the clip of the table; repeats=N of each time, the best one counts",
+        "modes=[plain,recompute,cache_device,cache_host,cache_disk]   of the table",
+        "frames=[...] steps=[...] grid_modes=[...]   over which peak memory is measured",
+        "size=                    pixels, or [height, width]",
+        "method.budget_gb=N       the most that the cache modes may keep",
+        "out=FOLDER name=NAME     where the files go: bench-fusion-NAME; the same command continues",
+        "fresh=true               forget what an earlier start has measured",
+    ),
+)
 
 TARGET = "experiments.commands.bench.fusion"  # of conf/what/fusion.yaml
 NEEDED = ("plain", "recompute")  # modes with which the others are compared

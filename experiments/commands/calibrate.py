@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.cli.verb import PATHS, Verb
 from experiments.commands.run import fit
 from experiments.config import choices
 from experiments.config.build import build
@@ -26,6 +27,29 @@ from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import check_floor
 from freemask.masks.words import check_phrase
 from freemask.types import Backbone, DataSource
+
+VERB = Verb(
+    "measure which layer and time give the best masks, and write the codebook that masks look up",
+    prompts=("name",),
+    paths=("paths.codebooks", *PATHS),
+    positional="name",
+    multirun=True,
+    examples=(
+        "freemask calibrate",
+        "freemask calibrate model=zeroscope data=davis data.tasks=tasks.yaml model.device=cuda",
+        "freemask calibrate binarise.preset=official overlap=two_class steps=20 limit=10",
+        "freemask calibrate experiment=freemask/fig1",
+    ),
+    keys=(
+        "name=NAME         the folder below paths.runs; the same command continues it",
+        "steps=N           of the inversion; the times are measured that it passes",
+        "binarise.preset=paper|official   how heat becomes a mask; binarise.threshold=0.3 and more beside it",
+        "overlap=foreground|two_class     what a mask is judged by",
+        "limit=N           only the first N words of clips",
+        "install=false     do not copy the codebook into paths.codebooks",
+        "retry=failed      do failed items again",
+    ),
+)
 
 RETRY = ("failed",)
 

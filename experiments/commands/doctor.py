@@ -11,12 +11,30 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.cli.verb import PATHS, Verb
 from experiments.commands.doctor_data import lines, look_at
 from experiments.commands.forecast import BYTES, MODELSCOPE, STABLE_DIFFUSION, as_record, forecast, shape_of
 from experiments.config import choices
 from experiments.runs import environment
 from freemask.backbones.checkpoint import SHIPPED
 from freemask.errors import UserError, nearest
+
+VERB = Verb(
+    "versions, devices, weights, data, and what an edit would need",
+    paths=PATHS,
+    json=True,
+    examples=(
+        "freemask doctor",
+        "freemask doctor model=zeroscope frames=24 height=320 width=576",
+        "freemask doctor data=davis data.root=DAVIS",
+        "freemask doctor data=pexels data.manifest=pexels20 --json",
+    ),
+    keys=(
+        "frames= height= width=   the clip of the forecast",
+        "model= method=           what is looked at",
+        "data=                    checked file by file: lists, counts, sizes, masks; exit code 1 if one is wrong",
+    ),
+)
 
 GB = 1e9
 EMBEDDED_FRAMES = 8

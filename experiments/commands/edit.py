@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from omegaconf import DictConfig
 from torch import Tensor
 
-from experiments.commands.run import fit, make_bench
+from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.config.variants import Variant, unused
+from experiments.jobs.benches import fit, make_bench
 from experiments.jobs.edit_folder import folder_of, hash_of, leave, tell
 from experiments.loggers.base import Guarded
 from experiments.runs.progress import reporting
@@ -26,6 +27,29 @@ from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, Backbone, Clip, DataSource, EditTask
+
+VERB = Verb(
+    "edit one clip and leave the mp4, a side-by-side and a contact sheet",
+    prompts=("source", "target", "words", *EDIT),
+    paths=("clip", "out", *PATHS),
+    positional="clip",
+    multirun=True,
+    examples=(
+        "freemask edit",
+        'freemask edit clip=my.mp4 --source "a red car, driving" --target "a blue car, driving"',
+        "freemask edit clip=frames/ source='a bear' target='a lion' words=bear:lion task=shape",
+        'freemask edit my.mp4 --source "a cat" --target "a dog" model=zeroscope method.steps=50',
+    ),
+    keys=(
+        "clip=PATH         a video, a folder of frames, a picture, or a clip of data=...",
+        "source= target=   the two prompts, as plain text (or --source, --target)",
+        "words=car:truck   which word becomes which; left out, it is read off the prompts",
+        "out=FOLDER        where the results go",
+        "frames= start= stride= size=   which frames of a file, and how large",
+        "method=freemask mask=agreement fusion=paper   how; freemask list shows what else there is",
+        "method.steps=N    seed=N",
+    ),
+)
 
 FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model was trained on
 

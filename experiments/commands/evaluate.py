@@ -6,11 +6,39 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.cli.verb import PATHS, Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.jobs.again import measure_run
 from experiments.jobs.outside import measure_manifest
 from freemask.errors import UserError, nearest
+
+VERB = Verb(
+    "measure the stored frames of a run again, or videos that other people's code made",
+    prompts=("name", "method_name"),
+    paths=("run", "manifest", *PATHS),
+    positional="run",
+    examples=(
+        "freemask evaluate demo metric=st_modulator",
+        "freemask evaluate runs/demo redo=true",
+        "freemask evaluate manifest=theirs/edits.csv method_name=tokenflow",
+        "freemask evaluate manifest=edits.yaml data=davis data.tasks=tasks.yaml name=rivals",
+    ),
+    keys=(
+        "run=NAME          a run whose frames were kept (keep=all), or its folder; new rows, old ones stay",
+        "metric=SUITE      what to measure; numbers that are there already are not measured again",
+        "redo=true         measure everything again",
+        "data=...          left out, the data of the run; for a manifest, the data whose tasks it names",
+        "manifest=FILE     a list (.csv, .yaml, .json) of edited videos or folders of frames:",
+        "                    edited,method,task",
+        "                    out/1.mp4,tokenflow,world-10000000-attribute",
+        "                  or, instead of task, columns clip,source,target,words,kind (and region, id)",
+        "                  other sizes are brought to the source's, of other lengths the shorter counts",
+        "method_name=NAME  the method of entries that name none",
+        "name=NAME         the folder below paths.runs for a manifest's rows",
+        "keep=all|none     whether frames, videos and sheets of a manifest stay",
+    ),
+)
 
 KEEP = ("all", "none")
 

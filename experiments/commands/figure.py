@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from evaluation.written import tex
+from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.figures.papers import FIGURES, SOURCE, PaperFigure, figure_of
@@ -16,6 +17,25 @@ from experiments.runs.rows import write_text
 from experiments.tables.lacking import content
 from experiments.tables.rows import folders, stores
 from freemask.errors import UserError, nearest
+
+VERB = Verb(
+    "a paper's figure from runs and calibrations: curves, ablation grids, pictures, as PNG and PDF",
+    prompts=("name", "out"),
+    paths=("paths.runs",),
+    positional="name",
+    examples=(
+        "freemask figure freemask/1",
+        "freemask figure freemask/4 tasks=[world-10000001-shape]",
+        "freemask figure freemask/3 runs=[freemask-table2] out=paper",
+    ),
+    keys=(
+        "NAME              freemask/1 freemask/3 freemask/4 freemask/5 fatezero/8 fatezero/9",
+        "runs=[A,B]        whose frames; left out, those of the figure's own experiment",
+        "tasks=[ID,...]    which edits; left out, the first ones that every line finished",
+        "frames=N          of each clip",
+        "out=FOLDER        where the .png and .pdf go",
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from experiments.cli.verb import Verb
 from experiments.config import choices
 from freemask.errors import UserError
+
+VERB = Verb(
+    "what can be chosen in each group",
+    positional="group",
+    json=True,
+    examples=("freemask list", "freemask list method", "freemask list --json"),
+)
 
 # Groups that say how a command runs rather than what it does come last.
 LAST = ("experiment", "runner", "logger", "paths")

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from rich.console import Console
 
+from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.report.gather import Gathered, Variant
@@ -20,6 +21,25 @@ from experiments.report.sources import Source, Sources, find_run, panels_of, run
 from experiments.report.values import read_rows
 from experiments.runs.garbage import seldom_collected
 from freemask.errors import UserError, nearest
+
+VERB = Verb(
+    "one page about a run that works from disk: tables, videos in step, worst and best cases, costs",
+    prompts=("run", "title", "out", "reference"),
+    paths=("paths.runs",),
+    positional="run",
+    examples=(
+        "freemask report runs/demo",
+        "freemask report demo variants=[mmc,average] reference=average",
+        "freemask report runs/first runs/second out=both.html",
+    ),
+    keys=(
+        "RUN               a run's folder or its name below paths.runs; a sweep's folder joins its runs",
+        "out=FOLDER        or out=NAME.html; otherwise index.html in the run's folder",
+        "title=TEXT        of the page",
+        "variants=[a,b]    these alone",
+        "reference=NAME    the variant that the others are compared with",
+    ),
+)
 
 
 @dataclass(frozen=True)

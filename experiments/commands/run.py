@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.identity import identities_of
@@ -35,6 +36,31 @@ from experiments.runs.plan import Launch, Plan
 from experiments.runs.progress import reporting
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, EditTask
+
+VERB = Verb(
+    "edit a task list with one method or several variants; leave rows, videos, a table and a page",
+    prompts=("name", *EDIT),
+    paths=PATHS,
+    positional="name",
+    multirun=True,
+    examples=(
+        "freemask run experiment=demo",
+        "freemask run method=sdedit data=world data.clips=4 name=first",
+        "freemask run experiment=freemask/masks only=[mmc,average] limit=4 method.steps=10",
+        "freemask run -m method=ddim,sdedit method.steps=10,20",
+        "freemask run data=folder data.root=clips data.tasks=tasks.yaml model=zeroscope",
+    ),
+    keys=(
+        "name=NAME         the folder below paths.runs; the same command continues it",
+        "limit=N           only the first N tasks",
+        "task=shape        only the tasks of one kind",
+        "variants= reference= only=   several configurations over one task list, compared in pairs",
+        "keep=all|sample|none   which videos, sheets and frames stay",
+        "retry=failed      do failed tasks again",
+        "start=false       freeze the plan and tell what there is to do, nothing more",
+        "method.steps=N    seed=N",
+    ),
+)
 
 KEEP = ("all", "sample", "none")
 

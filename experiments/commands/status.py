@@ -9,11 +9,24 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from experiments.cli.verb import Verb
 from experiments.runs.claims import CLAIMS
 from experiments.runs.garbage import seldom_collected
 from experiments.runs.presence import Owner, present
 from experiments.runs.rows import RECORD, ROWS, row_files, row_of
 from freemask.errors import UserError, nearest
+
+VERB = Verb(
+    "how far runs are: done, failed, left, time to go, and who is at work",
+    paths=("paths.runs",),
+    positional="name",
+    json=True,
+    examples=("freemask status", "freemask status NAME", "freemask status runs/sweep --json"),
+    keys=(
+        "name=NAME|FOLDER  one run, or all below a folder; without it every run",
+        "paths.runs=FOLDER where the runs are",
+    ),
+)
 
 PLANS = "plans"
 DEEP = 4  # folders below paths.runs in which runs are looked for: a sweep's lie in a folder of their own

@@ -15,6 +15,7 @@ from evaluation import written
 from evaluation.filled import UNIFORM, Cell, Filled, fill
 from evaluation.grid import Grid, main_grid, paired_grid
 from evaluation.papers import PaperTable, description, names, read
+from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.runs.garbage import seldom_collected
@@ -23,6 +24,26 @@ from experiments.tables.lacking import Lack, content, lacking
 from experiments.tables.notes import missing, notes
 from experiments.tables.rows import folders, planned, rows_of, stores
 from freemask.errors import UserError, nearest
+
+VERB = Verb(
+    "a paper's table from the rows of runs: ours, the published value, the difference, what is missing",
+    prompts=("name", "reference", "out"),
+    paths=("paths.runs",),
+    positional="name",
+    json=True,
+    examples=(
+        "freemask table freemask/2",
+        "freemask table fatezero/1 runs=[fatezero-table1] reference=sdedit",
+        "freemask table freemask/2 runs=[freemask-table2,tokenflow] out=paper",
+    ),
+    keys=(
+        "NAME              freemask/1 freemask/2 fatezero/1 st-modulator/1 st-modulator/2 st-modulator/3",
+        "runs=[A,B]        whose rows; left out, those of the table's own experiment (experiment=freemask/table2)",
+        "out=FOLDER        where the .md, .tex, .csv, .html and .json go",
+        "reference=LINE    the line that the others are compared with, task by task",
+        "mixed=[commit]    average rows of one line that differ in commit, run or steps",
+    ),
+)
 
 HEAD = ["line", "title", "column", "our_column", "ours", "low", "high", "n", "failures"]
 HEAD += ["published", "difference", "rank", "published_rank"]

@@ -7,7 +7,24 @@ from typing import Any
 from hydra.utils import get_method
 from omegaconf import DictConfig
 
+from experiments.cli.verb import PATHS, Verb
 from experiments.config.compose import plain
+
+VERB = Verb(
+    "train the embedded models, or measure them (what=report)",
+    paths=PATHS,
+    examples=(
+        "freemask train what=t2i",
+        "freemask train what=t2i accelerator=gpu processes=1 what.batch=256",
+        "freemask train what=report",
+    ),
+    keys=(
+        "what=codec|t2i|t2v|clip|report   the stages, in this order (clip needs none of the others)",
+        "folder=FOLDER     corpus, checkpoints and logs; the same command continues",
+        "weights=FOLDER    where finished weights go",
+        "processes=N       one-thread processes on a CPU, devices on a GPU",
+    ),
+)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

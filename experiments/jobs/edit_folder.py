@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from evaluation.render import fact, number
-from experiments.commands.run import method_name
 from experiments.config.identity import method_of
 from experiments.jobs.bench import Outcome
+from experiments.jobs.benches import method_name
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet
 from experiments.runs.store import file_name
 from freemask.data.write import to_bytes, write_frames, write_video

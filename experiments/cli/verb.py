@@ -1,0 +1,26 @@
+"""What a verb says of itself. Each module of `experiments/commands` with a VERB and a `main` is one."""
+
+from dataclasses import dataclass
+
+PATHS = (
+    *("paths.runs", "paths.data", "model.path", "model.revision"),
+    *("data.root", "data.tasks", "data.manifest", "data.regions", "data.clip"),
+)
+EDIT = ("data.edit.source", "data.edit.target")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`prompts` and `paths` are keys whose values travel as plain text: prompts always, paths unless swept.
+    `positional` is the key that a bare word stands for. `config`, the name of its YAML in conf, is found: `main`
+    gets (configuration, flags), or (words, flags) where there is none."""
+
+    summary: str
+    prompts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    positional: str | None = None
+    multirun: bool = False
+    json: bool = False
+    examples: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    config: str | None = None

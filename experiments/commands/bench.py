@@ -1,6 +1,7 @@
-"""`freemask bench what=fusion`: what fusion costs in time and memory; leaves every number, a table and a plot."""
+"""`freemask bench`: what fusion costs in time and memory; leaves every number, a table and a plot."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,26 +10,23 @@ from typing import Any
 from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
-from experiments.commands.edit import words_of
-from experiments.config import choices
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import Identity
+from experiments.config.identity import Identity, method_of
 from experiments.config.options import Keys
-from experiments.cost import ledger as ledgers
-from experiments.cost import report as report
-from experiments.cost.ledger import Ledger
-from experiments.cost.memory import freed_is_returned
-from experiments.cost.plan import Cell, Grid, Measure
-from experiments.cost.work import MODES, Edits
-from experiments.runs import environment
-from experiments.runs.progress import Reporter, reporting
-from freemask.data.geometry import Geometry
+from experiments.cost import report
+from experiments.cost.job import fusing, items_of
+from experiments.cost.machine import machine
+from experiments.cost.plan import Grid
+from experiments.cost.work import MODES
+from experiments.engines.base import Engine
+from experiments.engines.start import Order, carry_out, named_folder
+from experiments.jobs.one_clip import words_of
+from experiments.runs.plan import Plan, Variant
+from experiments.runs.record import Record
 from freemask.data.one import changed_words
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
-from freemask.fusion.settings import Fusion
-from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import EditTask
 
 VERB = Verb(
@@ -52,7 +50,6 @@ VERB = Verb(
     ),
 )
 
-TARGET = "experiments.commands.bench.fusion"  # of conf/what/fusion.yaml
 NEEDED = ("plain", "recompute")  # modes with which the others are compared
 
 
@@ -108,105 +105,50 @@ class Options(Keys):
         own = {"source": self.source, "target": self.target, "words": words, "kind": self.kind or "attribute"}
         return check_task({"id": "bench", "clip": "pattern", **own})
 
-    def sides(self, backbone: Any) -> tuple[int, int]:
-        """Height and width in pixels."""
-        short, sides = (self.size, (None, None)) if isinstance(self.size, int | None) else (None, self.size)
-        asked = Geometry(short_side=short, height=sides[0], width=sides[1])
-        fit = asked.fitted(multiple=backbone.multiple, native=backbone.native).fit(*backbone.native)
-        return fit.height, fit.width
-
-
-def fusion(run: Mapping[str, Any]) -> None:
-    """What `freemask train` finds, which has the group `what` as well."""
-    raise UserError(
-        "what=fusion trains nothing", came="freemask train what=fusion", todo="freemask bench what=fusion"
-    )
-
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
-    if config["what"].get("_target_") != TARGET:
-        raise UserError("this is none of the things to measure", expected="what=fusion is what there is")
+    if config["what"] != "fusion":
+        raise UserError(
+            "this is none of the things to measure", came=f"what={config['what']}", expected="what=fusion"
+        )
     options = Options.of(config)
-    task, method = options.task(), fusing(build(config["method"], "method"))
-    path = (
-        Path(options.out).expanduser() / f"bench-fusion-{options.name or _model_name(config['model'])}.json"
-    )
-    cells = list(options.grid().cells())
-    with reporting(len(cells), "measurements") as reporter:
-        reporter.busy("loading the model")
-        with freed_is_returned():  # from the start, for what the allocator kept before it would use again
-            backbone: Any = build(config["model"], "model")
-            edits = Edits(backbone, method, task, *options.sides(backbone))
-            identity = _identity(config, options, edits)
-            ledger = Ledger.open(path, identity, _about(edits), fresh=options.fresh)
-            left = ledger.missing(cells)
-            if len(left) < len(cells):
-                reporter.say(f"{len(cells) - len(left)} of {len(cells)} measurements are there already")
-            measure = Measure(edits)
-            _fill(ledger, [cell for cell in left if cell.what == "memory"], measure, reporter)
-        _fill(ledger, [cell for cell in left if cell.what != "memory"], measure, reporter)
-        if left or not ledger.data["finished"]:
-            report.write(ledger, edits)
-    print(json.dumps(ledger.data, indent=1) if flags.get("json") else report.text(ledger))
+    engine: Engine = build(config["runner"], "runner")
+    fusing(build(config["method"], "method"))
+    task, cells = options.task(), list(options.grid().cells())
+    name = options.name or str(flags["choices"].get("model"))
+    folder = named_folder(config, f"bench-fusion-{name}")
+    if options.fresh and Record.seen(folder).job == JOB:
+        shutil.rmtree(folder)
+    variant = _variant(config, options, task, flags["choices"])
+    order = Order(Plan(JOB, [variant], items_of(cells)), folder, redo=True, unit="measurements")
+    ended = carry_out(order, config, engine)
+    if not ended.speaks or ended.left:
+        return 0
+    path = Path(options.out).expanduser() / f"bench-fusion-{name}.json"
+    data = report.data_of(ended.rows, variant.identity.parts)
+    said = report.write(path, name, data)
+    print(json.dumps(data, indent=1) if flags.get("json") else said)
     return 0
 
 
-def _fill(ledger: Ledger, cells: Sequence[Cell], measure: Measure, reporter: Reporter) -> None:
-    for cell in cells:
-        reporter.busy(cell.name)
-        found = measure(cell)
-        ledger.put(cell, found)
-        reporter.task_done(f"{cell.name}: {report.short(found)}")
+JOB = "experiments.cost.job"
 
 
-def fusing(method: Any) -> InvertFuse:
-    if not isinstance(method, InvertFuse):
-        came, todo = type(method).__name__, "method=freemask or method=fatezero"
-        raise UserError("this method fuses nothing", came=came, expected="one that does", todo=todo)
-    if not isinstance(method.fusion, Fusion):
-        raise UserError(
-            "without fusion there is nothing to measure", came="fusion=none", todo="fusion=official"
-        )
-    return method
-
-
-def _identity(config: Mapping[str, Any], options: Options, edits: Edits) -> Identity:
-    """Everything that changes a number: measurements of two commits or machines are not mixed."""
+def _variant(
+    config: Mapping[str, Any], options: Options, task: EditTask, chosen: Mapping[str, str | None]
+) -> Variant:
+    """Everything that changes a number is part of the identity: measurements of two commits or machines never share a
+    folder."""
     own = {key: value for key, value in asdict(options).items() if key not in ("name", "out", "fresh")}
-    method = {key: value for key, value in config["method"].items() if not key.startswith("inversions")}
-    parts = {
-        "options": own | {"kind": edits.task.kind, "words": edits.task.words},
-        "method": method,
+    own |= {"kind": task.kind, "words": dict(task.words)}
+    made = {
+        "options": own,
         "model": config["model"],
-        "backbone": edits.backbone.identity,
-        "machine": ledgers.machine(edits.backbone),
+        "method": config["method"],
+        "task": asdict(task),
+        "seed": 0,
     }
-    return Identity(json.loads(json.dumps(parts, default=str)))
-
-
-def _about(edits: Edits) -> dict[str, Any]:
-    backbone, method = edits.backbone, edits.method
-    assert isinstance(method.fusion, Fusion)
-    return {
-        **ledgers.machine(backbone),
-        "fusion": {"variant": method.fusion.variant, **method.fusion.parts},
-        "masks": type(method.mask).__name__ if method.fusion.masks(edits.task.kind) else "none",
-        "guidance": method.guidance,
-        "dirty": environment.commit()[1],
-        "dtype": str(backbone.dtype).removeprefix("torch."),
-        "gpu": backbone.device.type == "cuda",
-        "size": [edits.height, edits.width],
-        "latents": list(backbone.encode(edits.clip(1).frames).shape[1:]),
-        **ledgers.abilities(),
-    }
-
-
-def _model_name(model: Mapping[str, Any]) -> str:
-    """The option of conf/model, or the folder that its weights come from."""
-    for each in choices.group("model"):
-        known = choices.content("model", each.name)
-        if all(known.get(key) == model.get(key) for key in ("_target_", "path")):
-            return each.name
-    path = model.get("path")
-    return Path(str(path)).name if path else str(model["_target_"]).rpartition(".")[2]
+    parts = {"options": own, "model": config["model"], "method": method_of(config), "machine": machine()}
+    picked = {group: chosen.get(group) for group in ("method", "model", "mask", "fusion")}
+    return Variant(None, (), picked, made, Identity(json.loads(json.dumps(parts, default=str))))

@@ -1,32 +1,32 @@
 """`freemask calibrate`: measure every layer and time of a model against true masks; leave rows, a codebook, figures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
-from experiments.commands.run import fit
 from experiments.config import choices
 from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.identity import Identity, identity_of
 from experiments.config.options import Keys
-from experiments.engines.local import Runner, Work
-from experiments.jobs.calibration import OVERLAPS, Item, Measure, Worker, items_of, mask_of
+from experiments.engines.base import Engine
+from experiments.engines.start import Order, carry_out, named_folder
+from experiments.jobs.calibrate import Measure, Word, mask_of, words_of
 from experiments.loggers.base import Guarded
 from experiments.report import calibration as results
-from experiments.runs.progress import Reporter, reporting
-from experiments.runs.store import RunStore
+from experiments.runs.plan import Plan, Variant
+from experiments.runs.record import RECORD
+from experiments.runs.rows import Row
 from freemask.backbones.checkpoint import find
-from freemask.errors import UserError, nearest
+from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import check_floor
 from freemask.masks.words import check_phrase
-from freemask.types import Backbone, DataSource
+from freemask.types import DataSource, EditTask
 
 VERB = Verb(
     "measure which layer and time give the best masks, and write the codebook that masks look up",
@@ -51,8 +51,6 @@ VERB = Verb(
     ),
 )
 
-RETRY = ("failed",)
-
 
 @dataclass(frozen=True)
 class Options(Keys):
@@ -61,11 +59,11 @@ class Options(Keys):
     name: str | None
     steps: int
     phrase: str
-    overlap: str
+    overlap: Literal["foreground", "two_class"]
     floor: float | int
     budget: float | int
     limit: int | None
-    retry: str | None
+    retry: Literal["failed"] | None
     seed: int
     maps: int
     install: bool
@@ -74,11 +72,6 @@ class Options(Keys):
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
         check_floor(self.floor)
-        for key, value, known in (("overlap", self.overlap, OVERLAPS), ("retry", self.retry, RETRY)):
-            if value is not None and value not in known:
-                raise UserError(
-                    f"{key} cannot be '{value}'", came=f"{key}={value}", expected=nearest(value, known)
-                )
         for key, value in (("steps", self.steps), ("limit", self.limit)):
             if value is not None and value < 1:
                 raise UserError(f"{key} is too small", came=f"{key}={value}", expected="1 or more")
@@ -90,168 +83,138 @@ class Options(Keys):
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
-    if options.models:
-        return _several(config, options)
-    job = Job.of(config, options, None, bool(flags.get("multirun")))
-    return 0 if job.run() else 1
-
-
-def _several(config: Mapping[str, Any], options: Options) -> int:
-    """Each model in its own subfolder, those that are not on this machine left out; then one figure."""
-    root = _root(config, options.name or "calibrate")
-    books: dict[str, Codebook] = {}
-    for name in dict.fromkeys(options.models or ()):
-        choices.option("model", name)
-        print(f"\n{name}")
-        model = _here(config, name)
-        try:
-            _look_for(model)
-        except UserError as error:
-            print(f"left out: {error.wrong}")
-            continue
-        book = Job.of({**config, "model": model}, options, root / name, False).run()
-        if book is not None:
-            books[name] = book
-    if not books:
+    engine: Engine = build(config["runner"], "runner")
+    data = build(config["data"], "data")
+    tasks = list(data.tasks())
+    words = _words(tasks)[: options.limit]
+    variants = _variants(config, options, flags["choices"], tasks)
+    if not variants:
         return 1
-    results.together(root, books)
-    return 0
+    own = f"calibrate-{variants[0].choices['model']}-{variants[0].identity.hash[:8]}"
+    name = options.name or ("calibrate" if options.models else own)
+    folder = named_folder(config, f"{name}/{own}" if flags.get("multirun") and options.name else name)
+    if not (folder / RECORD).exists():
+        _refuse_without_masks(data, words)
+    books: dict[str | None, Codebook] = {}
+
+    def closing(rows: list[Row], logger: Guarded) -> list[dict[str, Any]]:
+        for variant in variants:
+            mine = [row for row in rows if row.get("variant") == variant.name]
+            book = results.codebook(mine, _about(variant, options), len(words))
+            if book is not None:
+                books[variant.name] = book
+                results.log(logger, book)
+        return [results.without_tables(row) for row in rows]
+
+    plan = Plan("calibrate", variants, [each.item(place < options.maps) for place, each in enumerate(words)])
+    reference = variants[0].name
+    order = Order(plan, folder, reference, redo=options.retry is not None, unit="items", closing=closing)
+    ended = carry_out(order, config, engine)
+    if not ended.speaks:
+        return 0
+    for variant in variants:
+        rows = [row for row in ended.rows if row.get("variant") == variant.name]
+        book = books.get(variant.name)
+        results.finish(variant.folder(folder), folder, rows, book, len(words) - len(rows))
+        if book is not None and len(rows) == len(words) and options.install:
+            _install(config, book)
+    if variants[0].name is not None and books:
+        results.together(folder, {str(name): book for name, book in books.items()})
+    return 0 if books else 1
 
 
-def _here(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A model's settings, the network never asked."""
-    model = choices.content("model", name)
-    return model | {
-        key: value
-        for key, value in (("local_files_only", True), ("device", config["model"].get("device")))
-        if key in model and value is not None
+def _words(tasks: Sequence[EditTask]) -> list[Word]:
+    words, unclear = words_of(tasks)
+    for task, why in unclear.items():
+        print(f"left out: {task}: {why}")
+    if not words:
+        raise UserError(
+            "no task says which word to look at", came=f"{len(tasks)} tasks", todo="add words to them"
+        )
+    return words
+
+
+def _variants(
+    config: Mapping[str, Any], options: Options, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
+) -> list[Variant]:
+    """One for each model; those that are not on this machine are left out."""
+
+    def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
+        own = {
+            key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget", "seed")
+        }
+        made = {**own, "model": model}
+        picked = {"model": option, "data": chosen.get("data")}
+        return Variant(name, (), picked, made, _identity(made, Measure.of(made), picked, tasks))
+
+    if not options.models:
+        return [variant(None, config["model"], chosen.get("model"))]
+    return [variant(name, model, name) for name, model in _here(config, options.models)]
+
+
+def _here(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Models by name with their settings; the network is never asked."""
+    for name in dict.fromkeys(names):
+        choices.option("model", name)
+        model = choices.content("model", name)
+        own = (("local_files_only", True), ("device", config["model"].get("device")))
+        model |= {key: value for key, value in own if key in model and value is not None}
+        try:
+            if model.get("path"):
+                keys = {key: model[key] for key in ("revision", "allow_pickle") if key in model}
+                find(model["path"], local_files_only=True, **keys)
+        except UserError as error:
+            print(f"left out: {name}: {error.wrong}")
+            continue
+        yield name, model
+
+
+def _identity(
+    config: Mapping[str, Any], measure: Measure, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
+) -> Identity:
+    """Everything that changes a row."""
+    whole = identity_of({**config, "method": {}, "metric": {}}, tasks)
+    return Identity({**{key: whole.parts[key] for key in ("model", "data")}, **measure.parts()})
+
+
+def _about(variant: Variant, options: Options) -> dict[str, Any]:
+    measure = Measure.of(variant.config)
+    return {
+        "model": model_name(variant),
+        "data": variant.identity.parts["data"],
+        "binarise": measure.binarise.settings(),
+        "phrase": measure.phrase,
+        "overlap": measure.overlap,
+        "floor": options.floor,
+        "seed": options.seed,
     }
 
 
-def _look_for(model: Mapping[str, Any]) -> None:
-    if model.get("path"):
-        keys = ("revision", "allow_pickle")
-        find(model["path"], local_files_only=True, **{key: model[key] for key in keys if key in model})
-
-
-@dataclass(frozen=True)
-class Job:
-    """The calibration of one model."""
-
-    config: Mapping[str, Any]
-    options: Options
-    measure: Measure
-    data: DataSource
-    items: Sequence[Item]
-    store: RunStore
-    identity: Identity
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], options: Options, folder: Path | None, swept: bool) -> "Job":
-        data = build(config["data"], "data")
-        tasks = list(data.tasks())
-        items, unclear = items_of(tasks)
-        for task, why in unclear.items():
-            print(f"left out: {task}: {why}")
-        if not items:
-            raise UserError(
-                "no task says which word to look at", came=f"{len(tasks)} tasks", todo="add words to them"
-            )
-        binarise = build(config["binarise"], "binarise")
-        measure = Measure(options.steps, options.phrase, binarise, options.overlap, float(options.budget))
-        identity = _identity(config, measure, identity_of({**config, **_NOTHING}, tasks))
-        own = f"calibrate-{model_name(config)}-{identity.hash[:8]}"
-        name = own if options.name is None else f"{options.name}/{own}" if swept else options.name
-        store = RunStore.open(folder or _root(config, name), identity)
-        return cls(config, options, measure, data, items[: options.limit], store, identity)
-
-    def run(self) -> Codebook | None:
-        """Do what is left, then put together what there is; None where nothing succeeded."""
-        runner: Runner = build(self.config["runner"], "runner")
-        latest = self.store.latest()
-        again = () if self.options.retry is None else ("failed",)
-        over = {task for task, row in latest.items() if row["status"] not in again}
-        left = [one for one in runner.share([item.one for item in self.items]) if one.id not in over]
-        with reporting(len(left), "clips") as reporter:
-            logger = Guarded(build(self.config["logger"], "logger"), reporter.say)
-            logger.start(self.store.folder, self.identity.record())
-            if len(left) < len(self.items):
-                reporter.say(f"{len(self.items) - len(left)} of {len(self.items)} items need no work here")
-            if left:
-                if not latest:
-                    _refuse_without_masks(self.data, self.items)
-                reporter.busy("loading the model")
-                backbone: Any = build(self.config["model"], "model")
-                fit(self.data, backbone)
-                runner(left, partial(self._worker, backbone, reporter, len(left)))
-            rows = self.rows()
-            book = results.codebook(rows, self.about(), [item.one.id for item in self.items])
-            if book is not None:
-                results.log(logger, book)
-            logger.end([results.without_tables(row) for row in rows])
-        results.finish(self.store, rows, book, len(self.items) - len(rows))
-        if book is not None and len(rows) == len(self.items) and self.options.install:
-            path = Path(self.config["paths"]["codebooks"]).expanduser() / f"{book.model}-{book.backbone}.json"
-            book.write(path)
-            print(f"masks find it at:       {path}")
-        return book
-
-    def rows(self) -> list[dict[str, Any]]:
-        latest = self.store.latest()
-        return [latest[item.one.id] for item in self.items if item.one.id in latest]
-
-    def about(self) -> dict[str, Any]:
-        return {
-            "model": model_name(self.config),
-            "data": self.identity.parts["data"],
-            "binarise": self.measure.binarise.settings(),
-            "phrase": self.measure.phrase,
-            "overlap": self.measure.overlap,
-            "floor": self.options.floor,
-            "seed": self.options.seed,
-        }
-
-    def _worker(self, backbone: Backbone, reporter: Reporter, total: int, writer: str) -> Work:
-        keep = {item.one.id for item in self.items[: self.options.maps]}
-        known = {item.one.id: item for item in self.items}
-        return Worker(backbone, self.data, self.measure, self.store, known, keep, reporter, total, writer)
-
-
-_NOTHING = {"method": {}, "mask": {}, "fusion": {}, "metric": {}}
-
-
-def _identity(config: Mapping[str, Any], measure: Measure, whole: Identity) -> Identity:
-    """Everything that changes a row. The floor and the intervals do not: they come in when rows are put together."""
-    how = {key: value for key, value in asdict(measure).items() if key not in ("budget", "binarise")}
-    kept = {key: whole.parts[key] for key in ("model", "data")}
-    return Identity({**kept, **how, "binarise": measure.binarise.settings()})
-
-
-def model_name(config: Mapping[str, Any]) -> str:
+def model_name(variant: Variant) -> str:
     """`embedded`, `zeroscope_v2_576w`, `random`: where the weights come from, without the folders before it."""
-    model = config["model"]
+    model = variant.config["model"]
     path = model.get("path")
-    return Path(str(path)).name if path else str(model["_target_"]).rpartition(".")[2]
+    return Path(str(path)).name if path else str(variant.choices["model"])
 
 
-def _root(config: Mapping[str, Any], name: str) -> Path:
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        raise UserError("the name is no folder below paths.runs", came=f"name={name}", expected="name=WORD")
-    return Path(config["paths"]["runs"]).expanduser() / name
+def _install(config: Mapping[str, Any], book: Codebook) -> None:
+    path = Path(config["paths"]["codebooks"]).expanduser() / f"{book.model}-{book.backbone}.json"
+    book.write(path)
+    print(f"masks find it at:       {path}")
 
 
-def _refuse_without_masks(data: DataSource, items: Sequence[Item]) -> None:
+def _refuse_without_masks(data: DataSource, words: Sequence[Word]) -> None:
     """Before the model is loaded: at least one item must have something to be compared with."""
-    if not any(_has_mask(data, item) for item in items):
+    if not any(_has_mask(data, each) for each in words):
         raise UserError(
             "no clip has a mask of what its task is about",
-            came=", ".join(item.one.id for item in items[:5]) + (", ..." if len(items) > 5 else ""),
+            came=", ".join(each.one.id for each in words[:5]) + (", ..." if len(words) > 5 else ""),
             expected="clips with annotations, under the words of their tasks: data=world_train, data=davis",
         )
 
 
-def _has_mask(data: DataSource, item: Item) -> bool:
+def _has_mask(data: DataSource, word: Word) -> bool:
     try:
-        return mask_of(data.clip(item.task), item.word) is not None
+        return mask_of(data.clip(word.task), word.word) is not None
     except Exception:
         return True  # a clip that cannot be read becomes a row

@@ -1,17 +1,30 @@
 """`freemask evaluate`: measure stored frames again, or for the first time what somebody else's code has made."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
+from evaluation.suite import Suite
 from experiments.cli.verb import PATHS, Verb
+from experiments.config.build import build
 from experiments.config.compose import plain
+from experiments.config.identity import Identity, free_of_places
 from experiments.config.options import Keys
-from experiments.jobs.again import measure_run
-from experiments.jobs.outside import measure_manifest
-from freemask.errors import UserError, nearest
+from experiments.engines.base import Engine
+from experiments.engines.start import Order, carry_out, named_folder
+from experiments.jobs import outside
+from experiments.jobs.manifest import Entry, read_manifest, with_tasks
+from experiments.jobs.stored import complete, digest, frames_path
+from experiments.report.results import finish
+from experiments.runs.plan import Item, Plan, Variant
+from experiments.runs.record import Record
+from experiments.runs.run import Run, find
+from freemask.data.tasks import slug
+from freemask.errors import UserError
+from freemask.types import EditTask
 
 VERB = Verb(
     "measure the stored frames of a run again, or videos that other people's code made",
@@ -40,8 +53,6 @@ VERB = Verb(
     ),
 )
 
-KEEP = ("all", "none")
-
 
 @dataclass(frozen=True)
 class Options(Keys):
@@ -52,7 +63,8 @@ class Options(Keys):
     name: str | None
     method_name: str | None
     redo: bool
-    keep: str
+    keep: Literal["all", "none"]
+    retry: Literal["failed"] | None
 
     def __post_init__(self) -> None:
         if (self.run is None) is (self.manifest is None):
@@ -61,10 +73,6 @@ class Options(Keys):
                 came="a run and a manifest" if self.run is not None else "neither a run nor a manifest",
                 expected="the folder of a run, or a list of videos made by other code",
                 todo="freemask evaluate RUN, or freemask evaluate manifest=FILE; --help shows both",
-            )
-        if self.keep not in KEEP:
-            raise UserError(
-                f"keep cannot be '{self.keep}'", came=f"keep={self.keep}", expected=nearest(self.keep, KEEP)
             )
         for key in ("name", "method_name"):
             if self.run is not None and getattr(self, key) is not None:
@@ -78,7 +86,154 @@ class Options(Keys):
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
+    engine: Engine = build(config["runner"], "runner")
     if options.manifest is not None:
-        return measure_manifest(config, options.manifest, name=options.name, method=options.method_name)
+        return _measure_manifest(config, options, options.manifest, engine)
     chosen = any(each.lstrip("+").startswith(("data=", "data.")) for each in flags.get("overrides", ()))
-    return measure_run(config, str(options.run), own_data=not chosen)
+    return _measure_run(config, options, engine, own_data=not chosen)
+
+
+def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *, own_data: bool) -> int:
+    run = Run.open(find(str(options.run), config["paths"]["runs"]))
+    if not run.holds_rows:
+        raise UserError(
+            f"{run.folder} holds no rows",
+            came=run.folder,
+            expected="the folder of a run",
+            todo="freemask run name=NAME, and freemask evaluate NAME",
+        )
+    suite = Suite(build(config["metric"], "metric"))
+    data = _data(run, config["data"], own_data=own_data)
+    items, ready, left = _todo(run, suite, digest(config["metric"]), options.redo)
+    if ready:
+        print(f"{ready} have every number of this suite already (redo=true measures them again)")
+    for line in left.lines():
+        print(line)
+    if not items:
+        return 0 if ready else 1
+    variants = [_variant(run, name, {"data": data, "metric": config["metric"]}) for name in run.stores]
+    plan = Plan("evaluate", [each for each in variants if any(_for(item, each) for item in items)], items)
+    again = options.redo or options.retry is not None
+    order = Order(plan, run.folder, run.record.reference, redo=again, whole=options.redo, unit="edits")
+    ended = carry_out(order, config, engine)
+    if not ended.speaks:
+        return 0
+    failed = [row for row in ended.rows if (row.get("evaluation") or {}).get("status") != "done"]
+    for row in failed:
+        left.out(row["task"], str((row.get("evaluation") or {}).get("message", "not measured yet")))
+    finish(run, list(run.rows()), 0, run.record.reference)
+    for line in left.lines():
+        print(line)
+    print(f"{len(ended.rows) - len(failed)} measured, {left.count} not")
+    return 0 if len(failed) < len(ended.rows) or ready else 1
+
+
+def _for(item: Item, variant: Variant) -> bool:
+    return item.mark(variant.name) is not None
+
+
+def _variant(run: Run, name: str | None, config: Mapping[str, Any]) -> Variant:
+    record = Record.read(run.stores[name].folder)
+    return Variant(name, (), record.choices, config, Identity(record.parts))
+
+
+@dataclass
+class Left:
+    """Edits that are not measured, by the reason why."""
+
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    told: int = 0
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.reasons.values()))
+
+    def out(self, what: str, why: str) -> None:
+        self.reasons.setdefault((why.splitlines() or ["?"])[0], []).append(what)
+
+    def lines(self) -> Iterable[str]:
+        """Those that were not told yet."""
+        for why, tasks in list(self.reasons.items())[self.told :]:
+            more = f" and {len(tasks) - 20} more" if len(tasks) > 20 else ""
+            yield f"not measured, {len(tasks)}: {why}: {', '.join(tasks[:20])}{more}"
+        self.told = len(self.reasons)
+
+
+def _todo(run: Run, suite: Suite, mark: str, redo: bool) -> tuple[list[Item], int, Left]:
+    """What is to be measured, how many edits have all numbers already, and what cannot be measured."""
+    marks: dict[str, dict[str, str]] = {}
+    ready, left = 0, Left()
+    for name, store in run.stores.items():
+        for task, row in store.latest().items():
+            what = task if name is None else f"{name}/{task}"
+            if row["status"] != "done":
+                left.out(what, "the edit failed, there is nothing to measure")
+            elif not redo and complete(row, suite):
+                ready += 1
+            elif not frames_path(store.folder, row).is_file():
+                left.out(what, "its frames were not kept (keep=all keeps them)")
+            else:
+                marks.setdefault(task, {})[name or ""] = mark
+    return [Item(task, {}, each) for task, each in sorted(marks.items())], ready, left
+
+
+def _data(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[str, Any]:
+    """The data of the run; that of the command line must be the same, places aside."""
+    plans = [each for each in run.plans() if each.get("job") in ("edit", "outside")]
+    known = plans[-1]["variants"][0]["config"].get("data") if plans else None
+    if own_data and known is not None:
+        try:
+            build(known, "data")
+        except UserError as error:
+            raise UserError(
+                f"the data of {run.folder} cannot be opened: {error.wrong}",
+                came=error.came,
+                expected=error.expected,
+                todo="name it as for the run: data=... data.root=...",
+            ) from error
+        return known
+    there, here = free_of_places(known or {}), free_of_places(chosen)
+    differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
+    if known is not None and differing:
+        shown = "; ".join(
+            f"data.{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:4]
+        )
+        raise UserError(
+            f"{run.folder} was made of other data",
+            came=shown,
+            expected="the data of the run: frames are compared with their own sources",
+            todo="leave out data=... to take the run's own, or give every data setting that the run was given",
+        )
+    return chosen
+
+
+def _measure_manifest(config: Mapping[str, Any], options: Options, manifest: str, engine: Engine) -> int:
+    entries = read_manifest(manifest, options.method_name)
+    Suite(build(config["metric"], "metric"))
+    known = config["data"] if any(each.own is None for each in entries) else None
+    data = {task.id: task for task in build(known, "data").tasks()} if known else {}
+    tasks = with_tasks(manifest, entries, data)
+    folder = named_folder(config, options.name or f"outside-{slug(Path(manifest).stem)}")
+    plan = _outside_plan(config, entries, tasks, Path(manifest).expanduser().resolve().parent)
+    reference = Record.seen(folder).reference or plan.variants[0].name
+    again = options.redo or options.retry is not None
+    order = Order(plan, folder, reference, options.keep, redo=again, whole=options.redo, unit="videos")
+    ended = carry_out(order, config, engine)
+    return finish(ended.run, ended.rows, ended.left, reference) if ended.speaks else 0
+
+
+def _outside_plan(
+    config: Mapping[str, Any], entries: Sequence[Entry], tasks: Sequence[EditTask], base: Path
+) -> Plan:
+    """An item is a task, with the videos that each method made of it."""
+    settings = free_of_places(config["data"])
+    found: dict[str, tuple[EditTask, dict[str, Any], dict[str, str]]] = {}
+    for entry, task in zip(entries, tasks, strict=True):
+        own = {"edited": str(entry.edited), "said": entry.said, "own": entry.own is not None}
+        _, videos, marks = found.setdefault(task.id, (task, {}, {}))
+        videos[entry.method] = own
+        marks[entry.method] = outside.mark_of(entry, task, base, settings, config["metric"])
+    items = [outside.item_of(task, videos, marks) for task, videos, marks in found.values()]
+    kept = {"data": config["data"], "metric": config["metric"], "base": str(base)}
+    names = list(dict.fromkeys(entry.method for entry in entries))
+    return Plan("outside", [outside.variant_of(name, kept) for name in names], items)

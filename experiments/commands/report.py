@@ -17,9 +17,10 @@ from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.report.gather import Gathered, Variant
 from experiments.report.page import Page, notices_of, write_page
-from experiments.report.sources import Source, Sources, find_run, panels_of, runs_of, sources_of
-from experiments.report.values import read_rows
+from experiments.report.sources import Source, Sources, runs_of, sources_of
 from experiments.runs.garbage import seldom_collected
+from experiments.runs.rows import columns, read
+from experiments.runs.run import find
 from freemask.errors import UserError, nearest
 
 VERB = Verb(
@@ -61,9 +62,7 @@ class Options(Keys):
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
-    folders = [
-        find_run(each, config["paths"]["runs"]) for each in _asked(options, flags.get("overrides", ()))
-    ]
+    folders = [find(each, config["paths"]["runs"]) for each in _asked(options, flags.get("overrides", ()))]
     sources = sources_of(folders)
     path = _page_path(options.out, folders)
     with Console(stderr=True).status("reading rows"):
@@ -86,8 +85,9 @@ def gather(sources: Sources, options: Options, page: Path) -> tuple[Gathered, So
     gathered, kept = Gathered(), sources.only(options.names) if options.names else sources
     for source in kept.each:
         name = source.label or "run"
-        about = Variant(name, _link(source.folder, page), panels=panels_of(source.folder))
-        gathered.add(about, read_rows(source.folder))
+        gathered.describe(columns(source.folder))
+        about = Variant(name, _link(source.folder, page))
+        gathered.add(about, read(source.folder))
         if not source.label:
             about.name = str((about.about.get("method") or [source.folder.name])[0])
     names = [each.name for each in gathered.variants]
@@ -148,6 +148,6 @@ def _apart(sources: Sequence[Source]) -> list[str]:
     """Runs over different data or measured differently are shown together only with a word about it."""
     found = []
     for key, said in (("data", "different data"), ("metric", "different metrics")):
-        if len({str(each.parts.get(key)) for each in sources if each.parts}) > 1:
+        if len({str(each.record.parts.get(key)) for each in sources if each.record.parts}) > 1:
             found.append(f"These runs have {said}: differences between them are not the variants' alone.")
     return found

@@ -1,12 +1,9 @@
 """`freemask run`: edit a task list with one method or several variants; leave rows, videos, a table, a page."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
@@ -15,25 +12,11 @@ from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.identity import identities_of
 from experiments.config.options import Keys
-from experiments.config.variants import (
-    Variant,
-    keep_record,
-    record_of,
-    reference_of,
-    refuse_others,
-    unused,
-    variants_of,
-)
-from experiments.engines.base import Engine, Floor
-from experiments.jobs.bench import Bench as Bench
-from experiments.jobs.benches import fit as fit
-from experiments.jobs.benches import make_bench as make_bench
-from experiments.jobs.benches import method_name
-from experiments.jobs.lanes import Ears, Lane, open_lanes
-from experiments.loggers.base import Guarded, Logger
-from experiments.report.results import Results, finish
-from experiments.runs.plan import Launch, Plan
-from experiments.runs.progress import reporting
+from experiments.engines.base import Engine
+from experiments.engines.start import Order, carry_out, named_folder, plan_path, record_of, told
+from experiments.jobs.variants import Composition, reference_of, variants_of
+from experiments.report.results import finish
+from experiments.runs.plan import Item, Plan
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, EditTask
 
@@ -62,8 +45,6 @@ VERB = Verb(
     ),
 )
 
-KEEP = ("all", "sample", "none")
-
 
 @dataclass(frozen=True)
 class Options(Keys):
@@ -71,80 +52,50 @@ class Options(Keys):
 
     seed: int
     limit: int | None
-    keep: str
-    retry: str | None
+    keep: Literal["all", "sample", "none"]
+    retry: Literal["failed"] | None
     name: str | None
     kind: str | None
     start: bool
 
     def __post_init__(self) -> None:
-        _one_of("keep", self.keep, KEEP)
-        if self.retry is not None:
-            _one_of("retry", self.retry, ("failed",))
-        if self.kind is not None:
-            _one_of("kind", self.kind, KINDS)
+        if self.kind is not None and self.kind not in KINDS:
+            raise UserError(
+                f"kind cannot be '{self.kind}'", came=f"kind={self.kind}", expected=nearest(self.kind, KINDS)
+            )
         if self.limit is not None and self.limit < 1:
             raise UserError("limit is too small", came=f"limit={self.limit}", expected="1 or more, or null")
-        if any(part in ("", ".", "..") for part in ("run" if self.name is None else self.name).split("/")):
-            raise UserError(
-                "the name is no folder below paths.runs", came=f"name={self.name}", expected="name=WORD"
-            )
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
-    config, overrides = plain(cfg), flags.get("overrides", ())
-    options, variants = Options.of(config), variants_of(cfg, overrides)
-    reference = reference_of(config, variants)
+    config = plain(cfg)
+    options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
     tasks = list(build(config["data"], "data").tasks())
     wanted = chosen(tasks, options)
-    identities = identities_of([each.config for each in variants], tasks)
-    record = record_of(variants, identities)
-    folder = _folder(config, variants[0], record["identity"], bool(flags.get("multirun")))
-    refuse_others(folder, variants, identities)
-    keep_record(folder, variants, reference)
-    plan = Plan.of(variants, identities, wanted)
-    launch = _launch(plan, folder, options)
-    lanes = open_lanes(plan, launch)
+    command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
+    variants, notes = variants_of(command, lambda config, choices: identities_of([config], tasks)[0])
+    plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
+    folder = named_folder(config, _name(plan, options, bool(flags.get("multirun"))))
+    reference = reference_of(config, variants)
+    order = Order(plan, folder, reference, options.keep, options.retry is not None, notes=notes)
     if not options.start:
-        if engine.rank == 0:
-            print(planned(launch, lanes, wanted))
+        print(planned(order, wanted) if engine.rank == 0 else "")
         return 0
-    mine = engine.share(wanted)
-    left, every = sum(lane.needs(task.id) for lane in lanes for task in mine), len(wanted) * len(lanes)
-    results = Results(folder, {lane.variant.name: lane.store for lane in lanes}, reference)
-    with reporting(left if engine.rank == 0 else 0) as reporter:
-        mirror = build(config["logger"], "logger") if engine.rank == 0 else Logger()
-        logger = Guarded(mirror, reporter.say)
-        logger.start(folder, record)
-        notes = [f"{every - left} of {every} tasks need no work here"] if left < every else []
-        for line in [*unused(variants, overrides), *notes] if engine.rank == 0 else ():
-            reporter.say(line)
-        over = not left or engine.work(Floor(launch, lanes, wanted, Ears(reporter, logger, left)))
-        rows = results.rows(wanted)
-        logger.end(rows)
-    if not over or (engine.rank and results.left(wanted)):
-        return 0
-    return finish(results, wanted, rows if len(rows) == every else results.rows(wanted))
+    ended = carry_out(order, config, engine)
+    return finish(ended.run, ended.rows, ended.left, reference) if ended.speaks else 0
 
 
-def _launch(plan: Plan, folder: Path, options: Options) -> Launch:
-    """The plan is frozen here: from now on nobody looks at the configuration again."""
-    now = datetime.now(UTC).isoformat(timespec="microseconds")
-    path = plan.write(folder).resolve()
-    return Launch(path, None if options.retry is None else now, options.keep, Path.cwd())
-
-
-def planned(launch: Launch, lanes: Sequence[Lane], wanted: Sequence[EditTask]) -> str:
+def planned(order: Order, wanted: Sequence[EditTask]) -> str:
     """What a start would do."""
-    left = {lane.variant.name: sum(lane.needs(task.id) for task in wanted) for lane in lanes}
-    edits, count, rest = len(wanted) * len(lanes), len(lanes), sum(left.values())
+    left = told(order)
+    count, rest = len(left), sum(left.values())
     kinds = Counter(task.kind for task in wanted)
     lines = [
-        f"{edits} edits: {len(wanted)} tasks x {count} variant{'s' * (count > 1)}, {rest} to do",
+        f"{len(wanted) * count} edits: {len(wanted)} tasks x {count} variant{'s' * (count > 1)}, {rest} to do",
         f"tasks:    {', '.join(f'{kinds[kind]} {kind}' for kind in KINDS if kinds[kind])}",
         *(f"variant:  {name} ({left[name]} to do)" for name in left if name is not None),
-        f"plan:     {os.path.relpath(launch.plan, launch.home)}",
+        f"plan:     {plan_path(order)}",
         "Nothing was edited: the same command without start=false begins.",
     ]
     return "\n".join(lines)
@@ -158,14 +109,9 @@ def chosen(tasks: Sequence[EditTask], options: Options) -> list[EditTask]:
     return kept
 
 
-def _one_of(key: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UserError(f"{key} cannot be '{value}'", came=f"{key}={value}", expected=nearest(value, choices))
-
-
-def _folder(config: Mapping[str, Any], first: Variant, identity: str, swept: bool) -> Path:
+def _name(plan: Plan, options: Options, swept: bool) -> str:
     """A sweep's runs go into folders of their own, each named after what it is."""
-    own = f"{method_name(config) if first.name is None else 'variants'}-{identity[:8]}"
-    asked = config["name"]
-    name = own if asked is None else f"{asked}/{own}" if swept else asked
-    return Path(config["paths"]["runs"]).expanduser() / name
+    first = plan.variants[0]
+    what = first.choices.get("method") if first.name is None else "variants"
+    own = f"{what}-{record_of(plan)['identity'][:8]}"
+    return own if options.name is None else f"{options.name}/{own}" if swept else options.name

@@ -1,20 +1,16 @@
-"""`freemask status`: what of a run is done, failed and left, how long the rest takes, and who is at work. No torch."""
+"""`freemask status`: how far runs are, and who is at work. No torch."""
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.cli.verb import Verb
-from experiments.runs.claims import CLAIMS
 from experiments.runs.garbage import seldom_collected
-from experiments.runs.presence import Owner, present
-from experiments.runs.rows import RECORD, ROWS, row_files, row_of
-from freemask.errors import UserError, nearest
+from experiments.runs.run import below, find
+from experiments.runs.status import RunStatus, Tally
+from freemask.errors import UserError
 
 VERB = Verb(
     "how far runs are: done, failed, left, time to go, and who is at work",
@@ -27,161 +23,6 @@ VERB = Verb(
         "paths.runs=FOLDER where the runs are",
     ),
 )
-
-PLANS = "plans"
-DEEP = 4  # folders below paths.runs in which runs are looked for: a sweep's lie in a folder of their own
-
-
-@dataclass
-class Tally:
-    """One variant: its rows counted. `edits` and `gaps` are seconds of the same rows: in the edit, and from row to
-    row of one worker. `asked`: the tasks of the latest plan."""
-
-    asked: Collection[str] | None
-    last: dict[str, tuple[str, str]] = field(default_factory=dict)
-    rows: int = 0
-    edits: float = 0.0
-    timed: int = 0
-    worked: float = 0.0
-    gaps: float = 0.0
-
-    def read(self, folder: Path) -> None:
-        for path in row_files(folder / ROWS):
-            spans = []
-            with path.open("rb") as file:
-                for row in filter(None, map(row_of, file)):
-                    spans.append(self._count(row))
-            for (before, _), (after, seconds) in pairwise(spans):
-                if before is not None and after is not None and seconds > 0:
-                    self.worked += seconds
-                    self.gaps += (after - before).total_seconds()
-
-    def _count(self, row: Mapping[str, Any]) -> tuple[datetime | None, float]:
-        finished = str(row.get("finished", ""))
-        known = self.last.get(row["task"])
-        if known is None or known[1] <= finished:
-            self.last[row["task"]] = row["status"], finished
-        self.rows += 1
-        seconds = sum((row.get("seconds") or {}).values())
-        if row["status"] == "done" and seconds > 0:
-            self.edits, self.timed = self.edits + seconds, self.timed + 1
-        try:
-            return datetime.fromisoformat(finished), seconds
-        except ValueError:
-            return None, seconds
-
-    def of(self, status: str) -> int:
-        return sum(each == status for each, _ in self.last.values())
-
-    @property
-    def left(self) -> int | None:
-        return None if self.asked is None else sum(task not in self.last for task in self.asked)
-
-    @property
-    def mean(self) -> float | None:
-        return self.edits / self.timed if self.timed else None
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """A run's folder as it is now. A plain run has one variant without a name."""
-
-    folder: Path
-    variants: Mapping[str, Tally]
-    workers: Sequence[Owner]
-    doing: Sequence[Mapping[str, str]]
-
-    @classmethod
-    def read(cls, folder: Path) -> "RunStatus":
-        asked = _asked_of(folder)
-        named = _record(folder).get("variants")
-        places = {name: folder / name for name in named} if isinstance(named, Mapping) else {"": folder}
-        tallies = {}
-        for name, place in places.items():
-            tallies[name] = Tally(asked.get(name))
-            tallies[name].read(place)
-        workers = list(present(folder))
-        return cls(folder, tallies, workers, list(_doing(places, workers)))
-
-    def seconds_left(self) -> float | None:
-        """With the workers of now, or with one where there is none; a variant without rows costs what others do."""
-        known = [tally.mean for tally in self.variants.values() if tally.mean is not None]
-        if not known or any(tally.left is None for tally in self.variants.values()):
-            return None
-        usual = sum(known) / len(known)
-        work = sum((tally.left or 0) * (tally.mean or usual) for tally in self.variants.values())
-        return work / max(1, len(self.workers))
-
-    def overhead(self) -> float | None:
-        """What passes between a worker's edits, as a share of the edits: loading, claims, videos beside them."""
-        worked = sum(tally.worked for tally in self.variants.values())
-        gaps = sum(tally.gaps for tally in self.variants.values())
-        return gaps / worked - 1 if worked else None
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "folder": str(self.folder),
-            "variants": [
-                {
-                    "name": name or None,
-                    "tasks": None if tally.asked is None else len(tally.asked),
-                    "done": tally.of("done"),
-                    "failed": tally.of("failed"),
-                    "left": tally.left,
-                    "rows": tally.rows,
-                    "seconds_per_edit": tally.mean,
-                }
-                for name, tally in self.variants.items()
-            ],
-            "seconds_left": self.seconds_left(),
-            "overhead": self.overhead(),
-            "workers": [
-                {"writer": each.writer, "host": each.host.partition(":")[0], "pid": each.pid}
-                for each in self.workers
-            ],
-            "doing": list(self.doing),
-        }
-
-
-def find(place: Path) -> Iterator[Path]:
-    """The runs at and below a folder; what lies in a run is not searched."""
-    for here, folders, files in os.walk(place):
-        folders.sort()
-        if RECORD in files:
-            folders.clear()
-            yield Path(here)
-        elif len(Path(here).relative_to(place).parts) >= DEEP:
-            folders.clear()
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _asked_of(folder: Path) -> dict[str, list[str]]:
-    """The tasks in the latest plan of each variant; "" for a plain run."""
-    asked = {}
-    for path in sorted((folder / PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-        try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
-            tasks = [task["id"] for task in plan["tasks"]]
-            asked |= {each["name"] or "": tasks for each in plan["variants"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return asked
-
-
-def _doing(places: Mapping[str, Path], workers: Sequence[Owner]) -> Iterator[dict[str, str]]:
-    living = {each.writer for each in workers}
-    for name, place in places.items():
-        for path in sorted((place / CLAIMS).glob("*")):
-            owner = Owner.read(path)
-            if owner is not None and owner.writer in living:
-                yield {"variant": name, "task": path.name.rpartition(".")[0], "writer": owner.writer}
 
 
 @seldom_collected()
@@ -200,8 +41,6 @@ def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
     if flags.get("json"):
         print(json.dumps([each.record() for each in found], indent=1))
     else:
-        from experiments.commands.status_text import told
-
         print(
             "\n\n".join(told(each, whole=given.get("name") is not None) for each in found)
             or f"no runs in {runs}"
@@ -210,12 +49,82 @@ def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
 
 
 def _found(name: str | None, runs: Path) -> list[Path]:
-    if name is None:
-        return list(find(runs))
-    for place in (runs / name, Path(name).expanduser()):
-        if place.is_dir() and (found := list(find(place))):
-            return found
-    known = [folder.relative_to(runs).as_posix() for folder in find(runs)]
-    raise UserError(
-        "there is no such run", came=name, expected=nearest(name, known) if known else f"a run in {runs}"
-    )
+    return list(below(runs if name is None else find(name, runs)))
+
+
+def told(run: RunStatus, *, whole: bool) -> str:
+    """One line for a run without names, or a line for each variant; then time to go, and who is at work."""
+    lines = [str(run.folder)]
+    if list(run.variants) == [""]:
+        lines[0] += f": {_counts(run.variants[''])}"
+    else:
+        lines += _table(run)
+    lines += [f"  {line}" for line in _ahead(run)]
+    if whole:
+        for worker in run.workers:
+            variant = f"{worker.variant}: " if worker.variant else ""
+            doing = "between two items" if worker.item is None else f"{variant}{worker.item}"
+            lines.append(f"  at work: {worker.host} process {worker.pid}: {doing}")
+        overhead = run.overhead()
+        if overhead is not None:
+            lines.append(f"  between edits: {overhead:.1%} of the edits' own time")
+    return "\n".join(lines)
+
+
+def _ahead(run: RunStatus) -> list[str]:
+    left = [tally.left for tally in run.variants.values()]
+    if any(each is None for each in left):
+        return [_workers(run)] if run.workers else []
+    if not any(left):
+        failed = any(tally.of("failed") for tally in run.variants.values())
+        return ["finished" + ("; retry=failed does failed tasks again" if failed else "")]
+    seconds = run.seconds_left()
+    time = "time to go is not known yet" if seconds is None else f"about {_span(seconds)} to go"
+    return [f"{time} with {_workers(run)}"]
+
+
+def _workers(run: RunStatus) -> str:
+    count = len(run.workers)
+    return "one worker; nobody is at work now" if not count else f"{count} worker{'s' * (count > 1)} at work"
+
+
+def _counts(tally: Tally) -> str:
+    left = "" if tally.left is None else f", {tally.left} left"
+    return f"{tally.of('done')} done, {tally.of('failed')} failed{left}"
+
+
+def _table(run: RunStatus) -> list[str]:
+    head = ["", "done", "failed", "left", "s / edit"]
+    rows = [
+        [
+            name,
+            str(tally.of("done")),
+            str(tally.of("failed")),
+            "?" if tally.left is None else str(tally.left),
+            "-" if tally.mean is None else f"{tally.mean:.1f}",
+        ]
+        for name, tally in run.variants.items()
+    ]
+    return _aligned([head, *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -163,6 +163,11 @@ def _class_of(model: Mapping[str, Any]) -> Any:
         return None  # building the model says what is wrong
 
 
+def free_of_places(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A data source's settings that change a number."""
+    return _bound(data)
+
+
 def _names(assets: Mapping[str, str]) -> dict[str, str]:
     return {key: Path(path).name for key, path in assets.items()}
 

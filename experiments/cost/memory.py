@@ -2,8 +2,8 @@
 
 import ctypes
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import torch
@@ -55,19 +55,17 @@ def settle(device: torch.device, keep_caches: bool = False) -> None:
         libc.malloc_trim(0)
 
 
-@contextmanager
-def freed_is_returned() -> Iterator[None]:
-    """Meanwhile glibc gives every freed block of 128 KiB or more back at once, and other allocators do as they like.
+def keep_what_is_freed(keep: bool) -> None:
+    """Whether glibc keeps freed blocks for later, as it comes to do by itself, or gives every freed block of 128 KiB or
+    more back at once. Other allocators do as they like.
 
-    Left alone it raises this threshold up to 32 MiB and keeps what is freed for later: peaks then hold up to twice
-    what is in use, and depend on what ran before. What was freed before stays in use, so this has to come early.
-    """
+    Left alone glibc raises this threshold up to 32 MiB: peaks then hold up to twice what is in use, and depend on what
+    ran before. What was freed before stays in use, so this has to come early."""
+    mmap, trim = (LARGE, 2 * LARGE) if keep else (SMALL, SMALL)
     libc = _glibc()
-    _set_thresholds(libc, SMALL, SMALL)
-    try:
-        yield
-    finally:
-        _set_thresholds(libc, LARGE, 2 * LARGE)
+    if libc is not None:
+        libc.mallopt(MMAP_THRESHOLD, mmap)
+        libc.mallopt(TRIM_THRESHOLD, trim)
 
 
 def has_glibc() -> bool:
@@ -97,9 +95,3 @@ def _glibc() -> ctypes.CDLL | None:
     except (OSError, TypeError):
         return None
     return libc if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt") else None
-
-
-def _set_thresholds(libc: ctypes.CDLL | None, mmap: int, trim: int) -> None:
-    if libc is not None:
-        libc.mallopt(MMAP_THRESHOLD, mmap)
-        libc.mallopt(TRIM_THRESHOLD, trim)

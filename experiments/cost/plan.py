@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from experiments.cost.memory import peak_of
 from experiments.cost.work import Edits, timed
-from freemask.errors import UserError
 
 WARM = 2  # steps of the edit that is run before one of its size is measured
 
@@ -69,15 +67,7 @@ class Measure:
     reference: Tensor | None = None
 
     def __call__(self, cell: Cell) -> dict[str, Any]:
-        """What was measured, or {"failed": why} where the edit does not fit into memory."""
-        try:
-            return {"kept": self._kept, "time": self._time, "memory": self._memory}[cell.what](cell)
-        except torch.OutOfMemoryError:
-            return {"failed": "does not fit into the GPU's memory"}
-        except UserError as error:
-            if cell.mode.startswith("cache") and "features do not fit" in error.wrong:
-                return {"failed": str(error)}
-            raise
+        return {"kept": self._kept, "time": self._time, "memory": self._memory}[cell.what](cell)
 
     def _kept(self, cell: Cell) -> dict[str, Any]:
         if cell.mode != "recompute" and self.reference is None:

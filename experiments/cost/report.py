@@ -1,59 +1,44 @@
 """What the measurements of `freemask bench what=fusion` say: ratios, growth, a Markdown file and a plot."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.cost.ledger import Ledger
-from experiments.cost.text import headline, markdown, mb
-from experiments.cost.work import Edits, layers, official_maps, reach_of
+from experiments.cost.job import SETTING
+from experiments.cost.text import headline, markdown
 from experiments.figures import bench as figure
+from experiments.runs.rows import Row, write_text
 
 Record = Mapping[str, Any]
 BY_STEP = ("word heat", "latents")  # what every way of fusing keeps of each step
 
 
-def files(path: Path) -> dict[str, Path]:
-    return {"numbers": path, "table": path.with_suffix(".md"), "plot": path.with_suffix(".png")}
-
-
-def write(ledger: Ledger, edits: Edits) -> None:
-    data = ledger.data
-    data["summary"] = summary(data) | {"official": official(data, edits)}
-    data["finished"] = True
-    ledger.write()
-    names = files(ledger.path)
-    name = name_of(ledger)
-    said = f"{markdown(name, data)}\n\n![Time and peak memory]({names['plot'].name})\n"
-    names["table"].write_text(said, encoding="utf-8")
+def write(path: Path, name: str, data: dict[str, Any]) -> str:
+    """Numbers, table and plot beside each other; the tables, and where the files are."""
+    data["summary"] = {**summary(data), "official": data["about"].pop("official")}
+    names = {"numbers": path, "table": path.with_suffix(".md"), "plot": path.with_suffix(".png")}
+    write_text(path, json.dumps(data, indent=1) + "\n")
+    said = markdown(name, data)
+    write_text(names["table"], f"{said}\n\n![Time and peak memory]({names['plot'].name})\n")
     figure.draw(names["plot"], data, headline(name, data))
+    return "\n".join([said, "", *(f"{each:<8} {place}" for each, place in names.items())])
 
 
-def text(ledger: Ledger) -> str:
-    """The tables, and where the files are."""
-    names = files(ledger.path)
-    return "\n".join(
-        [markdown(name_of(ledger), ledger.data), "", *(f"{n:<8} {path}" for n, path in names.items())]
-    )
-
-
-def name_of(ledger: Ledger) -> str:
-    return ledger.path.stem.removeprefix("bench-fusion-")
-
-
-def short(found: Record) -> str:
-    """One measurement on one line."""
-    if "failed" in found:
-        return found["failed"].splitlines()[0]
-    if "seconds" in found:
-        return f"{found['seconds']:.2f} s"
-    if "mb" in found:
-        sizes = ", ".join(f"{name} {mb(size)}" for name, size in found["mb"].items())
-        return f"{sizes} MB; {found['difference']:.1e} from recompute"
-    gpu = f", {mb(found['gpu_mb'])} MB on the GPU" if "gpu_mb" in found else ""
-    return f"{mb(found['rss_mb'])} MB{gpu}"
+def data_of(rows: Sequence[Row], parts: Record) -> dict[str, Any]:
+    """Every measurement by the name of its cell, and what it was measured on."""
+    cells, about = {}, {}
+    for row in rows:
+        if row["task"] == SETTING:
+            about = dict(row.get("found", {}))
+            continue
+        what, mode, frames, _, steps, *_ = row["task"].split(" ")
+        cell = {"what": what, "mode": mode, "frames": int(frames), "steps": int(steps)}
+        failed = {"failed": row.get("message", "")} if row["status"] != "done" else {}
+        cells[row["task"]] = {**cell, **row.get("found", {}), **failed}
+    return {"what": "fusion", "parts": dict(parts), "about": about, "cells": cells}
 
 
 def summary(data: Record) -> dict[str, Any]:
@@ -114,19 +99,6 @@ def cells(data: Record, what: str, **asked: Any) -> list[Record]:
         for found in data["cells"].values()
         if "failed" not in found and all(found[key] == value for key, value in wanted.items())
     ]
-
-
-def official(data: Record, edits: Edits) -> dict[str, Any]:
-    """Computed, not measured: what keeping every attention map takes, as the official code does."""
-    options, found = data["parts"]["options"], layers(edits)
-    size = edits.backbone.dtype.itemsize
-    sizes = {}
-    for frames in sorted({options["at_frames"], *options["frames"]}):
-        reach = reach_of(edits.backbone, frames)
-        sizes[str(frames)] = official_maps(
-            found, reach, frames=frames, steps=options["at_steps"], bytes_each=size
-        )
-    return {"computed": True, "steps": options["at_steps"], "bytes_each": size, "mb_by_frames": sizes}
 
 
 def _line(points: Sequence[tuple[int, float]]) -> dict[str, float]:

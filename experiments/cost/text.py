@@ -169,8 +169,6 @@ def _notes(data: Record) -> str:
             "- This system cannot reset the mark of the most resident memory: RSS shows only where an edit "
             "went beyond all before it."
         )
-    if data["starts"] > 1:
-        notes.append(f"- Measured in {data['starts']} starts of the same command.")
     return "## Notes\n\n" + "\n".join(notes)
 
 

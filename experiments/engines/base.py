@@ -1,37 +1,60 @@
 """What an engine is given, and what engines have in common."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.engines.local import Work
-from experiments.jobs.lanes import Ears, Lane
-from experiments.runs.plan import Launch
+from experiments.jobs.job import Lane
+from experiments.loggers.base import Guarded
+from experiments.runs.plan import Item, Launch
+from experiments.runs.progress import Reporter
+from experiments.runs.rows import Row
 from freemask.errors import UserError
-from freemask.types import EditTask
 
 LOOK = 0.5  # seconds between two looks at the rows
 
 
+@dataclass
+class Listener:
+    """Tells the screen and the loggers of every row; `total` rows are awaited."""
+
+    reporter: Reporter
+    logger: Guarded
+    total: int
+    count: int = 0
+
+    def hear(self, row: Row, files: Mapping[str, Path]) -> None:
+        self.logger.row(row, files)
+        self.count += 1
+        told = row.get("evaluation") or row  # of what was measured again, how that went
+        message, spent = str(told.get("message", "")), sum(dict(told.get("seconds") or {}).values())
+        said = message.splitlines()[0] if message else f"{spent:.1f} s"
+        variant = f"{row['variant']}: " if "variant" in row else ""
+        line = f"[{self.count}/{self.total}] {variant}{row['task']} {told['status']} ({said})"
+        self.reporter.task_done(line)
+
+
 @dataclass(frozen=True)
-class Floor:
-    """One launch seen from the process that the user started."""
+class View:
+    """One launch, seen from the process that the user started."""
 
     launch: Launch
     lanes: Sequence[Lane]
-    tasks: Sequence[EditTask]
-    ears: Ears
+    items: Sequence[Item]
+    listener: Listener
 
     def left(self) -> int:
-        return sum(lane.needs(task.id) for lane in self.lanes for task in self.tasks)
+        return sum(lane.needs(item) for lane in self.lanes for item in self.items)
 
     def look(self) -> None:
-        """Tells of every row that came since the last look, whoever wrote it."""
+        """Tells of every row that came since the last look, no matter who wrote it."""
         for lane in self.lanes:
-            for row, files in lane.news():
-                self.ears.hear(row, files)
+            for row in lane.index.news():
+                files = {name: lane.store.folder / each for name, each in row.get("files", {}).items()}
+                self.listener.hear(row, files)
 
     def watch(self, busy: Callable[[], bool]) -> None:
         while busy():
@@ -40,38 +63,33 @@ class Floor:
         self.look()
 
     def say(self, line: str) -> None:
-        self.ears.reporter.say(line)
+        self.listener.reporter.say(line)
 
 
 class Engine(Protocol):
-    rank: int
-    """0 for the process that speaks to the user."""
-
-    def share(self, tasks: Sequence[EditTask]) -> Sequence[EditTask]:
-        """Which tasks this process will count as its own."""
+    @property
+    def rank(self) -> int:
+        """0 for the process that speaks to the user."""
         ...
 
-    def work(self, floor: Floor) -> bool:
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Which items this process will count as its own."""
+        ...
+
+    def work(self, view: View) -> bool:
         """False where the work goes on after this process has ended."""
         ...
 
 
-class Whole:
-    """For engines that do all that is left, and nothing but runs."""
+class WholeEngine:
+    """For engines that one process starts and watches: it counts all that is left."""
 
-    rank = 0
+    @property
+    def rank(self) -> int:
+        return 0
 
-    def share(self, tasks: Sequence[EditTask]) -> Sequence[EditTask]:
-        return tasks
-
-    def __call__(self, tasks: Sequence[EditTask], make: Callable[[str], Work]) -> None:
-        name = type(self).__name__.lower()
-        raise UserError(
-            f"runner={name} is for freemask run",
-            came=f"runner={name}",
-            expected="runner=local",
-            todo="several processes by hand: runner.workers=N and runner.worker=0, 1, ... N-1",
-        )
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        return items
 
 
 def needed(module: str, extra: str) -> Any:

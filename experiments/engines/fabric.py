@@ -1,13 +1,20 @@
-"""Processes x devices x nodes by Lightning Fabric: its ranks and devices, without its process group.
+"""Processes x devices x nodes, by Lightning Fabric: its ranks and devices, without its process group.
 
 Clips need nothing from each other, so no rank ever waits for another: there is no rendezvous, no barrier and no
 collective. A rank that dies takes nobody with it (torchrun and SLURM may decide otherwise), and those that live take
 up what it left."""
 
+import os
+import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import connection, get_context, parent_process
 from typing import Any
 
-from experiments.engines.base import Floor, Whole, at_least
+from experiments.engines.base import View, WholeEngine, at_least
+from experiments.jobs.worker import work
 from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
 
@@ -15,7 +22,7 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
-class Fabric(Whole):
+class Fabric(WholeEngine):
     """`devices` and `processes` are per node and per device; a launcher that made the processes knows better."""
 
     devices: int | str = "auto"
@@ -36,89 +43,129 @@ class Fabric(Whole):
 
     @property
     def rank(self) -> int:
-        from experiments.engines.ranks import started_outside
-
-        cluster = started_outside()
+        cluster = _cluster()
         return cluster.global_rank() if cluster.creates_processes_externally else cluster.node_rank()
 
-    def work(self, floor: Floor) -> bool:
-        from experiments.engines.ranks import Ranks
-
-        ranks = Ranks([self._device(place, floor) for place in range(self._count(floor))], self.processes)
-        fabric = self._fabric(ranks, floor)
-        if fabric.strategy.cluster_environment.creates_processes_externally:
-            fabric.launch(_in_sight, floor)
+    def work(self, view: View) -> bool:
+        cluster, devices = _cluster(), self._devices(view)
+        if cluster.creates_processes_externally:
+            listener, mine = view.listener, devices[cluster.local_rank() % len(devices)]
+            seen: dict[str, Any] = {"hear": listener.hear, "device": _chosen(mine)}
+            if cluster.global_rank() == 0:
+                seen["progress"] = listener.reporter.stage
+            work(view.launch, "fabric", cluster.global_rank(), cluster.world_size(), **seen)
             return True
-        ranks.watch = floor.watch
-        floor.say(f"{ranks.num_processes} processes on this node, on {_listed(ranks.devices)}")
-        for line in fabric.launch(_at_work, floor.launch):
-            floor.say(line)
+        places = [device for device in devices for _ in range(self.processes)]
+        first, count = cluster.node_rank() * len(places), len(places) * self.nodes
+        view.say(f"{len(places)} processes on this node, on {', '.join(dict.fromkeys(devices))}")
+        calls = [
+            partial(_at_work, view.launch, device, first + place, count)
+            for place, device in enumerate(places)
+        ]
+        for line in _processes(calls, view.watch):
+            view.say(line)
         return True
 
-    def _fabric(self, ranks: Any, floor: Floor) -> Any:
-        from lightning.fabric import Fabric as Made
-
-        try:
-            return Made(accelerator=self._accelerator(floor), strategy=ranks, num_nodes=self.nodes)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(
-                "Lightning Fabric refuses these devices or this launcher",
-                came=str(error).splitlines()[0],
-                expected="runner.devices, runner.processes and runner.nodes that are there",
-            ) from error
-
-    def _accelerator(self, floor: Floor) -> str:
+    def _devices(self, view: View) -> list[str]:
+        """Of this node. A launcher may show each rank one device only, or make more ranks than there are devices."""
         import torch
 
         if self.accelerator == "gpu" and not torch.cuda.is_available():
             raise UserError(
                 "there is no GPU", came="runner.accelerator=gpu", expected="runner.accelerator=cpu"
             )
-        if self.accelerator != "auto":
-            return {"gpu": "cuda"}.get(self.accelerator, self.accelerator)
-        asked = {str(lane.variant.config["model"].get("device", "auto")) for lane in floor.lanes}
-        return "cpu" if asked == {"cpu"} or not torch.cuda.is_available() else "cuda"
-
-    def _count(self, floor: Floor) -> int:
-        import torch
-
-        there = torch.cuda.device_count() if self._accelerator(floor) == "cuda" else None
-        if isinstance(self.devices, str):
-            return there or 1
-        if there is not None and self.devices > there:
+        asked = {str((lane.variant.config.get("model") or {}).get("device", "auto")) for lane in view.lanes}
+        there = torch.cuda.device_count()
+        if self.accelerator == "cpu" or not there or (self.accelerator == "auto" and asked == {"cpu"}):
+            return ["cpu"] * (1 if isinstance(self.devices, str) else self.devices)
+        wanted = there if isinstance(self.devices, str) else self.devices
+        if wanted > there:
             came = f"runner.devices={self.devices}"
             raise UserError("there are not so many GPUs", came=came, expected=f"at most {there}")
-        return self.devices
-
-    def _device(self, place: int, floor: Floor) -> Any:
-        import torch
-
-        kind = self._accelerator(floor)
-        return torch.device(kind, place) if kind == "cuda" else torch.device(kind)
+        return [f"cuda:{place}" for place in range(wanted)]
 
 
-def _listed(devices: list[Any]) -> str:
-    return ", ".join(dict.fromkeys(map(str, devices)))
+def _cluster() -> Any:
+    """Who made this process: torchrun, SLURM, or nobody in particular."""
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect():
+            return kind()
+    return LightningEnvironment()
 
 
-def _at_work(fabric: Any, launch: Launch) -> None:
+def _chosen(device: str) -> str:
+    """By Fabric, which also makes the device this process's current one."""
+    from lightning.fabric import Fabric as LightningFabric
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+    kind, _, index = device.partition(":")
+    alone = LightningEnvironment()  # to Fabric each rank is a run of its own
+    fabric = LightningFabric(accelerator=kind, devices=[int(index)] if index else 1, plugins=[alone])
+    fabric.launch()
+    return str(fabric.device)
+
+
+def _at_work(launch: Launch, device: str, rank: int, count: int) -> None:
     """A rank that this engine started; the process that started it tells of its rows."""
-    from experiments.jobs.worker import work
+    import torch
 
-    work(launch, "fabric", fabric.global_rank, fabric.world_size, device=str(fabric.device))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    work(launch, "fabric", rank, count, device=_chosen(device))
 
 
-def _in_sight(fabric: Any, floor: Floor) -> None:
-    """A rank that torchrun or SLURM started: it is the user's own command."""
-    from experiments.jobs.worker import work
+def _processes(calls: list[Callable[[], None]], watch: Callable[[Callable[[], bool]], None]) -> list[str]:
+    """Runs each call in a process of its own, outlives those that die, and says which did not end well."""
+    spawn, started = get_context("spawn"), []
+    for call in calls:
+        here, there = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=_begin, args=(call, there), daemon=True)
+        process.start()
+        there.close()
+        started.append((process, here))
+    watch(lambda: any(process.is_alive() for process, _ in started))
+    errors = [error for _, here in started if (error := _received(here)) is not None]
+    if errors:
+        raise errors[0]
+    return [
+        f"note: process {place} {_end_of(process.exitcode)}; the item it had in hand is done by another, "
+        "or at the next start"
+        for place, (process, _) in enumerate(started)
+        if process.exitcode
+    ]
 
-    silent = {} if fabric.global_rank else {"progress": floor.ears.reporter.stage}
-    work(
-        floor.launch,
-        "fabric",
-        fabric.global_rank,
-        fabric.world_size,
-        device=str(fabric.device),
-        hear=floor.ears.hear,
-        **silent,
+
+def _begin(call: Callable[[], None], told: connection.Connection) -> None:
+    """The life of a rank: it ends with the process that started it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        call()
+    except UserError as error:
+        told.send(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _received(told: connection.Connection) -> UserError | None:
+    try:
+        return told.recv() if told.poll() else None
+    except (EOFError, OSError):
+        return None
+
+
+def _end_of(code: int | None) -> str:
+    return (
+        f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     )

@@ -1,23 +1,13 @@
-"""The runner in one process, and what anything that does tasks one after the other asks of a runner."""
+"""The engine of one process, in sight of the user."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
+from experiments.engines.base import View
+from experiments.jobs.worker import Worker
+from experiments.runs.claims import writer_name
+from experiments.runs.plan import Item
 from freemask.errors import UserError
-from freemask.types import EditTask
-
-if TYPE_CHECKING:
-    from experiments.engines.base import Floor
-
-# make(writer) gives the function that does one task and appends its row under that writer's name
-Work = Callable[[EditTask], None]
-
-
-class Runner(Protocol):
-    def share(self, tasks: Sequence[EditTask]) -> Sequence[EditTask]: ...
-
-    def __call__(self, tasks: Sequence[EditTask], make: Callable[[str], Work]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +16,6 @@ class Local:
 
     worker: int = 0
     workers: int = 1
-    rank = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.worker < self.workers:
@@ -36,23 +25,17 @@ class Local:
                 expected=f"worker from 0 to {max(self.workers, 1) - 1}",
             )
 
-    def share(self, tasks: Sequence[EditTask]) -> Sequence[EditTask]:
-        """Of the full ordered list; finished tasks are skipped afterwards, never before."""
-        return tasks[self.worker :: self.workers]
+    @property
+    def rank(self) -> int:
+        return 0
 
-    def work(self, floor: "Floor") -> bool:
-        """In this process, in sight of the user."""
-        from experiments.jobs.worker import Crew, Owner
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Of the full ordered list; finished items are skipped afterwards, never before."""
+        return items[self.worker :: self.workers]
 
-        ears = floor.ears
-        owner = Owner.me("local", self.worker)
-        with Crew(floor.launch, owner, hear=ears.hear, progress=ears.reporter.stage) as crew:
-            crew.share(self.share(crew.plan.tasks))
+    def work(self, view: View) -> bool:
+        listener = view.listener
+        writer = writer_name("local", self.worker)
+        with Worker(view.launch, writer, hear=listener.hear, progress=listener.reporter.stage) as worker:
+            worker.share(self.share(worker.plan.items))
         return True
-
-    def __call__(self, tasks: Sequence[EditTask], make: Callable[[str], Work]) -> None:
-        from experiments.runs.presence import Owner
-
-        work = make(Owner.me("local", self.worker).writer)
-        for task in tasks:
-            work(task)

@@ -1,4 +1,4 @@
-"""A pool of Ray actors: each task goes to whoever is free, and an actor that dies is replaced."""
+"""A pool of Ray actors: each item goes to an actor that is free, and an actor that dies is replaced."""
 
 import os
 from collections import Counter, deque
@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.engines.base import LOOK, Floor, Whole, at_least, needed
-from experiments.jobs.lanes import Lane, by_model
-from experiments.jobs.lost import lost_row
-from experiments.jobs.worker import Crew
-from experiments.runs.plan import Launch
-from experiments.runs.presence import Owner
+from experiments.engines.base import LOOK, View, WholeEngine, at_least, needed
+from experiments.jobs.job import job_of
+from experiments.jobs.worker import Worker, grouped
+from experiments.runs.claims import writer_name
+from experiments.runs.plan import Launch, Plan
+from experiments.runs.rows import now
 from freemask.errors import UserError
 
-# A task and the group of lanes that share a model.
+# The place of a group of lanes that share a model, and an item.
 Unit = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Ray(Whole):
+class Ray(WholeEngine):
     workers: int = 2
     cpus: float | int = 1
     gpus: float | int = 0
@@ -32,22 +32,22 @@ class Ray(Whole):
         for key, value in (("cpus", self.cpus), ("gpus", self.gpus), ("retries", self.retries)):
             at_least(f"runner.{key}", value, 0)
 
-    def work(self, floor: Floor) -> bool:
+    def work(self, view: View) -> bool:
         ray = needed("ray", "ray")
-        groups = by_model(floor.lanes)
+        groups = grouped(job_of(Plan.read(view.launch.plan)), view.lanes)
         units = [
-            (number, task.id)
+            (number, item.id)
             for number, lanes in enumerate(groups)
-            for task in floor.tasks
-            if any(lane.needs(task.id) for lane in lanes)
+            for item in view.items
+            if any(lane.needs(item) for lane in lanes)
         ]
         with self._cluster(ray):
             self._refuse_too_much(ray)
-            pool = Pool(ray, self, floor, deque(units))
-            for unit in pool.run(min(self.workers, len(units))):
-                for lane in groups[unit[0]]:
-                    _give_up(lane, floor, unit[1], self.retries)
-            floor.look()
+            pool = Pool(ray, self, view, deque(units))
+            for number, item in pool.run(min(self.workers, len(units))):
+                for lane in groups[number]:
+                    _give_up(lane, view, item, self.retries)
+            view.look()
         return True
 
     @contextmanager
@@ -61,7 +61,7 @@ class Ray(Whole):
             ray.init(**given, log_to_driver=False, logging_level="error", configure_logging=False)
         except (
             Exception
-        ) as error:  # Ray raises plain ones, for instance where a busy machine starts it too slowly
+        ) as error:  # Ray raises plain ones: for instance where a busy machine starts it too slowly
             raise UserError(
                 "Ray does not start",
                 came=(str(error).splitlines() or [type(error).__name__])[0],
@@ -86,26 +86,26 @@ class Ray(Whole):
                 )
 
 
-class Hand:
-    """What runs in an actor: a crew that does one unit after the other."""
+class Actor:
+    """What runs in a Ray actor: a worker that does one unit after the other."""
 
     def __init__(self, launch: Launch, index: int) -> None:
         if launch.home.is_dir():
             os.chdir(launch.home)
-        self._crew = Crew(launch, Owner.me("ray", index)).__enter__()
+        self._worker = Worker(launch, writer_name("ray", index)).__enter__()
 
     def ready(self) -> None: ...
 
     def do(self, unit: Unit) -> UserError | None:
         """A mistake that the user can mend comes back as itself."""
         try:
-            self._crew.do(*unit)
+            self._worker.do(*unit)
         except UserError as error:
             return error
         return None
 
     def leave(self) -> None:
-        self._crew.__exit__(None, None, None)
+        self._worker.__exit__(None, None, None)
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Pool:
 
     ray: Any
     wish: Ray
-    floor: Floor
+    view: View
     units: deque[Unit]
     deaths: Counter[Unit] = field(default_factory=Counter)
     started: int = 0
@@ -126,7 +126,7 @@ class Pool:
             doing.update([self._hire()])
         while doing:
             over, _ = self.ray.wait(list(doing), timeout=LOOK)
-            self.floor.look()
+            self.view.look()
             for reference in over:
                 actor, unit = doing.pop(reference)
                 alive = self._answered(reference)
@@ -147,8 +147,10 @@ class Pool:
     def _hire(self) -> tuple[Any, tuple[Any, Unit | None]]:
         if self.started > 2 * (self.wish.workers + self.wish.retries) + sum(self.deaths.values()):
             raise UserError("Ray's workers die before they begin", came=f"{self.started} were started")
-        made = self.ray.remote(Hand).options(num_cpus=self.wish.cpus, num_gpus=self.wish.gpus, max_restarts=0)
-        actor = made.remote(self.floor.launch, self.started)
+        made = self.ray.remote(Actor).options(
+            num_cpus=self.wish.cpus, num_gpus=self.wish.gpus, max_restarts=0
+        )
+        actor = made.remote(self.view.launch, self.started)
         self.started += 1
         return actor.ready.remote(), (actor, None)
 
@@ -157,7 +159,7 @@ class Pool:
         try:
             error = self.ray.get(reference)
         except self.ray.exceptions.RayActorError as died:
-            self.floor.say(f"note: a worker died and is replaced ({str(died).splitlines()[0]})")
+            self.view.say(f"note: a worker died and is replaced ({str(died).splitlines()[0]})")
             return False
         if error is not None:
             raise error
@@ -168,9 +170,10 @@ class Pool:
         self.ray.kill(actor)
 
 
-def _give_up(lane: Lane, floor: Floor, task: str, retries: int) -> None:
-    """A task that kills its workers is a failure like others, so that the run comes to an end."""
-    if lane.needs(task):
-        one = next(each for each in floor.tasks if each.id == task)
-        message = f"the worker died {retries + 1} times on this task (out of memory, or killed from outside)"
-        lane.store.append(Owner.me("ray-lost", 0).writer, lost_row(lane, one, message))
+def _give_up(lane: Any, view: View, item: str, retries: int) -> None:
+    """An item that kills its workers is a failure like others, so that the run comes to an end."""
+    one = next(each for each in view.items if each.id == item)
+    if lane.needs(one):
+        message = f"the worker died {retries + 1} times on this item (out of memory, or killed from outside)"
+        row = lane.head(one) | {"message": message, "finished": now()}
+        lane.store.append(writer_name("ray-lost", 0), row)

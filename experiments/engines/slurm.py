@@ -1,4 +1,4 @@
-"""A SLURM array over the frozen plan, by submitit. A job is a worker: its share of the tasks, then what others left."""
+"""A SLURM array over the frozen plan, by submitit. A job is a worker: its share of the items, then what others left."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.base import Floor, Whole, at_least, needed
+from experiments.engines.base import View, WholeEngine, at_least, needed
 from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
 
@@ -15,7 +15,7 @@ JOBS = "jobs"
 
 
 @dataclass(frozen=True)
-class Slurm(Whole):
+class Slurm(WholeEngine):
     array: int = 4
     at_once: int | None = None
     minutes: int = 240
@@ -40,13 +40,13 @@ class Slurm(Whole):
             known = nearest(self.cluster, CLUSTERS)
             raise UserError("there is no such cluster", came=f"runner.cluster={self.cluster}", expected=known)
 
-    def work(self, floor: Floor) -> bool:
+    def work(self, view: View) -> bool:
         submitit = needed("submitit", "slurm")
-        folder = floor.launch.run / JOBS
-        executor = self._executor(submitit, folder, floor.launch.run.name)
-        count = min(self.array, floor.left())
+        folder = view.launch.run / JOBS
+        executor = self._executor(submitit, folder, view.launch.run.name)
+        count = min(self.array, view.left())
         try:
-            jobs = executor.map_array(Share(floor.launch, count), range(count))
+            jobs = executor.map_array(Share(view.launch, count), range(count))
         except submitit.core.utils.FailedJobError as error:
             raise UserError(
                 "sbatch refuses the array",
@@ -55,14 +55,14 @@ class Slurm(Whole):
                 todo="runner.partition=..., runner.account=..., runner.more={...}",
             ) from error
         named = f"{jobs[0].job_id} ... {jobs[-1].job_id}" if len(jobs) > 1 else jobs[0].job_id
-        floor.say(f"submitted {len(jobs)} job{'s' * (len(jobs) > 1)} ({named}); their output: {folder}")
+        view.say(f"submitted {len(jobs)} job{'s' * (len(jobs) > 1)} ({named}); their output: {folder}")
         if not self.wait:
-            floor.say(f"freemask status {floor.launch.run} shows how far they are")
-            floor.say("the same command makes tables and page when they have ended")
+            view.say(f"freemask status {view.launch.run} shows how far they are")
+            view.say("the same command makes tables and page when they have ended")
             return False
-        floor.watch(lambda: not all(job.done() for job in jobs))
+        view.watch(lambda: not all(job.done() for job in jobs))
         for line in _told(jobs):
-            floor.say(line)
+            view.say(line)
         return True
 
     def _executor(self, submitit: Any, folder: Path, name: str) -> Any:

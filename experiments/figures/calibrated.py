@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.figures.mmc import maps
-from experiments.runs.rows import ROWS, file_name, row_files, row_of
+from experiments.runs.rows import latest
 from freemask.masks.codebook import Codebook
 
 BOOK = "codebook.json"
@@ -23,18 +23,12 @@ def books(runs: Iterable[Path]) -> dict[str, tuple[Codebook, Path]]:
 
 def picture_of_maps(paths: Sequence[Path], book: Codebook, folder: Path) -> bool:
     """Of the first item whose maps were kept; False where none were."""
-    for file in row_files(folder / ROWS):
-        with file.open("rb") as lines:
-            for row in filter(None, map(row_of, lines)):
-                kept = folder / "maps" / f"{file_name(row['task'])}.npz"
-                if row.get("maps") and kept.is_file():
-                    for path in paths:
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        maps(
-                            path,
-                            kept,
-                            f"'{row['word']}' in: {row['source']}",
-                            (book.best_site, book.best_time),
-                        )
-                    return True
+    for row in latest(folder).values():
+        kept = folder / row.get("files", {}).get("maps", "none")
+        if kept.is_file():
+            said = f"'{row.get('word')}' in: {row.get('source')}"
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                maps(path, kept, said, (book.best_site, book.best_time))
+            return True
     return False

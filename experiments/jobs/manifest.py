@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.config.variants import NAME
+from experiments.jobs.variants import NAME
 from freemask.data.paths import existing
 from freemask.data.task_check import Complain, check_row
 from freemask.data.task_rows import Complaint, Row, read_rows

@@ -1,56 +1,32 @@
 """What one edit came to: its row, and the pictures of it where it succeeded."""
 
 import os
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from experiments.jobs.attempt import Attempt
 from experiments.jobs.pictures import beside, contact_sheet, veiled
+from experiments.runs.rows import cannot_write
 from experiments.runs.store import RunStore
-from freemask import memory
 from freemask.data.write import to_bytes, write_video
-from freemask.errors import UserError
 from freemask.types import Clip, Edit, EditTask
 
 
-@dataclass
-class Outcome:
-    """A row, and what the pictures are made of where the edit succeeded."""
+@dataclass(kw_only=True)
+class Outcome(Attempt):
+    """An attempt at a task, and what the pictures are made of where it succeeded."""
 
     task: EditTask
-    row: dict[str, Any]
     clip: Clip | None = None
     edit: Edit | None = None
     oracle: Float[Tensor, "f 3 h w"] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = perf_counter()
-        try:
-            with memory.stage(stage):
-                yield
-        finally:
-            self.seconds[stage] = perf_counter() - started
-
-    def fail(self, error: Exception, todo: str = "") -> None:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        known = isinstance(error, UserError)
-        message = str(error) if known else f"{type(error).__name__}: {error}"
-        self.row |= {
-            "status": "failed",
-            "message": f"{message}\n  do next:  {todo}" if todo else message,
-            "where": "" if known else f"{Path(where.filename).name}:{where.lineno}",
-        }
 
     def masks(self) -> dict[str, Float[Tensor, "f h w"]]:
         """The method's masks by name, 1 where the edit may change pixels."""
@@ -84,25 +60,33 @@ def is_mask(name: str) -> bool:
 
 
 def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
-    """Lossless frames, two videos and a contact sheet of a task that is done; the row names what these show."""
+    """Lossless frames of edit and source, two videos and a contact sheet of a task that is done; the row names what
+    these show."""
     clip, edit, task = outcome.clip, outcome.edit, outcome.task
-    if clip is None or edit is None or outcome.row["status"] != "done":
+    if clip is None or edit is None or outcome.row.get("status") != "done":
         return {}
-    files = {
-        "frames": store.file("frames", task.id, ".npz"),
-        "edited": store.file("videos", task.id, ".mp4"),
-        "video": store.file("side-by-side", task.id, ".mp4"),
-        "sheet": store.file("sheets", task.id, ".png"),
-    }
-    with whole(files["frames"]) as part:
-        arrays: Mapping[str, Any] = outcome.arrays()
-        np.savez_compressed(part, frames=to_bytes(edit.frames), **arrays)
-    write_video(files["edited"], edit.frames, clip.fps)
-    shown = outcome.clips()
-    outcome.row["panels"] = list(shown)
-    write_video(files["video"], beside(shown), clip.fps)
-    with whole(files["sheet"]) as part:
-        contact_sheet(part, shown, outcome.captions())
+    try:
+        files = {
+            "frames": store.file("frames", task.id, ".npz"),
+            "source": store.file("sources", f"{task.clip} {list(clip.frames.shape)}", ".npz"),
+            "edited": store.file("videos", task.id, ".mp4"),
+            "video": store.file("side-by-side", task.id, ".mp4"),
+            "sheet": store.file("sheets", task.id, ".png"),
+        }
+        with whole(files["frames"]) as part:
+            arrays: Mapping[str, Any] = outcome.arrays()
+            np.savez_compressed(part, frames=to_bytes(edit.frames), **arrays)
+        if not files["source"].exists():  # tasks of one clip share it
+            with whole(files["source"]) as part:
+                np.savez_compressed(part, frames=to_bytes(clip.frames))
+        write_video(files["edited"], edit.frames, clip.fps)
+        shown = outcome.clips()
+        outcome.row["panels"] = list(shown)
+        write_video(files["video"], beside(shown), clip.fps)
+        with whole(files["sheet"]) as part:
+            contact_sheet(part, shown, outcome.captions())
+    except OSError as error:
+        raise cannot_write(store.folder, error) from error
     return files
 
 

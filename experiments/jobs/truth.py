@@ -8,7 +8,6 @@ from torch import Tensor
 
 from evaluation.case import Case
 from evaluation.ops import resize_cubic
-from experiments.jobs.bench import exact_flow
 from freemask.errors import UserError
 from freemask.types import Clip, DataSource, EditTask
 
@@ -26,7 +25,9 @@ class Truth:
 
     @classmethod
     def of(cls, data: DataSource, task: EditTask) -> "Truth":
-        return cls(data.clip(task), data.oracle(task), data.region(task), exact_flow(data, task))
+        motion = getattr(data, "flow", None)  # of a source that knows it
+        flow = None if motion is None else motion(task)
+        return cls(data.clip(task), data.oracle(task), data.region(task), flow)
 
     def first(self, count: int) -> "Truth":
         masks = {name: mask[:count] for name, mask in self.clip.masks.items()}
@@ -37,7 +38,7 @@ class Truth:
 
     def case(self, task: EditTask, edited: Tensor, mask: Tensor | None = None) -> Case:
         return Case(
-            self.clip.frames,
+            self.clip.frames.cpu(),
             edited,
             task,
             oracle=self.oracle,

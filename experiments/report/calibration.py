@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import torch
 
-from experiments.jobs.calibration import NO_MASK
+from experiments.jobs.calibrate import NO_MASK
 from experiments.loggers.base import Guarded
 from experiments.report.page import STYLE
-from experiments.runs.store import RunStore, write_text
+from experiments.runs.rows import write_text
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate, match
 
@@ -20,7 +20,7 @@ CURVES = "curves.png"
 Row = Mapping[str, Any]
 
 
-def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: Sequence[str]) -> Codebook | None:
+def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Codebook | None:
     """From all rows that are done so far; None where there are none."""
     done = [row for row in rows if row["status"] == "done"]
     if not done:
@@ -34,7 +34,7 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: Sequence[str
         backbone=first["model"],
         words=sorted({row["word"] for row in done}),
         n=len(done),
-        of=len(wanted) - sum(row["status"] == NO_MASK for row in rows),
+        of=wanted - sum(row["status"] == NO_MASK for row in rows),
         clips=len(set(clips)),
         sites=first["sites"],
         strides=first["strides"],
@@ -73,13 +73,12 @@ def without_tables(row: Row) -> dict[str, Any]:
     }
 
 
-def finish(store: RunStore, rows: Sequence[Row], book: Codebook | None, left: int) -> None:
-    """Files, then lines on the screen."""
-    folder = store.folder
+def finish(folder: Path, run: Path, rows: Sequence[Row], book: Codebook | None, left: int) -> None:
+    """Files in the folder of one model, then lines on the screen. Files of rows are named from the run's folder."""
     counts = {status: sum(row["status"] == status for row in rows) for status in ("done", "failed", NO_MASK)}
     said = f"{counts['done']} done, {counts['failed']} failed, {counts[NO_MASK]} without a mask, {left} left"
     if book is not None:
-        pictures = _figures(store, rows, book)
+        pictures = _figures(folder, run, rows, book)
         book.write(folder / "codebook.json")
         write_text(folder / "index.html", page(folder.name, said, book, pictures, rows))
         print(summary(book))
@@ -154,18 +153,18 @@ def page(name: str, said: str, book: Codebook, pictures: Sequence[str], rows: Se
     return _document(name, parts)
 
 
-def _figures(store: RunStore, rows: Sequence[Row], book: Codebook) -> list[str]:
+def _figures(folder: Path, run: Path, rows: Sequence[Row], book: Codebook) -> list[str]:
     """Draws them; gives the pictures of maps, relative to the folder."""
     from experiments.figures.mmc import curves, maps
 
-    curves(store.folder / CURVES, {book.model: book})
+    curves(folder / CURVES, {book.model: book})
     made = []
     for row in rows:
-        kept = store.file("maps", row["task"], ".npz")
-        if row.get("maps") and kept.exists():
+        kept = run / row.get("files", {}).get("maps", "none")
+        if kept.is_file():
             picture = kept.with_suffix(".png")
             maps(picture, kept, f"'{row['word']}' in: {row['source']}", (book.best_site, book.best_time))
-            made.append(picture.relative_to(store.folder).as_posix())
+            made.append(picture.relative_to(folder).as_posix())
     return made
 
 

@@ -1,6 +1,6 @@
 """Rows -> what the page is made of: columns of numbers, every text once, and the rest in pieces for later."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -33,7 +33,6 @@ class Variant:
     name: str
     base: str = ""  # the folder that its files are named from, as a link from the page
     about: dict[str, Any] = field(default_factory=dict)
-    panels: Sequence[str] | None = None  # of its side-by-side videos, where the rows do not tell
 
 
 class _Slim(NamedTuple):
@@ -79,13 +78,9 @@ class Gathered:
 
     def add(self, variant: Variant, rows: Iterable[Row]) -> int:
         last: dict[tuple[str, str], _Slim] = {}
-        known: Any = None
         for row in rows:
             if not isinstance(row.get("metrics"), Mapping):
                 continue
-            if row.get("columns") is not known:
-                known = row.get("columns")
-                self._describe(known)
             slim, key = self._slim(row), (row["task"], str(row.get("seed")))
             if key not in last or slim.finished >= last[key].finished:
                 last[key] = slim
@@ -95,8 +90,9 @@ class Gathered:
             self._rows.append([last[key] for key in sorted(last)])
         return len(last)
 
-    def _describe(self, columns: Any) -> None:
-        for name, facts in mapping(columns).items():
+    def describe(self, columns: Mapping[str, Any]) -> None:
+        """What the columns of rows mean."""
+        for name, facts in columns.items():
             if name not in self.columns and isinstance(facts, Mapping):
                 self.columns[name] = dict(facts)
 

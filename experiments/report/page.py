@@ -82,21 +82,24 @@ def document(page: Page, data: Mapping[str, str], build: str, beside: str | None
 
 
 def page_of_rows(
-    title: str, rows: Iterable[Mapping[str, Any]], reference: str | None = None
+    title: str, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], reference: str | None = None
 ) -> tuple[Page, Gathered]:
     """Of rows whose files are named from the page's own folder, told apart by variant, or by method."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(str(row.get("variant") or row.get("method") or "edits"), []).append(row)
     gathered = Gathered()
+    gathered.describe(columns)
     for name, group in groups.items():
         gathered.add(Variant(name), group)
     return Page(title, reference, notices_of(gathered)), gathered
 
 
-def leave_page(folder: Path, rows: Sequence[Mapping[str, Any]], reference: str | None = None) -> None:
+def leave_page(
+    folder: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any], reference: str | None = None
+) -> None:
     """What `freemask run` leaves as index.html; `freemask report` makes the same of all that lies in the folder."""
-    write_page(folder / "index.html", *page_of_rows(folder.name, rows, reference))
+    write_page(folder / "index.html", *page_of_rows(folder.name, rows, columns, reference))
 
 
 def notices_of(gathered: Gathered) -> list[str]:

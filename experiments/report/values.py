@@ -2,34 +2,8 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
-
-from experiments.runs.rows import ROWS, row_files, row_of
-
-
-def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
-    """Line by line, for there may be many; torn lines are left out.
-
-    Half of a row describes the metrics' columns, in the same words as the row before: that part is cut out and not
-    read again. It cannot be part of a text, where its quotation marks would have backslashes."""
-    columns, known = None, b""
-    for path in row_files(folder / ROWS):
-        with path.open("rb") as file:
-            for line in file:
-                same = bool(known) and known in line
-                row = row_of(line.replace(known, b"", 1) if same else line)
-                if row is None:
-                    continue
-                if same:
-                    row["columns"] = columns
-                elif row.get("columns"):
-                    columns = row["columns"]
-                    known = f'"columns": {json.dumps(columns, ensure_ascii=False)}, '.encode(
-                        "utf-8", "replace"
-                    )
-                yield row
 
 
 class Texts:

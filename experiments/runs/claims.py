@@ -1,88 +1,122 @@
-"""One doer for each task of a variant: a small file says who has it in hand. A dead owner's claim counts for nothing.
+"""Who does what in a run's folder, by file locks: a lock that a dead process held is free at once.
 
-A claim is `<task>.<number>` in the variant's folder. To take a task whose owner died one creates the next number,
-which only one process can do. Whoever then sees another living claim beside his own lets go. So of two that live at
-most one holds a task: the later of them to look around finds the other's file. A claim is gone when the task's row is
-written; what a killed process leaves behind is passed over, and swept by the next launch."""
+RUN/workers/WRITER.json says who a worker is and what it has in hand; it lives as long as WRITER.lock is held.
+RUN/VARIANT/claims/ITEM.lock is held by whom does an item, so that two that work on one run share it. Where a file
+system has no locks, items may be done twice, with equal rows."""
 
+import json
 import os
-import random
-import time
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from experiments.runs.presence import Desk, Owner
-from experiments.runs.rows import file_name
-from freemask.errors import UserError
+from filelock import FileLock, Timeout
 
-CLAIMS = "claims"
-TRIES, YOUNG = 3, 30.0  # a claim whose owner cannot be read is believed for so many seconds
+from experiments.runs.rows import cannot_write, file_name, write_text
+
+CLAIMS, WORKERS = "claims", "workers"
+
+
+def writer_name(engine: str, index: int) -> str:
+    """Told apart from every other worker that ever was."""
+    since = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    return file_name(f"{engine}-{index}-{since}-{_host()}-{os.getpid()}")
 
 
 class Claims:
-    def __init__(self, folder: Path, desk: Desk) -> None:
-        self._folder, self._desk = folder / CLAIMS, desk
-        self._mine: dict[str, Path] = {}
+    """The items of one variant that this process has in hand."""
 
-    def take(self, task: str) -> bool:
-        name = file_name(task)
-        for attempt in range(TRIES):
-            if any(self._lives(path) for _, path in self._listed(name)):
-                return False
-            if self._create(name) and not any(
-                self._lives(path) for _, path in self._listed(name) if path != self._mine[name]
-            ):
-                return True
-            self.drop(task)
-            time.sleep(random.uniform(0.005, 0.03) * (attempt + 1))
-        return False
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / CLAIMS
+        self._mine: dict[str, FileLock] = {}
 
-    def drop(self, task: str) -> None:
-        path = self._mine.pop(file_name(task), None)
-        if path is not None:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-
-    def sweep(self) -> None:
-        for _, path in self._listed(None):
-            if not self._lives(path):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
-
-    def _listed(self, name: str | None) -> Iterator[tuple[int, Path]]:
-        try:
-            found = os.listdir(self._folder)
-        except FileNotFoundError:
-            return
-        for each in found:
-            task, _, number = each.rpartition(".")
-            if number.isdigit() and name in (None, task):
-                yield int(number), self._folder / each
-
-    def _create(self, name: str) -> bool:
-        number = 1 + max((number for number, _ in self._listed(name)), default=-1)
-        path = self._folder / f"{name}.{number}"
+    def take(self, item: str) -> bool:
+        lock = FileLock(self._folder / f"{file_name(item)}.lock")
         try:
             self._folder.mkdir(exist_ok=True)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(self._desk.owner.text())
-        except FileExistsError:
-            return False
+            if not _acquired(lock):
+                return False
         except OSError as error:
-            raise UserError(
-                "cannot write the run",
-                came=f"{path}: {error.strerror}",
-                expected="a folder with space left in it",
-                todo="make room, then the same command goes on: all earlier rows are whole",
-            ) from error
-        self._mine[name] = path
+            raise cannot_write(self._folder, error) from error
+        self._mine[item] = lock
         return True
 
-    def _lives(self, path: Path) -> bool:
-        owner = Owner.read(path)
-        if owner is not None:
-            return self._desk.alive(owner)
-        with suppress(OSError):  # it is being written, or its owner died in that moment
-            return self._desk.now() - path.stat().st_mtime < YOUNG
+    def drop(self, item: str) -> None:
+        """After the item's row is written: another that waits for the lock finds the row."""
+        lock = self._mine.pop(item, None)
+        if lock is not None:
+            _forget(lock)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that lives, as others see it. `variant` and `item` are what it has in hand."""
+
+    writer: str
+    host: str
+    pid: int
+    variant: str | None = None
+    item: str | None = None
+
+
+class Presence:
+    """This process as a worker of a run, seen by others as long as it is entered."""
+
+    def __init__(self, run: Path, writer: str) -> None:
+        self.writer = writer
+        self._path = run / WORKERS / f"{writer}.json"
+        self._lock = FileLock(self._path.with_suffix(".lock"))
+
+    def __enter__(self) -> "Presence":
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _acquired(self._lock)
+            self.doing(None, None)
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+        return self
+
+    def doing(self, variant: str | None, item: str | None) -> None:
+        told = Worker(self.writer, _host(), os.getpid(), variant, item)
+        with suppress(OSError):  # a full disk is told where a row is written
+            write_text(self._path, json.dumps(vars(told)))
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)
+        _forget(self._lock)
+
+
+def present(run: Path) -> Iterator[Worker]:
+    """The workers that live. What dead ones have left is swept."""
+    for path in sorted((run / WORKERS).glob("*.json")):
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            if Path(lock.lock_file).exists() and not _acquired(lock):
+                yield Worker(**json.loads(path.read_text(encoding="utf-8")))
+                continue
+        except (OSError, ValueError, TypeError):
+            continue  # it ended in this moment, or may not be looked at
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            _forget(lock)
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
         return False
+    return True
+
+
+def _forget(lock: FileLock) -> None:
+    with suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
+
+
+def _host() -> str:
+    return socket.gethostname().split(".")[0] or "host"

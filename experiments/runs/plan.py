@@ -1,33 +1,29 @@
-"""The frozen plan of a run: every variant's resolved configuration times the tasks, written once, then worked on.
+"""The frozen plan of a run: the kind of work, every variant's resolved configuration, and the items; written once.
 
 A plan is RUN/plans/<digest>.json and never changes. Workers read nothing else: what somebody does to the configuration
-or to the task list meanwhile does not reach them."""
+or to a task list meanwhile does not reach them."""
 
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.config.identity import Identity
-from experiments.runs.rows import write_text
-from experiments.config.variants import Variant
+from experiments.runs.rows import cannot_write, write_text
+from experiments.runs.run import PLANS
 from freemask.errors import UserError
-from freemask.types import EditTask
-
-PLANS = "plans"
-# What work needs of a resolved configuration. Engines, loggers and what is kept belong to a launch, not to the plan.
-NEEDED = ("method", "mask", "fusion", "model", "data", "metric", "seed")
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """One variant as it is worked on; the only one of a plain run has no name."""
+class Variant:
+    """One configuration as it is worked on. The only one of a plain run has no name, and the run's folder is its own."""
 
     name: str | None
     overrides: Sequence[str]
+    choices: Mapping[str, str | None]
     config: Mapping[str, Any]
     identity: Identity
 
@@ -36,33 +32,43 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Plan:
-    variants: Sequence[Frozen]
-    tasks: Sequence[EditTask]
+class Item:
+    """One thing to do. `data` is what the kind of work needs to know of it. `marks`: the variants that it is for ("" for
+    one without a name), and what their last row must be marked with to count; None: for all of them, unmarked."""
 
-    @classmethod
-    def of(
-        cls, variants: Sequence[Variant], identities: Sequence[Identity], tasks: Sequence[EditTask]
-    ) -> "Plan":
-        frozen = [
-            Frozen(each.name, each.overrides, {key: each.config[key] for key in NEEDED}, own)
-            for each, own in zip(variants, identities, strict=True)
-        ]
-        return cls(frozen, list(tasks))
+    id: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    marks: Mapping[str, str] | None = None
+
+    def mark(self, variant: str | None) -> str | None:
+        """None: it is not for that variant."""
+        return "" if self.marks is None else self.marks.get(variant or "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`job` is a module of experiments.jobs."""
+
+    job: str
+    variants: Sequence[Variant]
+    items: Sequence[Item]
+
+    @property
+    def size(self) -> int:
+        """How many rows it asks for."""
+        return sum(item.mark(each.name) is not None for each in self.variants for item in self.items)
 
     def write(self, run: Path) -> Path:
         """Where it lies; the same plan is written once, however often it is launched."""
         text = self._text()
         path = run / PLANS / f"{_digest(text)}.json"
         try:
-            if path.is_file() and path.read_text(encoding="utf-8") == text:
+            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
                 os.utime(path)  # the plan of the latest launch is the youngest
             else:
                 write_text(path, text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                "cannot write the run", came=f"{path}: {error}", todo="paths.runs=FOLDER"
-            ) from error
+        except OSError as error:
+            raise cannot_write(path, error) from error
         return path
 
     @classmethod
@@ -79,37 +85,39 @@ class Plan:
                 todo="start the run again by its own command: it writes the plan anew",
             )
         found = json.loads(text)
-        frozen = [
-            Frozen(each["name"], each["overrides"], each["config"], Identity(each["parts"]))
+        variants = [
+            Variant(each["name"], each["overrides"], each["choices"], each["config"], Identity(each["parts"]))
             for each in found["variants"]
         ]
-        return cls(frozen, [EditTask(**each) for each in found["tasks"]])
+        return cls(found["job"], variants, [Item(**each) for each in found["items"]])
 
     def _text(self) -> str:
         variants = [
             {
                 "name": each.name,
                 "overrides": list(each.overrides),
+                "choices": dict(each.choices),
                 "identity": each.identity.hash,
                 "config": each.config,
                 "parts": each.identity.parts,
             }
             for each in self.variants
         ]
-        tasks = [asdict(each) for each in self.tasks]
-        return json.dumps({"variants": variants, "tasks": tasks}, indent=1, default=str)
+        items = [asdict(each) for each in self.items]
+        return json.dumps({"job": self.job, "variants": variants, "items": items}, indent=1, default=str)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One start of a run, small enough to be sent anywhere. `retry` is the moment of a start that asked to redo
-    failures: rows that failed before it are done again. `keep` is all, sample or none. `home` is where relative
-    paths begin."""
+    """One start of a run, small enough to be sent anywhere. `redo`: items whose last row is older than that moment are
+    done again, where it failed or, with `whole`, all. `keep` is all, sample or none: whose files stay. `home` is where
+    relative paths begin."""
 
     plan: Path
-    retry: str | None
     keep: str
     home: Path
+    redo: str | None = None
+    whole: bool = False
 
     @property
     def run(self) -> Path:

@@ -1,6 +1,5 @@
 """Rows for a table, of runs with a hundred thousand of them: only what a table needs of each is kept."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.papers import COST, COSTS
-from experiments.runs.rows import ROWS, row_files, row_of
-from freemask.errors import UserError, nearest
+from experiments.runs.rows import columns, last_of, read, row_files
+from experiments.runs.run import Run, below, find
+from freemask.errors import UserError
 
 KEPT = (
     "task",
@@ -19,38 +19,37 @@ KEPT = (
     "status",
     "variant",
     "method",
+    "choices",
+    "device",
+    "dtype",
+    "frames",
     "model",
     "run",
     "steps",
     "commit",
     "dirty",
 )
-DEPTH = ("", "*/", "*/*/")  # a plain run, a run of variants, a sweep of those
 
 
 def folders(runs: Path, named: Sequence[str]) -> list[Path]:
     """Of runs asked for: names below paths.runs, or paths."""
-    found = []
-    for name in named:
-        places = [runs / name, Path(name).expanduser()]
-        place = next((each for each in places if stores(each)), None)
-        if place is None:
-            known = [each.name for each in runs.iterdir() if stores(each)] if runs.is_dir() else []
+    found = [find(name, runs) for name in named]
+    for name, folder in zip(named, found, strict=True):
+        if not stores(folder):
             raise UserError(
                 "there is no run of that name",
-                came=f"runs=[{name}]",
-                expected=nearest(name, known) if known else f"a run in {runs}",
+                came=f"runs=[{name}], which holds no rows",
+                expected="a run with rows",
                 todo="freemask run ... name=NAME, or give the path of its folder",
             )
-        found.append(place)
     return found
 
 
 def stores(run: Path) -> list[Path]:
-    """The folders below a run that hold rows."""
-    if not run.is_dir():
-        return []
-    return [rows.parent for depth in DEPTH for rows in sorted(run.glob(depth + ROWS)) if row_files(rows)]
+    """The folders at and below a run, or a sweep, that hold rows of edits."""
+    found = [Run.open(each) for each in below(run)]
+    edits = [each for each in found if each.record.job in ("edit", "outside")]
+    return [store.folder for each in edits for store in each.stores.values() if row_files(store.folder)]
 
 
 def rows_of(run: Path) -> Iterator[dict[str, Any]]:
@@ -58,29 +57,20 @@ def rows_of(run: Path) -> Iterator[dict[str, Any]]:
         yield from latest(store)
 
 
+def columns_of(run: Path) -> dict[str, Any]:
+    return {name: each for store in stores(run) for name, each in columns(store).items()}
+
+
 def planned(run: Path) -> int | None:
     """How many tasks the youngest plan of a run has; None where none is left."""
-    plans = sorted(run.glob("plans/*.json"), key=lambda path: path.stat().st_mtime)
-    try:
-        return len(json.loads(plans[-1].read_text(encoding="utf-8"))["tasks"]) if plans else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    plans = list(Run.open(run).plans())
+    return len(plans[-1]["items"]) if plans else None
 
 
 def latest(store: Path) -> list[dict[str, Any]]:
-    """The last row of each task and seed; torn lines are skipped."""
-    last: dict[tuple, dict[str, Any]] = {}
-    for path in row_files(store / ROWS):
-        with path.open("rb") as file:
-            for line in file:
-                whole = row_of(line)
-                if whole is None or not isinstance(whole.get("metrics"), dict):
-                    continue  # torn, or the row of a calibration
-                row = _kept(whole)
-                key = (row["task"], row["seed"])
-                if key not in last or row["finished"] >= last[key]["finished"]:
-                    last[key] = row | {"store": str(store)}
-    return [last[key] for key in sorted(last, key=str)]
+    """The last row of each task, and only what a table needs of it."""
+    slim = ({**_kept(row), "store": str(store)} for row in read(store))
+    return list(last_of(slim).values())  # pyright: ignore[reportReturnType, reportArgumentType]
 
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:

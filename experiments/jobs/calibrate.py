@@ -1,11 +1,9 @@
-"""Calibration, item by item: invert a clip, record a word's heat everywhere, compare every mask with the truth."""
+"""The work of `freemask calibrate`: invert a clip, record a word's heat everywhere, compare masks with the truth."""
 
-import traceback
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from experiments.jobs import memory
-from experiments.runs import environment
-from experiments.runs.progress import Reporter
-from experiments.runs.store import RunStore
+from experiments.config.build import build
+from experiments.jobs.attempt import Attempt, measured
+from experiments.jobs.edit import fit, made_on, names_within
+from experiments.jobs.job import Done, Lane
+from experiments.runs.plan import Item, Plan, Variant
+from experiments.runs.rows import brief
 from freemask.attention.record import GIB, Recording, heat_of_words, recorder
 from freemask.data.write import to_bytes
 from freemask.diffusion.guidance import guided
@@ -33,7 +33,7 @@ HEAT = "heat"
 
 
 @dataclass(frozen=True)
-class Item:
+class Word:
     """One word of one source prompt of one clip. `one` is the task with this word only, and an id of its own."""
 
     task: EditTask
@@ -43,10 +43,21 @@ class Item:
     def word(self) -> str:
         return next(iter(self.one.words))
 
+    def item(self, maps: bool) -> Item:
+        """`maps`: whether its maps are kept for a picture."""
+        return Item(
+            self.one.id, {**asdict(self.one), "word": self.word, "all": asdict(self.task), "maps": maps}
+        )
 
-def items_of(tasks: Sequence[EditTask]) -> tuple[list[Item], dict[str, str]]:
+    @classmethod
+    def of(cls, item: Item) -> "Word":
+        data = {key: each for key, each in item.data.items() if key not in ("word", "all", "maps")}
+        return cls(EditTask(**item.data["all"]), EditTask(**data))
+
+
+def words_of(tasks: Sequence[EditTask]) -> tuple[list[Word], dict[str, str]]:
     """Every different (clip, source prompt, word), and the tasks whose words are not clear, with the reason."""
-    found: dict[tuple[str, str, str], Item] = {}
+    found: dict[tuple[str, str, str], Word] = {}
     unclear: dict[str, str] = {}
     for task in tasks:
         try:
@@ -56,7 +67,7 @@ def items_of(tasks: Sequence[EditTask]) -> tuple[list[Item], dict[str, str]]:
             continue
         for word, target in words.items():
             one = replace(task, id=f"{task.id}:{word}", words={word: target})
-            found.setdefault((task.clip, task.source, word.casefold()), Item(task, one))
+            found.setdefault((task.clip, task.source, word.casefold()), Word(task, one))
     return list(found.values()), unclear
 
 
@@ -74,7 +85,7 @@ def mask_of(clip: Clip, word: str) -> Bool[Tensor, "f h w"] | None:
 
 @dataclass(frozen=True)
 class Measure:
-    """How an item is measured."""
+    """How a word is measured; `budget` is the GiB that its heat may take."""
 
     steps: int
     phrase: str
@@ -82,7 +93,17 @@ class Measure:
     overlap: str
     budget: float
 
-    def heat(self, backbone: Backbone, clip: Clip, item: Item, progress: Progress) -> "Heat":
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Measure":
+        how = [config[key] for key in ("steps", "phrase", "overlap", "budget")]
+        return cls(how[0], how[1], build(config["binarise"], "binarise"), how[2], float(how[3]))
+
+    def parts(self) -> dict[str, Any]:
+        """Everything that changes a row. Floor and intervals do not: they come in when rows are put together."""
+        how = {key: each for key, each in asdict(self).items() if key not in ("budget", "binarise")}
+        return {**how, "binarise": self.binarise.settings()}
+
+    def heat(self, backbone: Backbone, clip: Clip, item: Word, progress: Progress) -> "Heat":
         """The word's heat at every text layer and time of the inversion."""
         text, times = backbone.embed(item.task.source), backbone.noise_path.times(self.steps)
         subject = Subject(item.one, clip, text, text, times, backbone.sites, backbone.identity)
@@ -142,94 +163,66 @@ class Heat:
             )
 
 
-@dataclass
-class Worker:
-    """Does one item after the other: heat, table, row."""
+class CalibrateJob:
+    brief = staticmethod(brief)
 
+    def group(self, variant: Variant) -> str:
+        return json.dumps(variant.config["model"], sort_keys=True)
+
+    def load(
+        self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress
+    ) -> "Calibrating":
+        progress("loading the model", 0, 1)
+        config = lanes[0].variant.config
+        model = config["model"] if device is None else {**config["model"], "device": device}
+        backbone, data = build(model, "model"), build(config["data"], "data")
+        fit(data, backbone)
+        return Calibrating(lanes, backbone, data, Measure.of(config))
+
+
+JOB = CalibrateJob()
+
+
+@dataclass(frozen=True)
+class Calibrating:
+    lanes: Sequence[Lane]
     backbone: Backbone
     data: DataSource
     measure: Measure
-    store: RunStore
-    items: Mapping[str, Item]
-    keep: Collection[str]
-    reporter: Reporter
-    total: int
-    writer: str = ""
-    count: int = 0
 
-    def __call__(self, one: EditTask) -> None:
-        item = self.items[one.id]
-        row = self._head(item)
-        memory.reset_peaks()
-        seconds: dict[str, float] = {}
-        try:
-            row |= self._work(item, seconds)
-        except Exception as error:
-            row |= _failure(error)
-        row |= {
-            "seconds": seconds,
-            "peak_rss_gb": memory.peak_rss_gb(),
-            "peak_gpu_gb": memory.peak_gpu_gb(),
-            "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
-        }
-        self.store.append(self.writer, row)
-        self.count += 1
-        said = row["message"].splitlines()[0] if row["message"] else f"{sum(seconds.values()):.1f} s"
-        self.reporter.task_done(f"[{self.count}/{self.total}] {one.id} {row['status']} ({said})")
+    def do(self, place: int, item: Item, progress: Progress) -> Done:
+        lane, word = self.lanes[place], Word.of(item)
+        attempt = Attempt(lane.head(item))
+        attempt.tell(word=word.word, **made_on(self.backbone))
+        path = lane.store.file("maps", item.id, ".npz") if item.data["maps"] else None
+        with measured(attempt, self.backbone.device):
+            attempt.work(lambda: self._work(word, attempt, path, progress))
+        files = {"maps": path} if path is not None and attempt.row.get("status") == "done" else {}
+        attempt.tell(files=names_within(lane.store.folder, files))
+        return Done(attempt.row, files)
 
-    def _work(self, item: Item, seconds: dict[str, float]) -> dict[str, Any]:
-        began = perf_counter()
-        clip = self.data.clip(item.task)
-        truth = mask_of(clip, item.word)
-        seconds["load"] = perf_counter() - began
+    def _work(self, word: Word, attempt: Attempt, path: Path | None, progress: Progress) -> None:
+        with attempt.timed("load"):
+            clip = self.data.clip(word.task)
+            truth = mask_of(clip, word.word)
         if truth is None:
             known = ", ".join(clip.masks) or "none"
-            return {"status": NO_MASK, "message": f"the clip has no mask of '{item.word}' (it has: {known})"}
-        heat = self.measure.heat(self.backbone, clip, item, self.reporter.stage)
-        seconds["inversion"] = perf_counter() - began - seconds["load"]
-        table = self.measure.table(heat, truth, self.reporter.stage)
-        seconds["masks"] = perf_counter() - began - seconds["load"] - seconds["inversion"]
-        if one_of_shown := item.one.id in self.keep:
-            heat.save(self.store.file("maps", item.one.id, ".npz"), clip, truth)
-        return {
-            "status": "done",
-            "frames": list(clip.frames.shape),
-            "mask_share": round(float(truth.float().mean()), 5),
-            "maps": one_of_shown,
-            "metrics": {"best_iou": max(map(max, table))},
-            "sites": heat.sites,
-            "strides": [self.backbone.sites[site].stride for site in heat.sites],
-            "grids": heat.grids(),
-            "times": list(heat.times),
-            "iou": table,
-        }
-
-    def _head(self, item: Item) -> dict[str, Any]:
-        commit, dirty = environment.commit()
-        return {
-            "task": item.one.id,
-            "clip": item.task.clip,
-            "kind": item.task.kind,
-            "source": item.task.source,
-            "word": item.word,
-            "model": self.backbone.identity,
-            "steps": self.measure.steps,
-            "status": "failed",
-            "message": "",
-            "metrics": {},
-            "commit": commit,
-            "dirty": dirty,
-            "versions": environment.versions(),
-            "device": environment.device_name(str(self.backbone.device)),
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-        }
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    known = isinstance(error, UserError)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return {
-        "status": "failed",
-        "message": str(error) if known else f"{type(error).__name__}: {error}",
-        "where": "" if known else f"{Path(where.filename).name}:{where.lineno}",
-    }
+            said = f"the clip has no mask of '{word.word}' (it has: {known})"
+            attempt.tell(status=NO_MASK, message=said)
+            return
+        with attempt.timed("inversion"):
+            heat = self.measure.heat(self.backbone, clip, word, progress)
+        with attempt.timed("masks"):
+            table = self.measure.table(heat, truth, progress)
+        if path is not None:
+            heat.save(path, clip, truth)
+        attempt.done(
+            frames=list(clip.frames.shape),
+            mask_share=round(float(truth.float().mean()), 5),
+            metrics={"best_iou": max(map(max, table))},
+            sites=heat.sites,
+            strides=[self.backbone.sites[site].stride for site in heat.sites],
+            grids=heat.grids(),
+            times=list(heat.times),
+            iou=table,
+        )

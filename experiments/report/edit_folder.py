@@ -1,6 +1,5 @@
 """The folder of one edit: its name, the videos or the picture left in it, and what the terminal says of them."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,30 +11,31 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from evaluation.render import fact, number
-from experiments.config.identity import method_of
-from experiments.jobs.bench import Outcome
-from experiments.jobs.benches import method_name
+from experiments.config.identity import Identity, method_of
+from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet
-from experiments.runs.store import file_name
+from experiments.runs.plan import Variant
+from experiments.runs.rows import file_name
 from freemask.data.write import to_bytes, write_frames, write_video
 from freemask.errors import UserError
 from freemask.types import EditTask
 
-# Of the hash: places, and what the method refers to.
+# Places, and what the method refers to: no part of what an edit is.
 NO_PART = ("paths", "logger", "out", "mask", "fusion", "task")
 
 
-def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask) -> Path:
+def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, variant: Variant) -> Path:
     if out is not None:
         return Path(out).expanduser()
-    name = file_name(f"{task.clip}-{method_name(config)}-{hash_of(config, task)[:8]}")
+    name = file_name(f"{task.clip}-{variant.choices['method']}-{variant.identity.hash[:8]}")
     return Path(config["paths"]["runs"]).expanduser() / "edits" / name
 
 
-def hash_of(config: Mapping[str, Any], task: EditTask) -> str:
+def edit_identity(config: Mapping[str, Any], task: EditTask) -> Identity:
+    """Everything that was said, prompts too."""
     said = {key: config[key] for key in config if key not in NO_PART} | {"method": method_of(config)}
-    text = json.dumps([said, task.id, task.source, task.target], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    said |= {"prompts": [task.id, task.source, task.target]}
+    return Identity(json.loads(json.dumps(said, default=str)))
 
 
 def leave(folder: Path, outcome: Outcome) -> dict[str, Path]:

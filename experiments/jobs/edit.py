@@ -1,0 +1,157 @@
+"""The work of `freemask run`: one task from clip to row - edit, check, measure, keep."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from torch import Tensor
+
+from evaluation.suite import Suite
+from experiments.config.build import build
+from experiments.jobs import seeds, thrift
+from experiments.jobs.attempt import measured
+from experiments.jobs.job import Done, Lane, kept
+from experiments.jobs.outcome import Outcome, is_mask, keep_files
+from experiments.jobs.truth import Truth
+from experiments.runs import environment
+from experiments.runs.plan import Item, Plan, Variant
+from experiments.runs.rows import Row, brief, now
+from freemask import memory
+from freemask.errors import UserError
+from freemask.types import Backbone, DataSource, Edit, EditTask, Method, Progress, silent
+
+
+@dataclass
+class Editor:
+    """A loaded model, a method and a suite of metrics: what turns a task into an edit and its row."""
+
+    backbone: Backbone
+    method: Method
+    suite: Suite
+    seed: int
+
+    def edit(self, row: Row, task: EditTask, data: DataSource, progress: Progress = silent) -> Outcome:
+        """`row` is the head of the task's row. Never raises for a task's own fault: look at the row's status."""
+        outcome = Outcome(row, task=task)
+        outcome.tell(**made_on(self.backbone), retried=None)
+        with measured(outcome, self.backbone.device):
+            if not outcome.work(lambda: self._work(self.method, outcome, data, progress)):
+                message = outcome.row.get("message", "")
+                outcome.begin_again()
+                with thrift.thrifty(self.backbone, self.method) as (method, changed):
+                    outcome.work(lambda: self._work(method, outcome, data, progress), thrift.TODO)
+                outcome.tell(retried={"message": message, "changed": changed})
+        return outcome
+
+    def _work(self, method: Method, outcome: Outcome, data: DataSource, progress: Progress) -> None:
+        task = outcome.task
+        with outcome.timed("load"):
+            truth = Truth.of(data, task)
+            outcome.clip, outcome.oracle = truth.clip, truth.oracle
+        started = perf_counter()
+        try:
+            with memory.stage("edit"):
+                edit = method(self.backbone, truth.clip, task, seeds.generator(self.seed, task.id), progress)
+        finally:
+            outcome.seconds["edit"] = perf_counter() - started
+        # `edit` is what the method did not name.
+        rest = outcome.seconds["edit"] - sum(edit.seconds.values())
+        outcome.seconds |= {"edit": max(0.0, rest), **edit.seconds}
+        outcome.edit = edit
+        outcome.warnings += edit.warnings
+        _refuse_broken(edit)
+        with outcome.timed("metrics"):
+            progress("metrics", 0, 1)
+            frames = edit.frames.detach().float().cpu()
+            found = self.suite(truth.case(task, frames, outcome.masks().get("mask")))
+        outcome.done(frames=list(truth.clip.frames.shape), facts=dict(edit.facts), **found.row())
+
+
+class EditJob:
+    brief = staticmethod(brief)
+
+    def group(self, variant: Variant) -> str:
+        return json.dumps(variant.config["model"], sort_keys=True)
+
+    def load(self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress) -> "Editing":
+        progress("loading the model", 0, 1)
+        config = lanes[0].variant.config
+        first = make_editor(config, device)
+        editors = [first] + [
+            replace(first, method=build(config["method"], "method"), seed=config["seed"])
+            for config in (lane.variant.config for lane in lanes[1:])
+        ]
+        data = build(config["data"], "data")
+        fit(data, first.backbone)
+        return Editing(lanes, editors, data, kept(plan.items, lanes[0].launch.keep))
+
+
+JOB = EditJob()
+
+
+@dataclass
+class Editing:
+    lanes: Sequence[Lane]
+    editors: Sequence[Editor]
+    data: DataSource
+    keep: set[str]
+
+    def do(self, place: int, item: Item, progress: Progress) -> Done:
+        lane, editor = self.lanes[place], self.editors[place]
+        outcome = editor.edit(lane.head(item), EditTask(**item.data), self.data, progress)
+        started = perf_counter()
+        files = keep_files(lane.store, outcome) if item.id in self.keep else {}
+        outcome.seconds["files"] = perf_counter() - started
+        outcome.tell(finished=now(), files=names_within(lane.store.folder, files))
+        return Done(outcome.row, files, outcome.columns)
+
+
+def make_editor(config: Mapping[str, Any], device: str | None = None) -> Editor:
+    """Small parts first, so that a mistake shows before the model is loaded."""
+    method = build(config["method"], "method")
+    suite = Suite(build(config["metric"], "metric"))
+    model = config["model"] if device is None else {**config["model"], "device": device}
+    return Editor(build(model, "model"), method, suite, config["seed"])
+
+
+def fit(data: DataSource, backbone: Any) -> None:
+    """Clips that are read from files come in sizes that the model can take."""
+    asked = getattr(data, "geometry", None)
+    if asked is not None:
+        vars(data)["geometry"] = asked.fitted(multiple=backbone.multiple, native=backbone.native)
+
+
+def made_on(backbone: Backbone) -> dict[str, Any]:
+    """What a row says of the model."""
+    return {
+        "model": backbone.identity,
+        "device": environment.device_name(str(backbone.device)),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+    }
+
+
+def names_within(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
+    return {name: path.relative_to(folder).as_posix() for name, path in files.items()}
+
+
+def _refuse_broken(edit: Edit) -> None:
+    frames = edit.frames
+    for name, each in edit.extras.items():
+        grid = (len(frames), *frames.shape[-2:])
+        if is_mask(name) and (tuple(each.shape) != grid or not _in_range(each)):
+            raise ValueError(f"'{name}' is no mask of {grid} in 0..1, but {tuple(each.shape)}")
+    if not bool(frames.isfinite().all()):
+        raise UserError(
+            "the edit holds values that are not numbers", came="NaN or infinity", todo="model.dtype=float32"
+        )
+    if float(frames.max()) < 1 / 255:
+        raise UserError(
+            "the edit is black", came="every pixel is 0", todo="model.dtype=float32, or less guidance"
+        )
+
+
+def _in_range(mask: Tensor) -> bool:
+    return bool(((mask >= 0) & (mask <= 1)).all())

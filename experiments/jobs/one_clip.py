@@ -1,0 +1,126 @@
+"""The task of `freemask edit`: a file with prompts, or a clip that the data knows, with its own prompts or others."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from experiments.jobs.edit import fit
+from freemask.data.frames import FrameRange
+from freemask.data.geometry import Geometry
+from freemask.data.one import OneClip, changed_words
+from freemask.data.paths import existing
+from freemask.data.tasks import check_task
+from freemask.errors import UserError, nearest
+from freemask.types import Backbone, Clip, DataSource, EditTask
+
+FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model was trained on
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for; None where nothing was said."""
+
+    clip: str | None
+    source: str | None
+    target: str | None
+    words: str | None
+    kind: str | None
+    geometry: Geometry
+    frames: FrameRange
+
+    def task(self, data: Callable[[], DataSource]) -> tuple[EditTask, DataSource]:
+        """The task, and where its clip comes from: a file, or a clip that the data knows."""
+        words = None if self.words is None else words_of(self.words)
+        asked = {"source": self.source, "target": self.target, "kind": self.kind, "words": words}
+        if self.clip is not None and Path(self.clip).expanduser().exists():
+            self._need_prompts()
+            one = OneClip(self.clip, asked, self.geometry, self.frames)
+            return one.task, one
+        source = data()
+        task = _known(self.clip, source.tasks())
+        if all(value is None for value in asked.values()):
+            return task, source
+        prompts = {"source": self.source or task.source, "target": self.target or task.target}
+        words = words or changed_words(**prompts)
+        kind = self.kind or (task.kind if words else "style")
+        own = {"id": f"{task.id}-own", "clip": task.clip, "kind": kind, "words": words, **prompts}
+        return check_task(own), Changed(check_task(own), source.clip(task))
+
+    def _need_prompts(self) -> None:
+        for key in ("source", "target"):
+            if getattr(self, key) is None:
+                raise UserError(
+                    f"the {key} prompt is needed",
+                    came=f"clip={self.clip} alone",
+                    expected="what the clip shows, and what it is to show",
+                    todo='add --source "..." --target "..."',
+                )
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A known clip under other prompts than its own: there is no true answer to them."""
+
+    task: EditTask
+    footage: Clip
+
+    def tasks(self) -> Sequence[EditTask]:
+        return [self.task]
+
+    def clip(self, task: EditTask) -> Clip:
+        return self.footage
+
+    def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
+        return None
+
+    def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
+        return None
+
+
+def words_of(text: str) -> dict[str, str]:
+    """`car:truck, road:snow`, or with -> and ; as task lists have it. `car:` alone: the target leaves the car out."""
+    pairs: dict[str, str] = {}
+    for part in re.split(r"[;,]", text.strip().removeprefix("{").removesuffix("}")):
+        found = re.fullmatch(r"\s*([^:>]+?)\s*(?:->|:)\s*([^:>]*?)\s*", part)
+        if not found:
+            raise UserError(
+                f"cannot read '{part.strip()}' as words",
+                came=f"words={text}",
+                expected="car:truck, road:snow",
+            )
+        pairs[found[1]] = found[2]
+    return pairs
+
+
+def read(one: OneClip, frames: int | None, backbone: Backbone) -> OneClip:
+    """Decides size and frames of a file, and whether it can be read. Without frames=, a clip shorter than FRAMES is
+    taken whole."""
+    fit(one, backbone)
+    one.frames = replace(one.frames, count=frames or FRAMES)
+    try:
+        one.clip(one.task)
+    except UserError:
+        if frames is not None:
+            raise
+        one.frames = replace(one.frames, count=None)
+        if len(one.clip(one.task).frames) >= FRAMES:
+            raise
+    return one
+
+
+def _known(clip: str | None, tasks: Sequence[EditTask]) -> EditTask:
+    for task in tasks:
+        if clip in (None, task.id, task.clip):
+            return task
+    if Path(clip or "").suffix or "/" in (clip or ""):
+        existing(clip or "")
+    names = {task.clip for task in tasks} | {task.id for task in tasks}
+    raise UserError(
+        f"there is no clip '{clip}'",
+        came=f"clip={clip}",
+        expected=f"a file or folder, or a clip of the data: {nearest(clip or '', names)}",
+    )

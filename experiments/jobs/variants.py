@@ -1,0 +1,162 @@
+"""The variants of a run: each is the run's own command with a few overrides more, in a folder of its own."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.config.build import build
+from experiments.config.compose import composed, plain
+from experiments.config.identity import Identity
+from experiments.runs.plan import Variant
+from freemask.errors import UserError, nearest
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
+# What all variants of a run have in common; everything else a variant may change.
+SHARED = ("data", "metric", "runner", "logger", "paths", "kind", "limit", "keep", "start", "retry", "name")
+OPTIONAL = ("mask", "fusion")
+# What rows say of the choices, and what work needs of a resolved configuration. Engines, loggers and what is kept
+# belong to a launch, not to a variant.
+CHOSEN = ("method", "model", *OPTIONAL, "data", "metric")
+NEEDED = (*CHOSEN, "seed")
+Identify = Callable[[Mapping[str, Any], Mapping[str, str | None]], Identity]
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A command as it was composed."""
+
+    cfg: DictConfig
+    choices: Mapping[str, str | None]
+    overrides: Sequence[str]
+
+    @property
+    def made_with(self) -> dict[str, str | None]:
+        """The options that a row is made with; None for a mask or a fusion that the method does not look at."""
+        known = {group: each for group, each in self.choices.items() if group in CHOSEN}
+        return {group: None if self.passes_over(group) else each for group, each in known.items()}
+
+    def passes_over(self, group: str) -> bool:
+        refers = "method" in self.cfg and f"${{{group}" in str(
+            OmegaConf.to_container(self.cfg.method, resolve=False)
+        )
+        return group in OPTIONAL and not refers
+
+    def variant(self, name: str | None, own: Sequence[str], identify: Identify) -> Variant:
+        config = plain(self.cfg)
+        build(config["method"], "method")  # a mistake in it shows before anything is looked up or loaded
+        kept = {key: config[key] for key in NEEDED}
+        return Variant(name, tuple(own), self.made_with, kept, identify(config, self.choices))
+
+
+def variants_of(command: Composition, identify: Identify) -> tuple[list[Variant], list[str]]:
+    """Every variant composed, resolved, its method tried: what does not fit is refused before anything runs. And a
+    line for each group that was chosen although a method does not look at it."""
+    config = plain(command.cfg)
+    listed = _listed(config)
+    if not listed:
+        for key in ("reference", "only"):
+            if config.get(key) is not None:
+                raise UserError(
+                    f"{key} is for a run of several variants",
+                    came=f"{key}={config[key]}",
+                    todo=f"leave out {key}",
+                )
+        return [command.variant(None, command.overrides, identify)], unused(command)
+    made = {name: _composed(name, own, command, config) for name, own in listed.items()}
+    variants = [each.variant(name, listed[name], identify) for name, each in made.items()]
+    notes = [
+        f"note: the method has no {group}: {_typed(group, command.overrides)[0]} changes nothing"
+        for group in OPTIONAL
+        if _typed(group, command.overrides) and all(each.passes_over(group) for each in made.values())
+    ]
+    for name, each in made.items():
+        for group in OPTIONAL:
+            if each.passes_over(group) and _typed(group, listed[name]):
+                said = f"{_typed(group, listed[name])[0]} changes nothing"
+                notes.append(f"note: the method of variant '{name}' has no {group}: {said}")
+    return variants, notes
+
+
+def unused(command: Composition) -> list[str]:
+    return [
+        f"note: the method has no {group}: {_typed(group, command.overrides)[0]} changes nothing"
+        for group in OPTIONAL
+        if _typed(group, command.overrides) and command.passes_over(group)
+    ]
+
+
+def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str | None:
+    """The variant that all others are compared with: the one asked for, otherwise the first."""
+    names = [each.name for each in variants if each.name is not None]
+    asked = config.get("reference")
+    if not names:
+        return None
+    if asked is not None and asked not in names:
+        raise UserError(
+            "the reference is none of the variants",
+            came=f"reference={asked}",
+            expected=nearest(str(asked), names),
+        )
+    return asked or names[0]
+
+
+def _typed(group: str, overrides: Iterable[str]) -> list[str]:
+    return [each for each in overrides if re.match(rf"\+*{group}[.=]", each)]
+
+
+def _listed(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names and overrides as given, checked; cut down to those that `only` names."""
+    given, only = config.get("variants"), config.get("only")
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise _unreadable("variants", given)
+    for name, each in given.items():
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise UserError(
+                "a variant's name becomes a folder",
+                came=name,
+                expected="up to 60 letters, digits, - _ or +, the first a letter or a digit",
+            )
+        if not isinstance(each, list) or not all(isinstance(part, str) for part in each):
+            raise _unreadable(f"variants.{name}", each)
+    wanted = [only] if isinstance(only, str) else only
+    for name in wanted or ():
+        if name not in given:
+            raise UserError(
+                f"there is no variant '{name}'", came=f"only={only}", expected=nearest(str(name), given)
+            )
+    return {name: each for name, each in given.items() if wanted is None or name in wanted}
+
+
+def _unreadable(key: str, came: object) -> UserError:
+    return UserError(
+        f"{key} cannot be read",
+        came=came,
+        expected="a list of overrides by name: variants: {ten: [method=ddim, method.steps=10]}",
+        todo='on a command line in quotes: "variants={ten: [method=ddim, method.steps=10]}"',
+    )
+
+
+def _composed(name: str, own: Sequence[str], command: Composition, run: Mapping[str, Any]) -> Composition:
+    overrides = [*command.overrides, *own]
+    try:
+        made = composed("run", overrides)
+        config = plain(made.cfg)
+        build(config["method"], "method")
+    except UserError as error:
+        raise UserError(
+            f"variant '{name}': {error.wrong}", came=error.came, expected=error.expected, todo=error.todo
+        ) from error
+    for key in SHARED:
+        if config[key] != run[key]:
+            raise UserError(
+                f"variant '{name}' changes {key}, which all variants of a run have in common",
+                came=", ".join(own),
+                expected=f"overrides of anything but {', '.join(SHARED)}",
+                todo="give it to the whole run, or make two runs",
+            )
+    return Composition(made.cfg, made.choices, overrides)

@@ -24,8 +24,8 @@ class Logger:
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All rows of the run, this start's and earlier ones'. Called once, also where nothing was left to do."""
 
-    def abandon(self) -> None:
-        """After the first failure: nothing will be asked of it again."""
+    def close(self) -> None:
+        """Nothing will be asked of it again: the end, or a failure. Must not fail where `start` did."""
 
 
 class Guarded:
@@ -42,6 +42,7 @@ class Guarded:
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._try(lambda: self._logger.end(rows))
+        self._try(self._logger.close)
 
     def _try(self, call: Callable[[], None]) -> None:
         try:
@@ -53,7 +54,7 @@ class Guarded:
                 f"logger {type(failed).__name__} stopped ({lines[0]}); the run goes on, its rows are complete"
             )
             with suppress(Exception):
-                failed.abandon()
+                failed.close()
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,77 +2,47 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
-from experiments.loggers.base import Logger, is_point, numbers
-from experiments.loggers.ledger import Ledger, key_of
-
-CURVE = "point"
+from experiments.loggers.base import numbers
+from experiments.loggers.mirror import Mirror
 
 
-class TensorBoard(Logger):
-    """Event files below RUN/tensorboard. A run that goes on adds its own rows alone; the curves of a calibration are
-    drawn again when they have changed, under a new name."""
+class TensorBoard(Mirror):
+    """Event files below RUN/tensorboard. What a killed start wrote is hidden and written again."""
+
+    name = "tensorboard"
 
     def __init__(self) -> None:
-        self._folder, self._ledger = Path(), None
         self._writers: dict[str, Any] = {}
-        self._points: list[dict[str, float]] = []
 
-    def start(self, folder: Path, record: Mapping[str, Any]) -> None:
-        import torch.utils.tensorboard.writer  # noqa: F401 -- says at once where it is missing
+    def open(self, channel: str) -> int:
+        there = self._sent.arrived[channel]
+        self._writers[channel] = self._writer(channel, there)
+        return there
 
-        self._folder, self._ledger = folder / "tensorboard", Ledger(folder, "tensorboard")
-        if not self._ledger.mine:
-            raise RuntimeError("another process feeds it")
-
-    def row(self, row: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-        if is_point(row):
-            self._points.append(dict(row["metrics"]))
-            return
-        assert self._ledger is not None
-        channel, key = str(row.get("variant", "")), key_of(row)
-        if self._ledger.has(channel, key):
-            return
-        step = self._ledger.next(channel)
-        writer = self._writer(channel)
+    def send(self, channel: str, step: int, row: Mapping[str, Any], video: Path | None) -> None:
         for name, value in numbers(row).items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
-        self._ledger.add(channel, key)
+            self._writers[channel].add_scalar(name, value, step)
+        self._writers[channel].flush()
 
-    def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        for row in rows:
-            self.row(row, {})
-        self._curves()
-        self.abandon()
+    def curves(self, points: Sequence[Mapping[str, float]], step: int) -> None:
+        """x is the layer's place, and the time. Earlier curves are gone."""
+        rmtree(self._folder / self.name / "curves", ignore_errors=True)
+        with self._writer("curves") as writer:
+            for point in points:
+                for name, value in point.items():
+                    place = point.get("time" if name.startswith("tmmc") else "layer")
+                    if name not in ("layer", "time") and place is not None:
+                        writer.add_scalar(f"curves/{name}", value, int(place))
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
-        self._writers.clear()
-        if self._ledger is not None:
-            self._ledger.close()
+        super().close()
 
-    def _curves(self) -> None:
-        """The k-th point is the k-th layer's and the k-th time's cost; x is the layer's place, and the time."""
-        assert self._ledger is not None
-        key = f"curves {self._points}"
-        if not self._points or self._ledger.has("curves", key):
-            return
-        number = self._ledger.next("curves")
-        writer = self._writer("curves" if number == 0 else f"curves-{number + 1}")
-        for point in self._points:
-            for name, value in point.items():
-                place = point.get("time" if name.startswith("tmmc") else "layer")
-                if name not in ("layer", "time") and place is not None:
-                    writer.add_scalar(f"curves/{name}", value, int(place))
-        writer.flush()
-        self._ledger.add("curves", key)
-
-    def _writer(self, channel: str) -> Any:
+    def _writer(self, channel: str, purge: int | None = None) -> Any:
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        if channel not in self._writers:
-            self._writers[channel] = SummaryWriter(str(self._folder / channel))
-        return self._writers[channel]
+        return SummaryWriter(str(self._folder / self.name / channel), purge_step=purge)

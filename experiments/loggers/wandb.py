@@ -1,30 +1,36 @@
 """Weights & Biases as a mirror of the rows: metrics, the table, preview videos and curves, online or offline."""
 
-import hashlib
-import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from experiments.loggers.base import Logger, flat, is_point, numbers
-from experiments.loggers.ledger import Ledger, key_of
-from experiments.loggers.wandb_file import steps
-from experiments.loggers.wandb_run import Session
+from experiments.loggers.base import flat, numbers
+from experiments.loggers.mirror import Mirror, channel_of
 from experiments.runs.rows import file_name
-from experiments.runs.store import RunStore
 from freemask.errors import UserError
 
 LEFT_OUT = ("columns", "versions", "files", "panels")
 CURVES = {"lmmc": "layer", "tmmc": "time"}  # a curve of a calibration, and what it is drawn over
 MODES = ("online", "offline")
+QUIET: dict[str, Any] = {"silent": True, "console": "off"}
+PATIENCE: dict[str, Any] = {"init_timeout": 20, "finish_timeout": 300, "finish_timeout_raises": True}
+MEANS = ("metrics/*", "seconds/*", "peak/*")  # their last values say nothing; the summary holds means
 
 
-class Wandb(Logger):
+class Wandb(Mirror):
     """One W&B run for each variant, grouped under the run's name. Its id is made of the run's name and the variant's
-    identity, so that the run that goes on goes on there too; what was sent is noted in RUN/loggers/wandb.jsonl, so that
-    nothing is sent twice. `videos` is the most previews of a variant. `mode` null: online where there is a key."""
+    identity, so that a run that goes on goes on there too. `videos` is the most previews of a variant. `mode` null:
+    online where there is a key and a network.
+
+    Online, W&B tells at which step a run goes on (`run.step`); everything later is sent again. Offline it knows
+    nothing of earlier starts, and `wandb sync` lets a later folder of a run replace an earlier one: each start that has
+    something new to tell writes the whole run. A kill in the middle of W&B's own writing costs that start's last rows
+    (offline: what its process had not put on the disk) until the command is started again."""
+
+    name = "wandb"
 
     def __init__(
         self,
@@ -37,124 +43,108 @@ class Wandb(Logger):
             raise UserError(f"logger.mode cannot be '{mode}'", came=mode, expected=", ".join(MODES))
         if videos < 0:
             raise UserError("logger.videos is too small", came=videos, expected="0 or more")
-        self._session = Session(project, entity, mode, say=_notice)
-        self._videos = videos
-        self._folder, self._record = Path(), {}
-        self._ledger: Ledger | None = None
-        self._points: list[dict[str, float]] = []
+        self._project, self._entity, self.videos, self._mode = project, entity, videos, mode
+        self._runs: dict[str, Any] = {}
 
-    def start(self, folder: Path, record: Mapping[str, Any]) -> None:
-        self._folder, self._record = folder, dict(record)
-        self._ledger = Ledger(folder, "wandb")
-        if not self._ledger.mine:
-            raise RuntimeError("another process mirrors this run")
+    def open(self, channel: str) -> int:
+        self._runs[channel] = self._connect(channel)
+        return self._runs[channel].step
 
-    def row(self, row: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-        if is_point(row):
-            self._points.append(dict(row["metrics"]))
-            return
-        channel, key = str(row.get("variant", "")), key_of(row)
-        video = files.get("video")
-        assert self._ledger is not None
-        wanted = self._ledger.count(channel, "video ") < self._videos
-        preview = video if video is not None and video.is_file() and wanted else None
-        if self._send(channel, key, _values(row, preview)) and preview is not None:
-            self._ledger.add(channel, f"video {key}")
-
-    def end(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """What earlier starts wrote without a mirror, or lost with it, is sent now; then the tables."""
-        assert self._ledger is not None
-        for channel in self._ledger.unsure():
-            self._run(channel)
-        for row in rows:
-            if not self._ledger.has(str(row.get("variant", "")), key_of(row)):
-                self.row(row, self._files(row))
-        for channel in dict.fromkeys(str(row.get("variant", "")) for row in rows):
-            self._table(channel, [row for row in rows if str(row.get("variant", "")) == channel])
-        self._curves()
-        for channel in self._session.finish():
-            self._ledger.settle(channel)
-        self._ledger.close()
-
-    def abandon(self) -> None:
-        self._session.abandon()
-        if self._ledger is not None:
-            self._ledger.close()
-
-    def _files(self, row: Mapping[str, Any]) -> dict[str, Path]:
-        return {name: self._folder / each for name, each in row.get("files", {}).items()}
-
-    def _send(self, channel: str, key: str, values: Mapping[str, Any]) -> bool:
-        """Under the entry's own step; W&B itself passes over a step that it has."""
-        assert self._ledger is not None
-        if self._ledger.has(channel, key):
-            return False
-        run, step = self._run(channel), self._ledger.next(channel)
-        if step >= run.step:
-            run.log(dict(values), step=step)
-        self._ledger.add(channel, key)
-        return True
-
-    def _table(self, channel: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def send(self, channel: str, step: int, row: Mapping[str, Any], video: Path | None) -> None:
         import wandb
 
-        key = f"table {_digest([key_of(row) for row in rows])}"
-        assert self._ledger is not None
-        if self._ledger.has(channel, key):
-            return
-        cells = [flat({name: row[name] for name in row if name not in LEFT_OUT}) for row in rows]
-        columns = list(dict.fromkeys(name for row in cells for name in row))
-        lines = [[row.get(column) for column in columns] for row in cells]
-        table = wandb.Table(columns=list[Any](columns), data=list[Any](lines), allow_mixed_types=True)
-        self._run(channel).summary.update(summary(rows))
-        self._send(channel, key, {"rows": table})
+        values: dict[str, Any] = {"task": row["task"], "done": int(row["status"] == "done"), **numbers(row)}
+        if video is not None:
+            caption = f"{row['task']}: {row.get('target', '')}"
+            values["video"] = wandb.Video(str(video), caption=caption, format="mp4")
+        self._log(channel, step, values)
 
-    def _curves(self) -> None:
+    def curves(self, points: Sequence[Mapping[str, float]], step: int) -> None:
         import wandb
 
-        key = f"curves {_digest(self._points)}"
-        assert self._ledger is not None
-        if not self._points or self._ledger.has("", key):
-            return
         plots: dict[str, Any] = {}
         for name, over in CURVES.items():
             columns = [over, name, f"{name}_low", f"{name}_high"]
-            data = [[point[column] for column in columns] for point in self._points if name in point]
+            data = [[point[column] for column in columns] for point in points if name in point]
             table = wandb.Table(columns=list[Any](columns), data=list[Any](data))
             plots[name] = wandb.plot.line(table, over, name, title=f"{name.upper()} by {over}")
-        self._send("", key, plots)
+        self._log("", step, plots)
 
-    def _run(self, channel: str) -> Any:
-        new = channel not in self._session
-        run = self._session.run(channel, folder=self._folder, **self._about(channel))
-        if new:
-            self._make_up(channel, run)
+    def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        import wandb
+
+        for channel, run in self._runs.items():
+            own = [row for row in rows if channel_of(row) == channel]
+            cells = [flat({name: row[name] for name in row if name not in LEFT_OUT}) for row in own]
+            columns = list(dict.fromkeys(name for row in cells for name in row))
+            lines = [[row.get(column) for column in columns] for row in cells]
+            table = wandb.Table(columns=list[Any](columns), data=list[Any](lines), allow_mixed_types=True)
+            run.summary.update(summary(own) | {"rows": table})
+            run.finish()
+
+    def close(self) -> None:
+        """Leaves nothing behind that would speak up when the process ends. A run that can still be finished is."""
+        if self._runs:
+            self._teardown()
+        super().close()
+
+    def _log(self, channel: str, step: int, values: dict[str, Any]) -> None:
+        run = self._runs[channel]
+        run.log(values, step=max(step, run.step), commit=True)
+
+    def _teardown(self) -> None:
+        import wandb
+
+        with suppress(Exception, SystemExit):
+            wandb.teardown()
+
+    def _connect(self, channel: str) -> Any:
+        import wandb
+
+        wandb.setup(settings=wandb.Settings(**QUIET))
+        self._mode = self._mode or os.environ.get("WANDB_MODE")
+        if self._mode is None:
+            self._mode = (
+                "online" if wandb.login(prompt=False, verify=False) else self._offline("there is no key")
+            )
+        try:
+            return self._begin(channel)
+        except (wandb.Error, OSError) as error:
+            if self._mode != "online" or self._opened:
+                raise
+            self._teardown()  # it keeps the id of a run that failed to start
+            self._mode = self._offline((str(error).splitlines() or [type(error).__name__])[0])
+        return self._begin(channel)
+
+    def _offline(self, why: str) -> str:
+        with suppress(OSError):
+            hint = f"`wandb sync {self._folder}/wandb/offline-run-*` sends it later"
+            print(f"W&B: offline, since {why}; {hint}", file=sys.stderr)
+        return "offline"
+
+    def _begin(self, channel: str) -> Any:
+        import wandb
+
+        run = wandb.init(
+            project=self._project,
+            entity=self._entity,
+            dir=str(self._folder),
+            mode=self._mode,  # pyright: ignore[reportArgumentType]
+            resume="allow" if self._mode == "online" else None,
+            reinit="create_new",
+            settings=wandb.Settings(**QUIET, **PATIENCE),
+            **self._about(channel),
+        )
+        for each in MEANS:
+            run.define_metric(each, summary="none")
         return run
 
-    def _make_up(self, channel: str, run: Any) -> None:
-        """What W&B lost when its process was killed: rows go under the steps that they had, tables are made anew."""
-        assert self._ledger is not None
-        lost = self._ledger.unsure().get(channel, {})
-        if not lost:
-            return
-        there = set(range(run.step)) if run.step else steps(self._folder, run.id)
-        store = RunStore(self._folder / channel if channel else self._folder)
-        rows = {key_of(row): row for row in store.rows()}
-        previews = {key.removeprefix("video ") for key in lost if key.startswith("video ")}
-        for key, step in sorted(lost.items(), key=lambda each: each[1]):
-            if step in there or key.startswith("video "):
-                continue
-            if key not in rows:
-                self._ledger.forget(channel, key)
-                continue
-            video = store.folder / rows[key].get("files", {}).get("video", "none")
-            run.log(_values(rows[key], video if key in previews and video.is_file() else None), step=step)
-
     def _about(self, channel: str) -> dict[str, Any]:
-        parts = self._record["parts"]
+        from experiments.config.identity import Identity
+
+        parts, name = self._record["parts"], self._folder.name
         own = parts[channel] if channel else parts
-        identity = _identity(own) if channel else str(self._record["identity"])
-        name = self._folder.name
+        identity = Identity(own).hash if channel else str(self._record["identity"])
         return {
             "id": f"{file_name(name)[:40]}-{identity}",
             "name": f"{name}/{channel}" if channel else name,
@@ -162,16 +152,6 @@ class Wandb(Logger):
             "job_type": "calibrate" if "binarise" in own else "edit",
             "config": {**own, "identity": identity, "variant": channel or None},
         }
-
-
-def _values(row: Mapping[str, Any], video: Path | None) -> dict[str, Any]:
-    import wandb
-
-    values: dict[str, Any] = {"task": row["task"], "done": int(row["status"] == "done"), **numbers(row)}
-    if video is not None:
-        caption = f"{row['task']}: {row.get('target', '')}"
-        values["video"] = wandb.Video(str(video), caption=caption, format="mp4")
-    return values
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -182,19 +162,3 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = [row[name] for row in done if name in row]
         found[f"mean/{name.removeprefix('metrics/')}"] = sum(values) / len(values)
     return found
-
-
-def _identity(parts: Mapping[str, Any]) -> str:
-    """As the variant's own record and rows name it."""
-    from experiments.config.identity import Identity
-
-    return Identity(parts).hash
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _notice(line: str) -> None:
-    with suppress(OSError):
-        print(f"W&B: {line}", file=sys.stderr)

@@ -25,7 +25,7 @@ FORBIDDEN = {
     "freemask/methods": ("diffusers", "freemask.backbones"),
     "evaluation": ("diffusers", "hydra", "omegaconf", "lightning", "wandb", "experiments"),
 }
-ALLOWED_IN_EVALUATION = ("freemask.types", "freemask.errors")
+ALLOWED_IN_EVALUATION = ("freemask.types", "freemask.errors", "freemask.settings")
 
 
 def imports(path: Path) -> Iterator[str]:

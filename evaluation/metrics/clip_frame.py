@@ -1,12 +1,14 @@
 """Temp, CLIP-F or Tem-Con: do consecutive frames look alike? FateZero's number, which FreeMask's table uses too."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from evaluation.backbones import clip
 from evaluation.backbones.weights import Found
 from evaluation.case import Case
 from evaluation.metric import Column
 from evaluation.ops import cosine
+from freemask.settings import Effect
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class ClipFrame:
     """
 
     backbone: str = "auto"
-    weights: str | None = None
-    device: str = "auto"
+    weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
 
     found: Found = field(init=False, repr=False)
     columns: tuple[Column, ...] = field(init=False, repr=False)

@@ -2,12 +2,14 @@
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from evaluation.backbones import clip
 from evaluation.backbones.weights import Found
 from evaluation.case import Case
 from evaluation.metric import Column, MetricWarning
 from evaluation.ops import cosine
+from freemask.settings import Effect
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class ClipText:
     """
 
     backbone: str = "auto"
-    weights: str | None = None
-    device: str = "auto"
+    weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
 
     found: Found = field(init=False, repr=False)
     columns: tuple[Column, ...] = field(init=False, repr=False)

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
@@ -10,6 +11,7 @@ from evaluation.backbones.weights import Found
 from evaluation.case import Case
 from evaluation.metric import Column, MetricWarning
 from evaluation.ops import cosine
+from freemask.settings import Effect
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class FrameAccuracy:
     """
 
     backbone: str = "auto"
-    weights: str | None = None
-    device: str = "auto"
+    weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
 
     found: Found = field(init=False, repr=False)
     columns: tuple[Column, ...] = field(init=False, repr=False)

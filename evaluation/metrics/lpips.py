@@ -1,11 +1,13 @@
 """LPIPS: how far has the edit moved away from the source, judged by features?"""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from evaluation.backbones import perceptual
 from evaluation.backbones.weights import Found
 from evaluation.case import Case
 from evaluation.metric import Column
+from freemask.settings import Effect
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class Lpips:
     """
 
     backbone: str = "auto"
-    weights: str | None = None
-    device: str = "auto"
+    weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
 
     found: Found = field(init=False, repr=False)
     columns: tuple[Column, ...] = field(init=False, repr=False)

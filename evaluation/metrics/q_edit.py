@@ -2,11 +2,13 @@
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from evaluation.case import Case
 from evaluation.metric import Column, MetricWarning
 from evaluation.metrics.clip_text import ClipText
 from evaluation.metrics.warp_error import WarpError
+from freemask.settings import Effect
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,10 @@ class QEdit:
     """
 
     backbone: str = "auto"
-    weights: str | None = None
+    weights: Annotated[str | None, Effect.FILES] = None
     flow: str = "auto"
-    flow_weights: str | None = None
-    device: str = "auto"
+    flow_weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
 
     text: ClipText = field(init=False, repr=False)
     warp: WarpError = field(init=False, repr=False)

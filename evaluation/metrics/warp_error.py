@@ -1,6 +1,7 @@
 """Warp-Err: does the edit move as its source does? Frames warped by the source's flow, against the next ones."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from evaluation.backbones import flow as flows
 from evaluation.backbones.weights import Found
@@ -8,6 +9,7 @@ from evaluation.case import Case
 from evaluation.metric import Column
 from evaluation.ops import warped
 from freemask.errors import UserError, nearest
+from freemask.settings import Effect
 
 # norm -> (factor and unit in which papers print it, what it is)
 NORMS = {
@@ -30,8 +32,8 @@ class WarpError:
     flow: str = "auto"
     norm: str = "l1"
     occluded: bool = False
-    weights: str | None = None
-    device: str = "auto"
+    weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
 
     found: tuple[Found, ...] = field(init=False, repr=False)
     columns: tuple[Column, ...] = field(init=False, repr=False)

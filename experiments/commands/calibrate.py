@@ -11,7 +11,7 @@ from experiments.cli.verb import PATHS, Verb
 from experiments.config import choices
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import Identity, identity_of
+from experiments.config.identity import Identity, digest_of, identity_over
 from experiments.config.options import Keys
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
@@ -173,7 +173,7 @@ def _identity(
     config: Mapping[str, Any], measure: Measure, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
 ) -> Identity:
     """Everything that changes a row."""
-    whole = identity_of({**config, "method": {}, "metric": {}}, tasks)
+    whole = identity_over(digest_of(tasks), {**config, "method": {}, "metric": {}}, chosen)
     return Identity({**{key: whole.parts[key] for key in ("model", "data")}, **measure.parts()})
 
 

@@ -11,7 +11,7 @@ from evaluation.suite import Suite
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import Identity, free_of_places
+from experiments.config.identity import Identity, counted
 from experiments.config.options import Keys
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
@@ -192,7 +192,7 @@ def _data(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[str
                 todo="name it as for the run: data=... data.root=...",
             ) from error
         return known
-    there, here = free_of_places(known or {}), free_of_places(chosen)
+    there, here = counted(known or {}), counted(chosen)
     differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
     if known is not None and differing:
         shown = "; ".join(
@@ -226,7 +226,7 @@ def _outside_plan(
     config: Mapping[str, Any], entries: Sequence[Entry], tasks: Sequence[EditTask], base: Path
 ) -> Plan:
     """An item is a task, with the videos that each method made of it."""
-    settings = free_of_places(config["data"])
+    settings = counted(config["data"])
     found: dict[str, tuple[EditTask, dict[str, Any], dict[str, str]]] = {}
     for entry, task in zip(entries, tasks, strict=True):
         own = {"edited": str(entry.edited), "said": entry.said, "own": entry.own is not None}

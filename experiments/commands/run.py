@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from omegaconf import DictConfig
@@ -10,7 +11,7 @@ from omegaconf import DictConfig
 from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import identities_of
+from experiments.config.identity import digest_of, identity_over
 from experiments.config.options import Keys
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder, plan_path, record_of, told
@@ -74,7 +75,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     tasks = list(build(config["data"], "data").tasks())
     wanted = chosen(tasks, options)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
-    variants, notes = variants_of(command, lambda config, choices: identities_of([config], tasks)[0])
+    variants, notes = variants_of(command, partial(identity_over, digest_of(tasks)))
     plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
     folder = named_folder(config, _name(plan, options, bool(flags.get("multirun"))))
     reference = reference_of(config, variants)

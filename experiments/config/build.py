@@ -1,6 +1,5 @@
 """Make objects from configuration: the constructor is the schema, and says what it does not take."""
 
-import inspect
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from hydra.errors import HydraException
 from hydra.utils import get_object
 
+from freemask import settings
 from freemask.errors import UserError, nearest
 
 
@@ -35,7 +35,7 @@ def _call(target: str, arguments: dict[str, Any], key: str) -> Any:
 
 def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> None:
     dot = f"{key}." if key else ""
-    parameters = dict(inspect.signature(maker).parameters)
+    parameters = settings.parameters(maker)
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     for name, value in arguments.items():
         if name not in parameters:

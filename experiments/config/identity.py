@@ -1,41 +1,33 @@
-"""What a run is: a hash over everything that changes a result, and over nothing that does not."""
+"""What a run is: a hash over everything that changes a result, and over nothing that does not.
+
+A setting counts with its value unless it says something else where it is declared (`freemask/settings.py`).
+"""
 
 import hashlib
 import inspect
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import get_object
 
-from experiments.config import choices
 from experiments.config.build import build
 from freemask.backbones.checkpoint import SHIPPED, find
 from freemask.backbones.identity import of_file, of_folder
 from freemask.errors import UserError
-from freemask.fusion.settings import PARTS, SWITCHES
 from freemask.masks.codebook import Codebook
+from freemask.settings import Effect, Spellings, declared
 from freemask.types import EditTask
 
+FORMAT = 2  # of a run's record; 1 left out settings by their names
+CONTENT = "content"  # stands before the digest of what lies at a place
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
-# Settings that change speed, memory or a place on disk, never a number.
-SPEED = {"device", "attention_slicing", "vae_slicing", "vae_batch", "local_files_only", "allow_pickle"}
-PLACES = {"root", "path", "tasks", "manifest", "regions", "clip"}
-FREE = SPEED | PLACES
-# The same of a method and what it is made of; of a codebook it is the content that counts.
-FREE_OF_METHOD = {
-    "features",
-    "cache_on",
-    "budget_gb",
-    "inversions",
-    "inversions_gb",
-    "heat_gb",
-    "codebook",
-    "folders",
-}
+Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
 
 
 @dataclass(frozen=True)
@@ -47,9 +39,17 @@ class Identity:
         return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def record(self) -> dict[str, Any]:
-        return {"identity": self.hash, "parts": self.parts}
+        return {"format": FORMAT, "identity": self.hash, "parts": self.parts}
 
     def compare(self, stored: Mapping[str, Any], folder: Path) -> None:
+        """Refuse a folder whose record says that something else lies in it."""
+        if stored.get("format") != FORMAT:
+            raise UserError(
+                f"{folder} was made by another version of freemask",
+                came=f"a record of format {stored.get('format', 1)}",
+                expected=f"format {FORMAT}",
+                todo="choose another name=..., or go on with the version that began it",
+            )
         if stored.get("identity") == self.hash:
             return
         there, here = dict(_flat(stored["parts"])), dict(_flat(self.parts))
@@ -65,89 +65,89 @@ class Identity:
 
 def identity_of(config: Mapping[str, Any], tasks: Sequence[EditTask]) -> Identity:
     """From a resolved run configuration and the whole task list (a limit changes no result)."""
-    return identities_of([config], tasks)[0]
+    return identity_over(digest_of(tasks), config, {})
 
 
-def identities_of(configs: Sequence[Mapping[str, Any]], tasks: Sequence[EditTask]) -> list[Identity]:
-    """Of several configurations over one task list."""
-    task_list = _digest([asdict(task) | {"assets": _names(task.assets)} for task in tasks])
-    return [_identity(config, task_list) for config in configs]
-
-
-def _identity(config: Mapping[str, Any], task_list: str) -> Identity:
+def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, str | None]) -> Identity:
+    """Over the task list of that digest (`digest_of`). `choices`: the option chosen in each group, for advice."""
     parts = {
-        "method": method_of(config),
-        "model": _model(config["model"]),
-        "data": _bound(config["data"]) | {"task_list": task_list},
-        "metric": config["metric"],
+        "method": method_of(config, choices.get("model")),
+        "model": counted(config["model"]),
+        "data": counted(config["data"]) | {"task_list": digest},
+        "metric": counted(config["metric"]),
         "seed": config["seed"],
     }
     return Identity(json.loads(json.dumps(parts, default=str)))
 
 
-def _model(model: Mapping[str, Any]) -> dict[str, Any]:
-    found = _bound(model) | {"weights": _weights(model.get("path"))}
-    temporal = Path(model["temporal"]).expanduser() if model.get("temporal") else None
-    if temporal is not None and temporal.exists():
-        found["temporal"] = of_file(temporal) if temporal.is_file() else of_folder(temporal, ["."])
-    return found
+def digest_of(tasks: Sequence[EditTask]) -> str:
+    """Of a whole task list."""
+    return _digest([asdict(task) | {"assets": _names(task.assets)} for task in tasks])
 
 
-def method_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the method's settings changes numbers. Masks and fusion are among them where it refers to them."""
-    found = {f"codebook of {key}": digest for key, digest in _codebooks(config["method"], config["model"])}
-    return _plainly(_without(config["method"], FREE_OF_METHOD)) | found
+def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
+    """What counts of the method, and of the masks and the fusion where it refers to them. `model` is the name of the
+    model, for advice."""
+    return counted(config["method"], partial(_codebook, config["model"], model))
 
 
-def _plainly(node: Any) -> Any:
-    """Parts of a fusion by one name each, however they were switched on or off."""
+def counted(node: Any, codebook: Content = getitem) -> Any:
+    """A configuration with what counts of each setting, and without settings that do not count."""
     if isinstance(node, list):
-        return [_plainly(each) for each in node]
+        return [counted(each, codebook) for each in node]
     if not isinstance(node, Mapping):
         return node
-    found = {key: _plainly(value) for key, value in node.items()}
-    if str(node.get("_target_")).endswith("fusion.settings.fusion"):
-        found |= {part: SWITCHES.get(found[part], found[part]) for part in PARTS if part in found}
+    said, found = _declared(str(node.get("_target_"))), {}
+    for name, value in node.items():
+        effect = said.get(name)
+        if effect in (Effect.NONE, Effect.PLACE):
+            continue
+        if isinstance(effect, Spellings):
+            found[name] = effect(value)
+        elif effect is None or value is None:
+            found[name] = counted(value, codebook)
+        else:
+            found[name] = codebook(node, name) if effect is Effect.CODEBOOK else _files(str(value))
     return found
 
 
-def _without(node: Any, keys: Collection[str]) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
-    return [_without(each, keys) for each in node] if isinstance(node, list) else node
+@cache
+def _declared(target: str) -> Mapping[str, Effect | Spellings]:
+    maker = _object(target)
+    return {} if maker is None else declared(maker)
 
 
-def _codebooks(node: Any, model: Mapping[str, Any], key: str = "method") -> Iterator[tuple[str, str]]:
-    """Every `codebook: auto` or `codebook: FILE`, and the digest of what lies there."""
-    if not isinstance(node, Mapping):
-        return
-    for name, each in node.items():
-        if name == "codebook" and each is not None:
-            yield key, _codebook(str(each), node.get("folders"), model).digest
-        yield from _codebooks(each, model, f"{key}.{name}")
+def _object(name: str) -> Any:
+    try:
+        return get_object(name)
+    except (HydraException, ImportError, AttributeError, ValueError):
+        return None  # building it says what is wrong
 
 
-def _codebook(named: str, folders: Any, model: Mapping[str, Any]) -> Codebook:
-    if named != "auto":
-        return Codebook.read(named)
-    places = [folders] if isinstance(folders, str) else folders or ()
-    return Codebook.find(backbone_identity(model), places, model=_option(model))
+def _files(named: str) -> str:
+    """The content of a local file or model; anything else (a hub id) stands for itself."""
+    path = SHIPPED.get(named) or Path(named).expanduser()
+    if path.is_file():
+        return f"{CONTENT} {of_file(path)}"
+    if not path.is_dir():
+        return named
+    return f"{CONTENT} {of_folder(path, COMPONENTS if (path / 'unet').is_dir() else ['.'])}"
 
 
-def _option(model: Mapping[str, Any]) -> str | None:
-    """The name under which conf/model has it."""
-    for each in choices.group("model"):
-        known = choices.content("model", each.name)
-        if all(known.get(key) == model.get(key) for key in ("_target_", "path")):
-            return each.name
-    return None
+def _codebook(model: Mapping[str, Any], name: str | None, node: Mapping[str, Any], key: str) -> str:
+    """Of `codebook: auto` or `codebook: FILE`, the content of what lies there."""
+    if node[key] != "auto":
+        return f"{CONTENT} {Codebook.read(node[key]).digest}"
+    folders = node.get("folders") or ()
+    places = [folders] if isinstance(folders, str) else folders
+    return f"{CONTENT} {Codebook.find(backbone_identity(model), places, model=name).digest}"
 
 
 def backbone_identity(model: Mapping[str, Any]) -> str:
     """What the loaded model will call itself; only a model without files has to be made for that."""
     if model.get("path") is None:
-        return build(model, "model").identity
-    identify = getattr(_class_of(model), "identify", None)
+        return _identity_of_made(json.dumps(model, sort_keys=True, default=str))
+    identify = getattr(_object(str(model.get("_target_")).rpartition(".")[0]), "identify", None)
     if identify is not None:
         takes = inspect.signature(identify).parameters
         return identify(**{key: value for key, value in model.items() if key in takes})
@@ -155,37 +155,17 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
     return of_folder(find(model["path"], **known).folder, COMPONENTS)
 
 
-def _class_of(model: Mapping[str, Any]) -> Any:
-    """Whose method `load` or `random` the configuration names."""
-    try:
-        return get_object(model["_target_"].rpartition(".")[0])
-    except (HydraException, ImportError, AttributeError, ValueError):
-        return None  # building the model says what is wrong
-
-
-def free_of_places(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A data source's settings that change a number."""
-    return _bound(data)
+@cache
+def _identity_of_made(model: str) -> str:
+    return build(json.loads(model), "model").identity
 
 
 def _names(assets: Mapping[str, str]) -> dict[str, str]:
     return {key: Path(path).name for key, path in assets.items()}
 
 
-def _bound(node: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in node.items() if key not in FREE}
-
-
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _weights(path: str | None) -> str | None:
-    """The content of a local model's files; a hub id stands for itself."""
-    if path is None:
-        return None
-    folder = SHIPPED.get(path) or Path(path).expanduser()
-    return of_folder(folder, COMPONENTS) if folder.is_dir() else path
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from freemask.backbones import checkpoint, identity, inflate, inflate_weights, t
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, dtype_of, load, placed
 from freemask.errors import UserError
+from freemask.settings import Effect
 
 UNET = "UNet2DConditionModel"
 WIDTHS = (320, 640, 1280, 1280)  # of a configuration that does not say
@@ -74,21 +75,21 @@ class Inflated2D(UNet):
     @classmethod
     def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
         cls,
-        path: str | Path = "embedded_image",
-        device: str = "cpu",
+        path: Annotated[str | Path, Effect.FILES] = "embedded_image",
+        device: Annotated[str, Effect.NONE] = "cpu",
         dtype: str = "float32",
         *,
         attention: str | Sequence[int | str] = "middle",
         least_channels: int | None = None,
         shared_norm: bool = True,
-        temporal: str | Path | None = None,
+        temporal: Annotated[str | Path | None, Effect.FILES] = None,
         revision: str | None = None,
-        local_files_only: bool = False,
-        allow_pickle: bool = False,
-        attention_slicing: int = 0,
-        vae_slicing: bool = False,
+        local_files_only: Annotated[bool, Effect.NONE] = False,
+        allow_pickle: Annotated[bool, Effect.NONE] = False,
+        attention_slicing: Annotated[int, Effect.NONE] = 0,
+        vae_slicing: Annotated[bool, Effect.NONE] = False,
         vae_tiling: bool = False,
-        vae_batch: int = 8,
+        vae_batch: Annotated[int, Effect.NONE] = 8,
     ) -> "Inflated2D":
         """`path` is 'embedded_image', a folder in diffusers layout, or a hub id.
 
@@ -132,14 +133,14 @@ class Inflated2D(UNet):
         cls,
         seed: int = 0,
         *,
-        device: str = "cpu",
+        device: Annotated[str, Effect.NONE] = "cpu",
         dtype: str = "float32",
         prediction: str = "epsilon",
         max_tokens: int = 77,
         attention: str | Sequence[int | str] = "middle",
         least_channels: int | None = None,
         shared_norm: bool = True,
-        temporal: str | Path | None = None,
+        temporal: Annotated[str | Path | None, Effect.FILES] = None,
     ) -> "Inflated2D":
         """A tiny network with random weights: no files, no meaning, every code path."""
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)

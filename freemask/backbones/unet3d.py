@@ -1,6 +1,7 @@
 """Text-to-video networks of diffusers' UNet3DConditionModel: Zeroscope, ModelScope, and the embedded one."""
 
 from pathlib import Path
+from typing import Annotated
 
 from einops import rearrange
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from freemask.backbones import checkpoint, identity, tiny
 from freemask.backbones.unet import COMPONENTS, UNet, dtype_of, load, placed
+from freemask.settings import Effect
 
 
 class UNet3D(UNet):
@@ -19,17 +21,17 @@ class UNet3D(UNet):
     @classmethod
     def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
         cls,
-        path: str | Path = "embedded",
-        device: str = "cpu",
+        path: Annotated[str | Path, Effect.FILES] = "embedded",
+        device: Annotated[str, Effect.NONE] = "cpu",
         dtype: str = "float32",
         *,
         revision: str | None = None,
-        local_files_only: bool = False,
-        allow_pickle: bool = False,
-        attention_slicing: int = 0,
-        vae_slicing: bool = False,
+        local_files_only: Annotated[bool, Effect.NONE] = False,
+        allow_pickle: Annotated[bool, Effect.NONE] = False,
+        attention_slicing: Annotated[int, Effect.NONE] = 0,
+        vae_slicing: Annotated[bool, Effect.NONE] = False,
         vae_tiling: bool = False,
-        vae_batch: int = 8,
+        vae_batch: Annotated[int, Effect.NONE] = 8,
     ) -> "UNet3D":
         """`path` is 'embedded', a folder in diffusers layout, or a hub id. Nothing is downloaded for the first two.
 
@@ -49,7 +51,7 @@ class UNet3D(UNet):
         cls,
         seed: int = 0,
         *,
-        device: str = "cpu",
+        device: Annotated[str, Effect.NONE] = "cpu",
         dtype: str = "float32",
         prediction: str = "epsilon",
         max_tokens: int = 77,

@@ -13,6 +13,7 @@ change: the objects that its source words name (shape, attribute), or everything
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,6 +28,7 @@ from freemask.data.images import read_ids
 from freemask.data.task_check import holds
 from freemask.data.tasks import read_list
 from freemask.errors import UserError
+from freemask.settings import Effect
 from freemask.types import Clip, EditTask
 
 
@@ -37,8 +39,8 @@ class Davis:
 
     def __init__(  # noqa: PLR0913 - the list is the schema of a YAML file
         self,
-        root: str | Path,
-        tasks: str | Path,
+        root: Annotated[str | Path, Effect.PLACE],
+        tasks: Annotated[str | Path, Effect.PLACE],
         *,
         clips: str | Sequence[str] | None = None,
         resolution: str = "480p",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -15,6 +16,7 @@ from freemask.data.paths import existing_folder
 from freemask.data.regions import read_region
 from freemask.data.tasks import read_tasks
 from freemask.errors import UserError, nearest
+from freemask.settings import Effect
 from freemask.types import Clip, EditTask
 
 
@@ -24,11 +26,11 @@ class Files:
 
     def __init__(
         self,
-        root: str | Path,
-        tasks: str | Path,
+        root: Annotated[str | Path, Effect.PLACE],
+        tasks: Annotated[str | Path, Effect.PLACE],
         *,
         clips: Sequence[str] | None = None,
-        regions: str | Path | None = None,
+        regions: Annotated[str | Path | None, Effect.PLACE] = None,
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,
     ) -> None:

@@ -18,6 +18,7 @@ than half counts (the authors' evaluation takes everything above 0, and with it 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool
@@ -34,6 +35,7 @@ from freemask.data.paths import existing, existing_folder
 from freemask.data.task_rows import Complaint, Row, decoded
 from freemask.data.tasks import collect, slug
 from freemask.errors import UserError
+from freemask.settings import Effect
 from freemask.types import Clip, EditTask
 
 KIND_OF = {1: "shape", 2: "shape", 3: "attribute", 4: "attribute", 5: "shape", 6: "shape"}
@@ -46,7 +48,7 @@ class Five(Files):
 
     def __init__(
         self,
-        root: str | Path,
+        root: Annotated[str | Path, Effect.PLACE],
         *,
         edits: Sequence[int] = (1, 2, 3, 4, 6),
         clips: Sequence[str] | None = None,

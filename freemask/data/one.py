@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,6 +14,7 @@ from freemask.data.open import check_range, open_footage
 from freemask.data.paths import existing
 from freemask.data.regions import read_region
 from freemask.data.tasks import check_task, slug
+from freemask.settings import Effect
 from freemask.types import Clip, EditTask
 from freemask.words import bare
 
@@ -23,7 +25,7 @@ class OneClip:
 
     def __init__(
         self,
-        clip: str | Path,
+        clip: Annotated[str | Path, Effect.PLACE],
         edit: Mapping[str, object],
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,

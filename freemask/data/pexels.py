@@ -4,6 +4,7 @@ with 20 entries, whose file names are placeholders."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from freemask.data.files import Files
 from freemask.data.frames import FrameRange
@@ -13,6 +14,7 @@ from freemask.data.shipped import FOLDER, list_path
 from freemask.data.tasks import read_list
 from freemask.data.video import SUFFIXES
 from freemask.errors import UserError
+from freemask.settings import Effect
 from freemask.types import EditTask
 
 MANIFESTS = ("manifest.yaml", "manifest.yml", "manifest.csv")
@@ -23,8 +25,8 @@ class Pexels(Files):
 
     def __init__(
         self,
-        root: str | Path,
-        manifest: str | Path | None = None,
+        root: Annotated[str | Path, Effect.PLACE],
+        manifest: Annotated[str | Path | None, Effect.PLACE] = None,
         *,
         clips: Sequence[str] | None = None,
         geometry: Geometry | None = None,

@@ -16,6 +16,7 @@ captions (`changed.py`). There are no masks, so that no region is known.
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 from freemask.data.changed import edited_words
 from freemask.data.files import Files
@@ -26,6 +27,7 @@ from freemask.data.paths import existing, existing_folder
 from freemask.data.task_rows import Row, csv_lines, decoded
 from freemask.data.tasks import collect, slug
 from freemask.errors import UserError, nearest
+from freemask.settings import Effect
 from freemask.types import EditTask
 
 SHEET = "LOVEU-TGVE-2023_Dataset.csv"
@@ -46,8 +48,8 @@ class Tgve(Files):
 
     def __init__(  # noqa: PLR0913 - the list is the schema of a YAML file
         self,
-        root: str | Path,
-        sheet: str | Path | None = None,
+        root: Annotated[str | Path, Effect.PLACE],
+        sheet: Annotated[str | Path | None, Effect.PLACE] = None,
         *,
         edits: Sequence[str] = tuple(COLUMNS),
         clips: Sequence[str] | None = None,

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 from freemask import alignment
 from freemask.errors import UserError, nearest
 from freemask.fusion.policies import Cross, LatentBlend, Policy, Self, Temporal, Window
 from freemask.masks.plan import Subject
 from freemask.masks.words import same_object
+from freemask.settings import Spellings
 from freemask.types import KINDS
 
 Mode = Literal["off", "plain", "masked"]
 MODES = ("off", "plain", "masked")
 PARTS = ("temporal", "cross", "self", "latent")
 SWITCHES: Mapping[Any, str] = {True: "masked", False: "off", "on": "masked"}
+Switch = Annotated[str | bool, Spellings(SWITCHES)]
 CONTROLS = ("refine", "replace", "auto")
 VARIANTS = ("paper", "official")
 # How long each part acts, as shares of the steps from the noisy end, where a kind of edit says nothing else.
@@ -169,10 +171,10 @@ class Fusion:
 def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
     *,
     variant: str = "paper",
-    temporal: str | bool = "masked",
-    cross: str | bool = "masked",
-    self: str | bool = "masked",
-    latent: str | bool = "masked",
+    temporal: Switch = "masked",
+    cross: Switch = "masked",
+    self: Switch = "masked",
+    latent: Switch = "masked",
     windows: Mapping[str, Mapping[str, Any]] = WINDOWS,
     control: str = "refine",
     reweight: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,

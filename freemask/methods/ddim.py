@@ -1,6 +1,7 @@
 """Invert the clip under the source prompt, then sample under the target prompt: the plainest edit there is."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Generator, Tensor
 
@@ -8,6 +9,7 @@ from freemask.diffusion.guidance import guided
 from freemask.diffusion.inversions import Inversions
 from freemask.diffusion.loops import invert, sample
 from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
+from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Text, silent
 
 
@@ -22,8 +24,8 @@ class Ddim:
     guidance: float | int = 7.5
     inversion_guidance: float | int = 1.0
     reconstruct: bool = False
-    inversions: str | None = None
-    inversions_gb: float | int = 4
+    inversions: Annotated[str | None, Effect.NONE] = None
+    inversions_gb: Annotated[float | int, Effect.NONE] = 4
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)

@@ -5,7 +5,7 @@ FreeMask, FateZero, prompt-to-prompt and plain DDIM editing are settings of it: 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -21,6 +21,7 @@ from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
 from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
 from freemask.methods.session import Session, feature_spy
+from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Stream, Text, silent
 
 FEATURES = ("recompute", "cache")
@@ -55,12 +56,12 @@ class InvertFuse:
     fusion: Fusion | Mapping[str, Any] | None = None
     attention: str = "inversion"
     reconstruction_guidance: float | int | None = None
-    features: str = "recompute"
-    cache_on: str = "host"
-    budget_gb: float | int = 8
-    inversions: str | None = None
-    inversions_gb: float | int = 4
-    heat_gb: float | int = 2
+    features: Annotated[str, Effect.NONE] = "recompute"
+    cache_on: Annotated[str, Effect.NONE] = "host"
+    budget_gb: Annotated[float | int, Effect.NONE] = 8
+    inversions: Annotated[str | None, Effect.NONE] = None
+    inversions_gb: Annotated[float | int, Effect.NONE] = 4
+    heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
         whole("steps", self.steps)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
@@ -11,6 +12,7 @@ from freemask.masks.heat import Choice, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, same_object, source_columns
+from freemask.settings import Effect
 
 TIME_BY = ("tmmc", "layer")
 BACKGROUND = (
@@ -30,8 +32,8 @@ class Mmc:
     time at which the best layer itself matched best.
     """
 
-    codebook: str = "auto"
-    folders: Sequence[str] = ()
+    codebook: Annotated[str, Effect.CODEBOOK] = "auto"
+    folders: Annotated[Sequence[str], Effect.PLACE] = ()
     use_layer: bool = True
     use_time: bool = True
     time_by: str = "tmmc"

@@ -7,14 +7,15 @@ tokens, `d e` head widths, `l` text tokens. Video is `f c h w`; a stack of strea
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 Stream = Literal["source", "uncond", "cond"]
-KINDS = ("style", "attribute", "shape", "background")
+Kind = Literal["style", "attribute", "shape", "background"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)

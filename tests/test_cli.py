@@ -285,3 +285,30 @@ def test_a_path_is_text_but_can_be_swept():
 
 def test_a_bare_word_is_the_clip():
     assert dispatch.read(["edit", "my clip's.mp4"]).overrides == ["clip='my clip\\'s.mp4'"]
+
+
+@pytest.mark.parametrize(
+    ("text", "variants"),
+    [
+        ("{a: [seed=1], b: [method=ddim, seed=2]}", {"a": ["seed=1"], "b": ["method=ddim", "seed=2"]}),
+        ("{a:['seed=1'],b: [ seed=2 ]}", {"a": ["seed=1"], "b": ["seed=2"]}),
+        (
+            "{two: [data.kinds=[shape, style], seed=1], c: [+x={y: [1, 2]}]}",
+            {"two": ["data.kinds=[shape, style]", "seed=1"], "c": ["+x={y: [1, 2]}"]},
+        ),
+        (
+            """{"a": ["x='q,[ '", "y=it's"], b: [z="]", ~mask]}""",
+            {"a": ["x='q,[ '", "y=it's"], "b": ['z="]"', "~mask"]},
+        ),
+    ],
+)
+def test_variants_may_hold_lists(text, variants):
+    (word,) = dispatch.read(["run", f"variants={text}"]).overrides
+    assert _parse(word).value() == variants
+
+
+@pytest.mark.parametrize(
+    "text", ["{a: [x=[1]}", "{a: [x=1]]}", "{a: 3}", "{a: [3]}", "[a]", "{}", "{../x: [y=1]}"]
+)
+def test_variants_that_cannot_be_read_go_on_as_they_are(text):
+    assert dispatch.read(["run", f"variants={text}"]).overrides == [f"variants={text}"]

@@ -1,13 +1,18 @@
 """Every option of every group composes, says what it is, and names something that exists."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
 import pytest
 from hydra.utils import get_object
 
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config import choices
-from experiments.config.build import accepts
+from experiments.config.build import accepts, check_arguments
 from experiments.config.compose import composed, config_of, groups_of
+from freemask.errors import UserError
 
 OPTIONS = [(group, option) for group, options in choices.groups().items() for option in options]
 VERBS_OF = {
@@ -94,10 +99,28 @@ def test_the_default_of_everything_is_embedded():
         (list[int], ["a"], False),
         (dict, {}, True),
         (dict, [], False),
+        (dict[str, list[int]], {"a": [1]}, True),
+        (dict[str, list[int]], {"a": ["1"]}, False),
+        (list[list[int]], [[1], [2.0]], False),
+        (tuple[int, int], [1, 2], True),
+        (tuple[int, int], [1, 2, 3], False),
+        (int | list[Literal["all", "none"]] | None, ["all", "nine"], False),
+        (Path, 5, False),
     ],
 )
 def test_what_a_constructor_takes(annotation, value, fits):
     assert accepts(annotation, value) is fits
+
+
+@pytest.mark.parametrize("value", ["al", ["none", "al"]], ids=str)
+def test_an_annotation_names_the_words_to_choose_from(value):
+    def maker(keep: Literal["all", "none"] | Sequence[Literal["all", "none"]] | None):
+        pass
+
+    check_arguments(maker, {"keep": ["all"]})
+    with pytest.raises(UserError, match="keep cannot be 'al'") as refused:
+        check_arguments(maker, {"keep": value})
+    assert refused.value.expected == "did you mean 'all'?"
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from experiments.runs.store import RunStore
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip
-from freemask.errors import UserError, nearest
-from freemask.types import KINDS
+from freemask.errors import UserError
+from freemask.types import Kind
 
 VERB = Verb(
     "edit one clip and leave the mp4, a side-by-side and a contact sheet",
@@ -58,7 +58,7 @@ class Options(Keys):
     source: str | None
     target: str | None
     words: str | None
-    kind: str | None
+    kind: Kind | None
     seed: int
     out: str | None
     frames: int | None
@@ -68,8 +68,6 @@ class Options(Keys):
     crop: str
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in KINDS:
-            raise UserError(f"there is no kind '{self.kind}'", expected=nearest(self.kind, KINDS))
         if not isinstance(self.size, int | None) and len(self.size) != 2:
             raise UserError(
                 "size is one number or two", came=self.size, expected="size=320 or size=[320,576]"

@@ -19,7 +19,7 @@ from experiments.jobs.variants import Composition, reference_of, variants_of
 from experiments.report.results import finish
 from experiments.runs.plan import Item, Plan
 from freemask.errors import UserError, nearest
-from freemask.types import KINDS, EditTask
+from freemask.types import KINDS, EditTask, Kind
 
 VERB = Verb(
     "edit a task list with one method or several variants; leave rows, videos, a table and a page",
@@ -56,14 +56,10 @@ class Options(Keys):
     keep: Literal["all", "sample", "none"]
     retry: Literal["failed"] | None
     name: str | None
-    kind: str | None
+    kind: Kind | None
     start: bool
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in KINDS:
-            raise UserError(
-                f"kind cannot be '{self.kind}'", came=f"kind={self.kind}", expected=nearest(self.kind, KINDS)
-            )
         if self.limit is not None and self.limit < 1:
             raise UserError("limit is too small", came=f"limit={self.limit}", expected="1 or more, or null")
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
 from evaluation import written
-from evaluation.filled import UNIFORM, Cell, Filled, fill
+from evaluation.filled import Cell, Filled, fill
 from evaluation.grid import Grid, main_grid, paired_grid
 from evaluation.papers import PaperTable, description, names, read
 from experiments.cli.verb import Verb
@@ -23,7 +23,7 @@ from experiments.runs.rows import write_text
 from experiments.tables.lacking import Lack, content, lacking
 from experiments.tables.notes import missing, notes
 from experiments.tables.rows import folders, planned, rows_of, stores
-from freemask.errors import UserError, nearest
+from freemask.errors import UserError
 
 VERB = Verb(
     "a paper's table from the rows of runs: ours, the published value, the difference, what is missing",
@@ -48,6 +48,8 @@ VERB = Verb(
 HEAD = ["line", "title", "column", "our_column", "ours", "low", "high", "n", "failures"]
 HEAD += ["published", "difference", "rank", "published_rank"]
 
+Mixed = Literal["commit", "run", "steps"]  # what the rows of one line may differ in
+
 
 @dataclass(frozen=True)
 class Options(Keys):
@@ -57,17 +59,8 @@ class Options(Keys):
     runs: str | Sequence[str] | None
     out: str
     reference: str | None
-    mixed: str | Sequence[str]
+    mixed: Mixed | Sequence[Mixed]
     seed: int
-
-    def __post_init__(self) -> None:
-        for key in self.allowed:
-            if key not in UNIFORM:
-                raise UserError(
-                    f"mixed cannot be '{key}'",
-                    came=f"mixed={self.mixed}",
-                    expected=nearest(str(key), UNIFORM),
-                )
 
     @property
     def allowed(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Make objects from configuration: the constructor is the schema, and says what it does not take."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -48,11 +48,7 @@ def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> 
             )
         annotation = parameters[name].annotation
         if not accepts(annotation, value):
-            raise UserError(
-                f"{dot}{name} is of the wrong kind",
-                came=f"{dot}{name}={value!r}",
-                expected=_spell(annotation),
-            )
+            raise _refused(f"{dot}{name}", annotation, value)
     for name, each in parameters.items():
         fixed = each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
         if fixed and each.default is each.empty and name not in arguments:
@@ -62,21 +58,51 @@ def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> 
 def accepts(annotation: Any, value: Any) -> bool:
     """Whether a value from a configuration fits a constructor's annotation; what is not plain data passes."""
     origin, inner = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return any(accepts(each, value) for each in inner)
-    if origin is Literal:
-        return value in inner
-    if annotation is None or annotation is types.NoneType:
-        return value is None
-    if annotation in (int, float, str, bool):
-        return _is_plain(annotation, value)
     kind = origin or annotation
+    if kind in (Union, types.UnionType):
+        return any(accepts(each, value) for each in inner)
+    if kind is Literal:
+        return value in inner
+    if kind in (None, types.NoneType):
+        return value is None
+    if kind in (int, float, str, bool):
+        return _is_plain(kind, value)
+    if kind is Path:
+        return isinstance(value, str | Path)
     if kind in (Sequence, list, tuple):
-        each = inner[0] if inner else Any
-        return isinstance(value, list | tuple) and all(accepts(each, item) for item in value)
+        if not isinstance(value, list | tuple):
+            return False
+        if kind is tuple and inner and inner[-1] is not ...:
+            return len(value) == len(inner) and all(map(accepts, inner, value))
+        return all(accepts(inner[0], each) for each in value) if inner else True
     if kind in (Mapping, dict):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and (
+            not inner or all(accepts(inner[0], key) and accepts(inner[1], value[key]) for key in value)
+        )
     return True
+
+
+def _refused(key: str, annotation: Any, value: Any) -> UserError:
+    """Where words are to be chosen from, the nearest is named; otherwise the kind that was expected."""
+    words = list(_words(annotation))
+    strange = [
+        each for each in (value if isinstance(value, list | tuple) else [value]) if isinstance(each, str)
+    ]
+    unknown = [each for each in strange if each not in words]
+    if words and unknown:
+        came = f"{key}={value}"
+        return UserError(f"{key} cannot be '{unknown[0]}'", came=came, expected=nearest(unknown[0], words))
+    return UserError(f"{key} is of the wrong kind", came=f"{key}={value!r}", expected=_spell(annotation))
+
+
+def _words(annotation: Any) -> Iterator[str]:
+    """What a text may be, wherever in the annotation it is said."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        yield from (each for each in inner if isinstance(each, str))
+    else:
+        for each in inner:
+            yield from _words(each)
 
 
 def _is_plain(kind: type, value: Any) -> bool:
@@ -102,8 +128,8 @@ def _spell(annotation: Any) -> str:
     }
     if annotation in names:
         return names[annotation]
-    return (
-        f"a list [{_spell(inner[0])}, ...]"
-        if inner and origin in (Sequence, list, tuple)
-        else str(annotation)
-    )
+    if origin is tuple and inner[-1] is not ...:
+        return f"a list [{', '.join(map(_spell, inner))}]"
+    if inner and origin in (Sequence, list, tuple):
+        return f"a list [{_spell(inner[0])}, ...]"
+    return str(annotation)

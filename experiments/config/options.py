@@ -9,7 +9,8 @@ from experiments.config.build import check_arguments
 
 @dataclass(frozen=True)
 class Keys:
-    """What is wrong with a value beyond its kind a verb says in `__post_init__`."""
+    """A field's annotation says what its key may be (`Literal["all", "none"]` names the words to choose from); what
+    is wrong beyond that a verb says in `__post_init__`."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:

@@ -32,7 +32,7 @@ def data_of(rows: Sequence[Row], parts: Record) -> dict[str, Any]:
     cells, about = {}, {}
     for row in rows:
         if row["task"] == SETTING:
-            about = dict(row.get("found", {}))
+            about = {**row.get("found", {}), "model": row.get("choices", {}).get("model")}
             continue
         what, mode, frames, _, steps, *_ = row["task"].split(" ")
         cell = {"what": what, "mode": mode, "frames": int(frames), "steps": int(steps)}

@@ -37,7 +37,7 @@ def mb(value: float | None) -> str:
 def _setting(data: Record) -> str:
     options, about = data["parts"]["options"], data["about"]
     fusion = ", ".join(f"{part} {mode}" for part, mode in about["fusion"].items())
-    weights, dirty = data["parts"]["model"].get("path") or "random weights", " with changes"
+    weights, dirty = data["about"]["model"], " with changes"
     lines = [
         f"- {headline(weights, data)}; {about['cpu_count']} processors ({about['cpu']}), "
         f"torch {about['versions']['torch']}, commit {about['commit'][:12]}{dirty if about['dirty'] else ''}.",

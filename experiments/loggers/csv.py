@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.loggers.base import Logger, flat
-from experiments.runs.store import write_text
+from experiments.runs.rows import write_text
 
 LEFT_OUT = ("columns", "versions")  # the same in every row, and long
 

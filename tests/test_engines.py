@@ -1,4 +1,4 @@
-"""The frozen plan, claims, signs of life, and the state of a run: what every engine stands on."""
+"""The frozen plan, claims, signs of life, the state of a run, the engines: what every kind of work stands on."""
 
 import json
 import multiprocessing
@@ -13,19 +13,22 @@ from pathlib import Path
 import pytest
 
 from experiments.cli.app import main
-from experiments.commands.status import RunStatus, find
 from experiments.config.identity import Identity
+from experiments.engines.fabric import Fabric
+from experiments.engines.local import Local
+from experiments.engines.start import Order, carry_out
 from experiments.jobs import worker
-from experiments.jobs.lanes import Lane
-from experiments.runs import presence
-from experiments.runs.claims import Claims
-from experiments.runs.plan import Frozen, Launch, Plan
-from experiments.runs.presence import Desk, Owner
+from experiments.jobs.job import Lane
+from experiments.runs.claims import Claims, Presence, present, writer_name
+from experiments.runs.plan import Item, Launch, Plan
+from experiments.runs.record import Record
 from experiments.runs.rows import RowIndex
+from experiments.runs.run import below
+from experiments.runs.status import RunStatus
 from experiments.runs.store import RunStore
 from freemask.data.world import World
 from freemask.errors import UserError
-from freemask.types import EditTask
+from tests.plain_job import plan_of
 
 SMALL = [
     *(
@@ -39,7 +42,8 @@ SMALL = [
     ),
     *("data.size=16", "data.frames=2", "data.clips=4"),
 ]
-TASKS = [EditTask(f"t{number}", "c", "a cat", "a dog", {"cat": "dog"}, "shape") for number in range(5)]
+ITEMS = [Item(f"t{number}") for number in range(5)]
+SILENT = {"logger": {"_target_": "experiments.loggers.base.Logger"}}
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +53,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plan():
-    config = {"method": {"_target_": "m", "steps": 2}, "model": {"_target_": "n", "device": "cpu"}, "seed": 0}
-    frozen = [Frozen(name, ["seed=0"], config, Identity({"seed": 0, "name": name})) for name in ("a", "b")]
-    return Plan(frozen, TASKS)
-
-
-def desk(run: Path, **changes) -> Desk:
-    return Desk(run, replace(Owner.me("test", 0), **changes), {})
+    return plan_of(ITEMS, ("a", "b"))
 
 
 def row(task: str, status: str = "done", finished: str = "2026-01-01T00:00:00", **more) -> dict:
@@ -72,17 +70,16 @@ def rows(name: str) -> dict[str, dict]:
 def test_a_plan_is_read_as_it_was_written(plan, tmp_path):
     path = plan.write(tmp_path)
     found = Plan.read(path)
-    assert found == plan and found.write(tmp_path) == path
-    assert found.variants[0].identity.hash == plan.variants[0].identity.hash
-    assert len(list((tmp_path / "plans").iterdir())) == 1
+    assert found == replace(plan, variants=[replace(each, overrides=[]) for each in plan.variants])
+    assert found.write(tmp_path) == path and len(list((tmp_path / "plans").iterdir())) == 1
 
 
 def test_a_changed_plan_is_refused_and_written_anew_by_its_own_command(plan, tmp_path):
     path = plan.write(tmp_path)
-    path.write_text(path.read_text().replace('"steps": 2', '"steps": 3'))
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 3'))
     with pytest.raises(UserError, match="changed after it was frozen"):
         Plan.read(path)
-    assert plan.write(tmp_path) == path and Plan.read(path) == plan
+    assert plan.write(tmp_path) == path and Plan.read(path).items == plan.items
     with pytest.raises(UserError, match="cannot be read"):
         Plan.read(tmp_path / "plans" / "none.json")
 
@@ -90,58 +87,81 @@ def test_a_changed_plan_is_refused_and_written_anew_by_its_own_command(plan, tmp
 def test_workers_read_the_plan_and_nothing_else(monkeypatch):
     """What happens to the task list and the configuration after the plan is frozen reaches nobody."""
     assert main([*SMALL, "name=a", "limit=1"]) == 0
-    assert main([*SMALL, "name=b", "limit=1"]) == 0
-    (path,) = Path("out/b/plans").glob("*.json")
-    for each in Path("out/b/rows").iterdir():
+    (path,) = Path("out/a/plans").glob("*.json")
+    (before,) = rows("a").values()
+    for each in Path("out/a/rows").iterdir():
         each.unlink()
     monkeypatch.setattr(World, "tasks", lambda self: pytest.fail("the task list was read again"))
-    monkeypatch.setattr(
-        "experiments.config.compose.config_of", lambda *a, **b: pytest.fail("it was composed again")
-    )
+    for place in ("experiments.config.compose.composed", "experiments.jobs.variants.composed"):
+        monkeypatch.setattr(place, lambda *a, **b: pytest.fail("it was composed again"))
     assert worker.main([str(path), "--share", "0/3", "--keep", "none"]) == 0
-    (one,), (other,) = rows("a").values(), rows("b").values()
-    same = ("task", "metrics", "facts", "seed", "steps", "method", "model", "run", "source", "target")
-    assert {key: one[key] for key in same} == {key: other[key] for key in same}
+    (after,) = rows("a").values()
+    same = (
+        "task",
+        "metrics",
+        "facts",
+        "seed",
+        "steps",
+        "method",
+        "model",
+        "run",
+        "source",
+        "target",
+        "choices",
+    )
+    assert {key: before[key] for key in same} == {key: after[key] for key in same}
 
 
-def test_one_task_of_a_plan(capsys):
-    assert main([*SMALL, "name=a", "limit=1"]) == 0
-    assert main([*SMALL, "name=a", "limit=3", "runner.workers=3", "runner.worker=1"]) == 0
-    path = max(Path("out/a/plans").glob("*.json"), key=lambda each: each.stat().st_mtime_ns)
-    wanted = Plan.read(path).tasks[2].id
-    assert len(rows("a")) == 2 and wanted not in rows("a")
-    assert worker.main([str(path), "--task", wanted, "--keep", "none"]) == 0
-    assert rows("a")[wanted]["status"] == "done" and len(rows("a")) == 3
-    assert worker.main([str(path), "--task", "nothing"]) == 2
-    assert "no such task" in capsys.readouterr().err
+def test_one_item_of_a_plan(plan, tmp_path, capsys):
+    path = plan.write(tmp_path)
+    assert worker.main([str(path), "--item", "t2"]) == 0
+    assert [list(RunStore(tmp_path / name).latest()) for name in ("a", "b")] == [["t2"], ["t2"]]
+    assert worker.main([str(path), "--item", "nothing"]) == 2
+    assert "no such item" in capsys.readouterr().err
 
 
 def test_shares_cover_the_list_once_and_the_rest_is_everything_else():
     for count in (1, 2, 3, 7):
-        parts = [worker.part(TASKS, index, count) for index in range(count)]
-        assert sorted(task.id for mine, _ in parts for task in mine) == [task.id for task in TASKS]
+        parts = [worker.part(ITEMS, index, count) for index in range(count)]
+        assert sorted(item.id for mine, _ in parts for item in mine) == [item.id for item in ITEMS]
         for mine, rest in parts:
-            assert {task.id for task in mine} | {task.id for task in rest} == {task.id for task in TASKS}
-            assert len(mine) + len(rest) == len(TASKS)
+            assert {item.id for item in mine} | {item.id for item in rest} == {item.id for item in ITEMS}
+            assert len(mine) + len(rest) == len(ITEMS)
 
 
 # What is left to do.
 
 
-def test_failures_are_done_again_only_if_they_are_older_than_the_launch(plan, tmp_path):
-    def lane(retry: str | None) -> Lane:
-        return Lane.open(plan.variants[0], Launch(plan.write(tmp_path), retry, "none", tmp_path))
+def lane(plan: Plan, folder: Path, **launch) -> Lane:
+    return Lane.open(plan.variants[0], Launch(plan.write(folder), "none", folder, **launch))
 
-    store = lane(None).store
+
+def test_failures_are_done_again_only_if_they_are_older_than_the_launch(plan, tmp_path):
+    store = lane(plan, tmp_path).store
     store.append("w", row("t0"))
     store.append("w", row("t1", "failed", "2026-01-01T00:00:01"))
     store.append("w", row("t2", "failed", "2026-01-01T00:00:03"))
-    wanted = {
-        retry: [task.id for task in TASKS if lane(retry).needs(task.id)]
-        for retry in (None, "2026-01-01T00:00:02")
-    }
-    assert wanted == {None: ["t3", "t4"], "2026-01-01T00:00:02": ["t1", "t3", "t4"]}
-    assert not lane("2026-01-01T00:00:02").needs("t1", retry=False)
+
+    def wanted(**launch) -> list[str]:
+        return [item.id for item in ITEMS if lane(plan, tmp_path, **launch).needs(item)]
+
+    then = "2026-01-01T00:00:02"
+    assert wanted() == ["t3", "t4"]
+    assert wanted(redo=then) == ["t1", "t3", "t4"]
+    assert wanted(redo=then, whole=True) == ["t0", "t1", "t3", "t4"]
+    assert not lane(plan, tmp_path, redo=then).needs(ITEMS[1], again=False)
+
+
+def test_an_item_counts_by_its_mark_and_only_for_its_variants(tmp_path):
+    items = [Item("t0", {}, {"a": "new"}), Item("t1", {}, {"b": "new"}), Item("t2")]
+    one = lane(plan_of(items, ("a", "b")), tmp_path)
+    one.store.append("w", row("t0", mark="old"))
+    one.store.append("w", row("t2"))
+    one.index.refresh()
+    assert [one.needs(item) for item in items] == [True, False, False]
+    one.store.append("w", row("t0", mark="new"))
+    one.index.refresh()
+    assert not one.needs(items[0])
 
 
 def test_an_index_reads_only_what_is_new(tmp_path):
@@ -162,91 +182,66 @@ def test_an_index_reads_only_what_is_new(tmp_path):
 # Claims.
 
 
-def test_a_task_has_one_owner_at_a_time(tmp_path):
-    with desk(tmp_path) as one, desk(tmp_path, writer="other") as two:
-        first, second = Claims(tmp_path, one), Claims(tmp_path, two)
-        assert first.take("t/0") and not second.take("t/0") and second.take("t/1")
-        first.drop("t/0")
-        assert second.take("t/0") and not first.take("t/0")
-        for task in ("t/0", "t/1"):
-            second.drop(task)
-    assert not list((tmp_path / "claims").iterdir()) and not list((tmp_path / "workers").iterdir())
+def test_an_item_has_one_owner_at_a_time(tmp_path):
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    assert first.take("t/0") and not second.take("t/0") and second.take("t/1")
+    first.drop("t/0")
+    assert second.take("t/0") and not first.take("t/0")
+    for item in ("t/0", "t/1"):
+        second.drop(item)
+    assert not list((tmp_path / "claims").iterdir())
 
 
-def gone() -> Owner:
-    """A process of this machine that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return replace(Owner.me("gone", 0), pid=process.pid, born="1")
+HOLD = """
+import sys, time
+from pathlib import Path
+from experiments.runs.claims import Claims, Presence
+run = Path(sys.argv[1])
+with Presence(run, "w") as me:
+    claims = Claims(run)
+    assert claims.take("t")
+    me.doing("a", "t")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
 
 
-def test_a_dead_owner_blocks_nothing(tmp_path):
-    dead = gone()
-    with desk(tmp_path) as mine:
-        claims = Claims(tmp_path, mine)
-        (tmp_path / "claims").mkdir()
-        (tmp_path / "claims" / "t.0").write_text(dead.text())
-        (tmp_path / "claims" / "u.3").write_text(
-            replace(dead, pid=os.getpid()).text()
-        )  # the number came round again
-        assert claims.take("t") and claims.take("u")
-        claims.sweep()
-        assert sorted(path.name for path in (tmp_path / "claims").iterdir()) == ["t.1", "u.4"]
+def test_a_dead_owner_blocks_nothing_and_is_forgotten(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    mine = Claims(tmp_path)
+    (one,) = present(tmp_path)
+    assert (one.writer, one.pid, one.variant, one.item) == ("w", process.pid, "a", "t")
+    assert not mine.take("t")
+    process.kill()
+    process.communicate()
+    assert mine.take("t") and list(present(tmp_path)) == []
+    assert not list((tmp_path / "workers").iterdir())
 
 
-def test_owners_on_other_machines_live_as_long_as_they_are_heard_of(tmp_path):
-    elsewhere = replace(Owner.me("far", 0), host="far:0", pid=1)
-    with desk(tmp_path) as mine:
-        sign = tmp_path / "workers" / f"{elsewhere.writer}.json"
-        assert not mine.alive(elsewhere)
-        sign.write_text(elsewhere.text())
-        assert mine.alive(elsewhere)
-        then = time.time() - presence.STALE - 5
-        os.utime(sign, (then, then))
-        assert not mine.alive(elsewhere)
-        mine.tidy()
-        assert not sign.exists()
-
-
-def test_a_living_worker_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr(presence, "BEAT", 0.02)
-    with desk(tmp_path) as mine:
-        (path,) = (tmp_path / "workers").iterdir()
-        os.utime(path, (1, 1))
-        deadline = time.monotonic() + 10
-        while path.stat().st_mtime == 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert path.stat().st_mtime > 1 and mine.alive(mine.owner)
-
-
-def race(folder: Path, number: int, tasks: int) -> None:
-    with desk(folder, writer=f"w{number}") as mine:
-        claims = Claims(folder, mine)
-        for task in [f"t{each}" for each in range(tasks)] * 3:
-            if (folder / f"{task}.done").exists() or not claims.take(task):
+def race(folder: Path, number: int, items: int) -> None:
+    with Presence(folder, f"w{number}"):
+        claims = Claims(folder)
+        for item in [f"t{each}" for each in range(items)] * 3:
+            if (folder / f"{item}.done").exists() or not claims.take(item):
                 continue
-            if not (folder / f"{task}.done").exists():
-                (folder / f"{task}.{number}.did").touch()
+            if not (folder / f"{item}.done").exists():
+                (folder / f"{item}.{number}.did").touch()
                 time.sleep(0.001)
-                (folder / f"{task}.done").touch()
-            claims.drop(task)
+                (folder / f"{item}.done").touch()
+            claims.drop(item)
 
 
-def test_processes_that_race_for_dead_claims_never_share_a_task(tmp_path):
-    tasks, dead = 40, gone()
-    (tmp_path / "claims").mkdir()
-    for number in range(tasks):
-        (tmp_path / "claims" / f"t{number}.{number % 2}").write_text(dead.text())
+def test_processes_that_race_never_share_an_item(tmp_path):
     context = multiprocessing.get_context("fork")
-    racers = [context.Process(target=race, args=(tmp_path, number, tasks)) for number in range(4)]
+    racers = [context.Process(target=race, args=(tmp_path, number, 40)) for number in range(4)]
     for each in racers:
         each.start()
     for each in racers:
         each.join(60)
     assert [each.exitcode for each in racers] == [0] * 4
-    assert sorted(path.name.split(".")[0] for path in tmp_path.glob("*.did")) == sorted(
-        f"t{n}" for n in range(tasks)
-    )
+    done = sorted(path.name.split(".")[0] for path in tmp_path.glob("*.did"))
+    assert done == sorted(f"t{number}" for number in range(40))
 
 
 # The state of a run.
@@ -257,13 +252,12 @@ def test_status_counts_what_the_latest_plan_asks_for(plan, tmp_path, capsys):
     plan.write(run)
     for each in plan.variants:
         RunStore.open(run / str(each.name), each.identity)
-    (run / "run.json").write_text(json.dumps({"variants": {"a": [], "b": []}, "reference": "a"}))
-    for task, status in (("t0", "done"), ("t1", "failed"), ("t1", "done"), ("t2", "failed")):
-        RunStore(run / "a").append(
-            "w", row(task, status, f"2026-01-01T00:00:0{task[1]}", seconds={"edit": 2.0})
-        )
-    with desk(run) as mine:
-        assert Claims(run / "b", mine).take("t4")
+    Record("tests.plain_job", variants={"a": [], "b": []}, reference="a").write(run)
+    for item, status in (("t0", "done"), ("t1", "failed"), ("t1", "done"), ("t2", "failed")):
+        finished = f"2026-01-01T00:00:0{item[1]}"
+        RunStore(run / "a").append("w", row(item, status, finished, seconds={"edit": 2.0}))
+    with Presence(run, writer_name("test", 0)) as me:
+        me.doing("b", "t4")
         assert main(["status", "a", "paths.runs=out", "--json"]) == 0
         (found,) = json.loads(capsys.readouterr().out)
         assert main(["status", "a", "--paths.runs", "out"]) == 0
@@ -275,32 +269,25 @@ def test_status_counts_what_the_latest_plan_asks_for(plan, tmp_path, capsys):
     assert RunStatus.read(run).workers == []
 
 
-def test_status_finds_runs_wherever_they_lie(plan, tmp_path, capsys):
+def test_status_finds_runs_wherever_they_lie(tmp_path, capsys):
     for name in ("one", "sweep/two", "sweep/three"):
         RunStore.open(tmp_path / "runs" / name, Identity({}))
-    assert [path.name for path in find(tmp_path / "runs")] == ["one", "three", "two"]
+    assert [path.name for path in below(tmp_path / "runs")] == ["one", "three", "two"]
     assert main(["status"]) == 0 and capsys.readouterr().out.count("done") == 3
     assert main(["status", "sweep"]) == 0 and "three" in capsys.readouterr().out
-    assert main(["status", "tow"]) == 2 and "there is no such run" in capsys.readouterr().err
+    assert main(["status", "tow"]) == 2 and "there is no run 'tow'" in capsys.readouterr().err
     assert main(["status", "paths.run=x"]) == 2
     assert main(["status", "paths.runs=nowhere"]) == 0 and "no runs in nowhere" in capsys.readouterr().out
 
 
-def test_status_loads_no_torch():
-    code = (
-        "import sys; from experiments.cli.app import main; main(['status']); sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
-
-
 def test_status_of_many_rows_is_quick(tmp_path):
-    """A tenth of a hundred thousand rows of a real row's length, in a tenth of what is allowed."""
-    run, plan = tmp_path / "run", Plan([], [replace(TASKS[0], id=f"t{n}") for n in range(10_000)])
-    store = RunStore.open(run, Identity({}))
-    replace(plan, variants=[Frozen(None, [], {}, Identity({}))]).write(run)
-    filler = {"columns": {f"c{n}": {"name": "c", "description": "d" * 60} for n in range(20)}}
+    """A tenth of a hundred thousand rows, in a tenth of what is allowed."""
+    run, items = tmp_path / "run", [Item(f"t{number}") for number in range(10_000)]
+    plan = plan_of(items)
+    store = RunStore.open(run, plan.variants[0].identity, Record("tests.plain_job", {"parts": {}}))
+    plan.write(run)
     for writer in range(8):
-        lines = [json.dumps(row(f"t{n}", seconds={"edit": 1.0}, **filler)) for n in range(writer, 8000, 8)]
+        lines = [json.dumps(row(f"t{n}", seconds={"edit": 1.0})) for n in range(writer, 8000, 8)]
         (store.folder / "rows" / f"{writer}.jsonl").write_text("\n".join(lines) + "\n")
     begun = time.process_time()
     found = RunStatus.read(run).variants[""]
@@ -308,11 +295,57 @@ def test_status_of_many_rows_is_quick(tmp_path):
     assert time.process_time() - begun < 3
 
 
-def test_the_time_between_edits_is_told(tmp_path):
+def test_the_time_between_edits_of_one_worker_is_told(tmp_path):
     store = RunStore.open(tmp_path / "run", Identity({}))
     for second in (0, 11, 22):
-        store.append("w", row(f"t{second}", finished=f"2026-01-01T00:00:{second:02}", seconds={"edit": 10.0}))
+        for writer in ("v", "w"):
+            one = row(f"{writer}{second}", finished=f"2026-01-01T00:00:{second:02}", writer=writer)
+            store.append(writer, {**one, "seconds": {"edit": 10.0}})
     assert RunStatus.read(tmp_path / "run").overhead() == pytest.approx(0.1)
+
+
+# A start, whatever the work.
+
+
+def test_a_start_does_what_is_left_and_tells_columns_once(tmp_path, capsys):
+    order = Order(plan_of(ITEMS[:3], ("a", "b")), tmp_path / "run", "a")
+    first = carry_out(replace(order, plan=plan_of(ITEMS[:2], ("a", "b"))), SILENT, Local())
+    assert (len(first.rows), first.left, first.speaks) == (4, 0, True)
+    second = carry_out(order, SILENT, Local())
+    assert "4 of 6 tasks need no work here" in capsys.readouterr().err
+    assert [(each["variant"], each["task"]) for each in second.rows] == [
+        (name, f"t{number}") for name in "ab" for number in range(3)
+    ]
+    assert second.run.columns() == {"x": {"unit": "letters"}}
+    assert all("columns" not in each for each in second.run.stores["a"].rows())
+
+
+def test_workers_started_by_hand_each_do_their_share(tmp_path):
+    order = Order(plan_of(ITEMS), tmp_path / "run")
+    first = carry_out(order, SILENT, Local(worker=1, workers=2))
+    assert [each["task"] for each in first.rows] == ["t1", "t3"] and first.left == 3
+    assert carry_out(order, SILENT, Local(worker=0, workers=2)).left == 0
+
+
+def test_folders_of_another_kind_or_version_are_refused_and_left_alone(tmp_path):
+    folder, order = tmp_path / "run", Order(plan_of(ITEMS[:1]), tmp_path / "run")
+    carry_out(order, SILENT, Local())
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for other, said in (
+        (replace(order.plan, job="edit"), "another kind of run"),
+        (plan_of(ITEMS[:1], ("a",)), "one configuration"),
+        (
+            replace(order.plan, variants=[replace(order.plan.variants[0], identity=Identity({"seed": 1}))]),
+            "seed",
+        ),
+    ):
+        with pytest.raises(UserError, match=said):
+            carry_out(replace(order, plan=other), SILENT, Local())
+    assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({"identity": record["identity"], "parts": record["parts"]}))
+    with pytest.raises(UserError, match="another"):
+        carry_out(replace(order, plan=replace(order.plan, job="edit")), SILENT, Local())
 
 
 # What is refused.
@@ -370,16 +403,13 @@ def test_a_full_disk_ends_the_run_in_words_and_the_next_start_goes_on(monkeypatc
 # The engines themselves: each starts processes, which load torch, so each is tested once.
 
 
-def test_fabric_starts_ranks_of_its_own(capfd):
-    assert main([*SMALL, "name=a", "limit=3", "runner=fabric", "runner.devices=2"]) == 0
-    said = capfd.readouterr()
-    assert "2 processes on this node" in said.err and "3 done, 0 failed, 0 left" in said.out
-    assert {path.name.split("-")[1] for path in Path("out/a/rows").iterdir()} <= {"0", "1"}
-    assert len(list(RowIndex(Path("out/a")).news())) == 3
-    assert main([*SMALL, "name=b", "limit=3"]) == 0
-    assert {task: each["metrics"] for task, each in rows("a").items()} == {
-        task: each["metrics"] for task, each in rows("b").items()
-    }
+def test_fabric_starts_ranks_of_its_own_and_outlives_one(tmp_path, capfd):
+    deadly = [Item("t0", {"deadly": str(tmp_path / "died")}), *ITEMS[1:]]
+    ended = carry_out(Order(plan_of(deadly), tmp_path / "run"), SILENT, Fabric(devices=2, accelerator="cpu"))
+    said = capfd.readouterr().err
+    assert "2 processes on this node" in said and "ended with exit code 9" in said
+    assert ended.left == 0 and {each["task"] for each in ended.rows} == {item.id for item in ITEMS}
+    assert len(list(RowIndex(tmp_path / "run").news())) == 5
 
 
 @pytest.mark.filterwarnings(

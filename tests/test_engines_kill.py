@@ -9,11 +9,11 @@ import time
 import traceback
 from pathlib import Path
 
+import lightning.fabric  # noqa: F401 -- loaded before the forks, which need it
 import pytest
 
-import experiments.engines.ranks  # noqa: F401 -- loaded before the forks, which need it
 from experiments.cli.app import main
-from experiments.runs.presence import present
+from experiments.runs.claims import present
 from tests.kill.check import differing, faults, rows_of
 from tests.kill.hunt import Hunt
 

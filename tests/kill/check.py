@@ -5,11 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.commands.status import RunStatus
 from experiments.runs.rows import RowIndex
+from experiments.runs.status import RunStatus
 
 # When, how long, how much memory, and which files had changed by then: everything else must be equal.
-HOST = ("finished", "seconds", "metric_seconds", "peak_rss_gb", "peak_gpu_gb", "peak", "commit", "dirty")
+HOST = (
+    "writer",
+    "finished",
+    "seconds",
+    "metric_seconds",
+    "peak_rss_gb",
+    "peak_gpu_gb",
+    "peak",
+    "commit",
+    "dirty",
+)
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.commands.status import RunStatus
-from experiments.runs.presence import host, present
+from experiments.runs.claims import present
 from experiments.runs.rows import RowIndex
+from experiments.runs.status import RunStatus
 
 MOST = 60  # launches; a run that needs more is broken
 
@@ -68,7 +68,7 @@ class Hunt:
             time.sleep(0.02)
 
     def _workers(self) -> list[int]:
-        return [each.pid for each in present(self.run) if each.host == host()]
+        return [each.pid for each in present(self.run)]
 
     def _kill(self, process: Any) -> None:
         if process.poll() is not None:

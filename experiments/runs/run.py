@@ -1,0 +1,93 @@
+"""A run as it lies on disk: found by name, with its variants' folders, its plans and its rows. No torch."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.record import RECORD, Record
+from experiments.runs.rows import ROWS, Row, columns, latest, row_files
+from experiments.runs.store import RunStore
+from freemask.errors import UserError, nearest
+
+PLANS = "plans"
+DEEP = 4  # folders below a place in which runs are looked for: those of a sweep lie in a folder of their own
+
+
+@dataclass(frozen=True)
+class Run:
+    """`stores` by variant; a run of one configuration has one store without a name."""
+
+    folder: Path
+    record: Record
+    stores: Mapping[str | None, RunStore]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """A record that is there and cannot be read is an error; a folder without rows is a run that has none."""
+        record = Record.read(folder) if (folder / RECORD).exists() else Record()
+        if record.variants is None:
+            return cls(folder, record, {None: RunStore(folder)} if (folder / ROWS).is_dir() else {})
+        named = {name: folder / name for name in record.variants if Path(name).name == name}
+        return cls(folder, record, {name: RunStore(each) for name, each in named.items() if (each / ROWS).is_dir()})
+
+    @property
+    def holds_rows(self) -> bool:
+        return any(row_files(store.folder) for store in self.stores.values())
+
+    def rows(self) -> Iterator[Row]:
+        """The last row of each item, variant after variant; files as seen from the run's folder."""
+        for name, store in self.stores.items():
+            prefix = "" if name is None else f"{name}/"
+            for row in latest(store.folder).values():
+                row["files"] = {key: prefix + each for key, each in row.get("files", {}).items()}
+                yield row
+
+    def columns(self) -> dict[str, dict[str, Any]]:
+        return {name: each for store in self.stores.values() for name, each in columns(store.folder).items()}
+
+    def plans(self) -> Iterator[dict[str, Any]]:
+        """The plans as they were written, the oldest first."""
+        for path in plan_files(self.folder):
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(found, dict) and isinstance(found.get("items"), list):
+                yield found
+
+
+def plan_files(run: Path) -> list[Path]:
+    """The oldest first."""
+    return sorted((run / PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def below(place: Path) -> Iterator[Path]:
+    """The runs at and below a folder; what lies in a run is not searched."""
+    for here, folders, files in os.walk(place):
+        folders.sort()
+        if RECORD in files:
+            folders.clear()
+            yield Path(here)
+        elif len(Path(here).relative_to(place).parts) >= DEEP:
+            folders.clear()
+
+
+def find(asked: str, runs: str | Path) -> Path:
+    """The folder of a run, or of a sweep: as a path, or by its name below paths.runs."""
+    given, named = Path(asked).expanduser(), Path(runs).expanduser() / asked
+    for folder in (named, given):
+        if folder.is_dir():
+            return folder
+    if given.is_file():
+        raise UserError("a run is a folder", came=given, expected="the folder that `freemask run` left")
+    near = named.parent
+    known = sorted(each.name for each in near.iterdir() if each.is_dir()) if near.is_dir() else []
+    raise UserError(
+        f"there is no run '{asked}'",
+        came=asked,
+        expected=nearest(Path(asked).name, known) if known else f"a folder, or a run below {runs}",
+        todo="freemask run name=NAME makes one; freemask status shows all",
+    )

@@ -1,0 +1,142 @@
+"""The state of a run as its files tell it: what is done, failed and left, how long the rest takes, who is at work."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from experiments.runs.claims import Worker, present
+from experiments.runs.rows import Row, read
+from experiments.runs.run import Run
+
+
+@dataclass
+class Tally:
+    """One variant: its rows counted. `edits` and `gaps` are seconds of the same rows: in the item, and from row to row
+    of one worker. `asked`: the items of the latest plan of the run's own kind of work."""
+
+    asked: Collection[str] | None
+    last: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rows: int = 0
+    edits: float = 0.0
+    timed: int = 0
+    worked: float = 0.0
+    gaps: float = 0.0
+
+    def read(self, folder: Path) -> None:
+        spans: dict[str, list[tuple[datetime | None, float]]] = {}
+        for row in read(folder):
+            spans.setdefault(str(row.get("writer", "")), []).append(self._count(row))
+        for mine in spans.values():
+            for (before, _), (after, seconds) in pairwise(mine):
+                if before is not None and after is not None and seconds > 0:
+                    self.worked += seconds
+                    self.gaps += (after - before).total_seconds()
+
+    def _count(self, row: Row) -> tuple[datetime | None, float]:
+        finished = str(row.get("finished", ""))
+        known = self.last.get(row["task"])
+        if known is None or known[1] <= finished:
+            self.last[row["task"]] = row["status"], finished
+        self.rows += 1
+        seconds = sum((row.get("seconds") or {}).values())
+        if row["status"] == "done" and seconds > 0:
+            self.edits, self.timed = self.edits + seconds, self.timed + 1
+        try:
+            return datetime.fromisoformat(finished), seconds
+        except ValueError:
+            return None, seconds
+
+    def of(self, status: str) -> int:
+        return sum(each == status for each, _ in self.last.values())
+
+    @property
+    def left(self) -> int | None:
+        return None if self.asked is None else sum(task not in self.last for task in self.asked)
+
+    @property
+    def mean(self) -> float | None:
+        return self.edits / self.timed if self.timed else None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run's folder as it is now. A plain run has one variant without a name."""
+
+    folder: Path
+    job: str
+    variants: Mapping[str, Tally]
+    workers: Sequence[Worker]
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunStatus":
+        run = Run.open(folder)
+        asked = _asked_of(run)
+        named = run.record.variants
+        places = {"": folder} if named is None else {name: folder / name for name in named}
+        tallies = {}
+        for name, place in places.items():
+            tallies[name] = Tally(asked.get(name))
+            tallies[name].read(place)
+        return cls(folder, run.record.job, tallies, list(present(folder)))
+
+    @property
+    def doing(self) -> list[dict[str, str]]:
+        return [
+            {"variant": each.variant or "", "task": each.item, "writer": each.writer}
+            for each in self.workers
+            if each.item is not None
+        ]
+
+    def seconds_left(self) -> float | None:
+        """With the workers of now, or with one where there is none; a variant without rows costs what others do."""
+        known = [tally.mean for tally in self.variants.values() if tally.mean is not None]
+        if not known or any(tally.left is None for tally in self.variants.values()):
+            return None
+        usual = sum(known) / len(known)
+        work = sum((tally.left or 0) * (tally.mean or usual) for tally in self.variants.values())
+        return work / max(1, len(self.workers))
+
+    def overhead(self) -> float | None:
+        """What passes between a worker's items, as a share of the items: loading, claims, videos beside them."""
+        worked = sum(tally.worked for tally in self.variants.values())
+        gaps = sum(tally.gaps for tally in self.variants.values())
+        return gaps / worked - 1 if worked else None
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "folder": str(self.folder),
+            "job": self.job,
+            "variants": [
+                {
+                    "name": name or None,
+                    "tasks": None if tally.asked is None else len(tally.asked),
+                    "done": tally.of("done"),
+                    "failed": tally.of("failed"),
+                    "left": tally.left,
+                    "rows": tally.rows,
+                    "seconds_per_edit": tally.mean,
+                }
+                for name, tally in self.variants.items()
+            ],
+            "seconds_left": self.seconds_left(),
+            "overhead": self.overhead(),
+            "workers": [
+                {"writer": each.writer, "host": each.host, "pid": each.pid} for each in self.workers
+            ],
+            "doing": self.doing,
+        }
+
+
+def _asked_of(run: Run) -> dict[str, list[str]]:
+    """The items in the latest plan of each variant; "" for a plain run. What is measured again was done before."""
+    asked: dict[str, list[str]] = {}
+    for plan in run.plans():
+        if plan.get("job") == run.record.job:
+            for each in plan["variants"]:
+                name = each["name"] or ""
+                wanted = [item["id"] for item in plan["items"] if name in (item.get("marks") or {name: ""})]
+                asked[name] = wanted
+    return asked

@@ -10,7 +10,7 @@ from PIL import Image
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config.compose import config_of
-from experiments.jobs.calibration import Heat, Measure, items_of, mask_of
+from experiments.jobs.calibrate import Heat, Measure, mask_of, words_of
 from experiments.loggers.csv import Csv
 from experiments.runs.store import RunStore
 from freemask.data.world import World
@@ -140,9 +140,9 @@ def test_the_official_overlap_counts_the_background(monkeypatch):
 
 def test_loggers_get_the_curves_point_by_point(monkeypatch):
     seen = []
-    monkeypatch.setattr(Csv, "row", lambda self, row, files: seen.append(row["metrics"]))
+    monkeypatch.setattr(Csv, "row", lambda self, row, files: seen.append(row))
     assert main([*RUN, "name=a", "data.clips=1", "logger=csv"]) == 0
-    made = book("a")
+    made, seen = book("a"), [row["metrics"] for row in seen if "status" not in row]
     assert [point["lmmc"] for point in seen] == [each.mean for each in made.lmmc]
     assert [(point["time"], point["tmmc"]) for point in seen if "time" in point] == [
         (time, each.mean) for time, each in zip(made.times, made.tmmc, strict=True)
@@ -155,7 +155,7 @@ def test_several_models_share_a_figure_and_absent_ones_are_left_out(capsys, monk
     monkeypatch.setenv("HF_HUB_CACHE", "nothing-here")
     assert main([*RUN, "name=a", "models=[random,zeroscope]", "data.clips=1"]) == 0
     assert book("a/random").model == "random" and not Path("out/a/zeroscope").exists()
-    assert "left out: 'cerspense/zeroscope_v2_576w' is no local folder" in capsys.readouterr().out
+    assert "left out: zeroscope: 'cerspense/zeroscope_v2_576w' is no local folder" in capsys.readouterr().out
     assert (
         width(Path("out/a/curves.png")) > 300 and "random/index.html" in Path("out/a/index.html").read_text()
     )
@@ -191,7 +191,7 @@ def test_each_word_of_each_prompt_is_measured_once():
     shape = EditTask("2", "a", "a red car", "a red bus", {"car": "bus"}, "shape")
     other = EditTask("3", "a", "a car", "a bus", {"car": "bus"}, "shape")
     both = EditTask("4", "b", "a car and a dog", "a bus and a cat", {"car": "bus", "dog": "cat"}, "shape")
-    items, unclear = items_of([style, shape, other, both])
+    items, unclear = words_of([style, shape, other, both])
     assert [item.one.id for item in items] == ["1:car", "3:car", "4:car", "4:dog"] and not unclear
     assert items[3].one.words == {"dog": "cat"} and items[3].task is both
 

@@ -404,7 +404,8 @@ def test_a_full_disk_ends_the_run_in_words_and_the_next_start_goes_on(monkeypatc
 
 
 def test_fabric_starts_ranks_of_its_own_and_outlives_one(tmp_path, capfd):
-    deadly = [Item("t0", {"deadly": str(tmp_path / "died")}), *ITEMS[1:]]
+    slow = [Item(item.id, {"seconds": 0.3}) for item in ITEMS[1:]]  # the death comes while others are at work
+    deadly = [Item("t0", {"deadly": str(tmp_path / "died")}), *slow]
     ended = carry_out(Order(plan_of(deadly), tmp_path / "run"), SILENT, Fabric(devices=2, accelerator="cpu"))
     said = capfd.readouterr().err
     assert "2 processes on this node" in said and "ended with exit code 9" in said

@@ -27,7 +27,7 @@ $(STAMP): requirements.txt pyproject.toml
 demo: setup ## FreeMask beside plain DDIM on a few clips; table, videos, page in runs/demo (under 3 minutes)
 	$(BIN)/freemask run experiment=demo
 
-test: setup ## all tests but the long ones (under 10 minutes)
+test: setup ## all tests but the long ones (about 5 minutes)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity and not long"
 
 parity: setup ## the long comparisons with the authors' own numbers (needs FREEMASK_SHARED)
@@ -37,14 +37,15 @@ kill: setup ## runs killed at random points on every engine, their rows compared
 	$(BIN)/python -m pytest -m long
 	$(BIN)/python -m tests.kill
 
-check: setup ## what CI asks: format, lint, types, tests
+lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright freemask evaluation experiments
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity and not long"
+
+check: lint test ## what CI asks: format, lint, types, tests
 
 format: setup ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: help setup demo test parity kill check format
+.PHONY: help setup demo test parity kill lint check format

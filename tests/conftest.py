@@ -1,10 +1,19 @@
-"""What all tests share: one thread (two fight on a busy machine), and the folder of real clips where it is given."""
+"""What all tests share: one thread (two fight on a busy machine), the folder of real clips where it is given, and what
+is the same in hundreds of tests and need not be made anew: composed configurations and tiny random models."""
 
+import copy
 import os
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from experiments.config import compose
+from freemask.backbones.inflated2d import Inflated2D
+from freemask.backbones.unet3d import UNet3D
 
 torch.set_num_threads(1)
 
@@ -16,3 +25,26 @@ def shared() -> Path:
     if not place or not Path(place).is_dir():
         pytest.skip("FREEMASK_SHARED names no folder: real clips and stored numbers are not tested")
     return Path(place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "_compose", _kept(compose._compose, copy.deepcopy))
+        for kind in (UNet3D, Inflated2D):
+            patch.setattr(kind, "random", classmethod(_kept(kind.random.__func__, lambda made: made)))
+        yield
+
+
+def _kept(make: Callable[..., Any], hand_out: Callable[[Any], Any]) -> Callable[..., Any]:
+    """The first result of each call that looks alike; `hand_out` is what a caller gets of it."""
+    known: dict[str, Any] = {}
+
+    @wraps(make)
+    def kept(*given: Any, **named: Any) -> Any:
+        key = repr((given, named, sorted(os.environ.items())))
+        if key not in known:
+            known[key] = make(*given, **named)
+        return hand_out(known[key])
+
+    return kept

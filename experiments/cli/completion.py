@@ -43,6 +43,9 @@ def complete(line: str) -> int:
 def _hydra(words: list[str], config: str) -> str:
     import hydra
 
+    from experiments.config import search
+
+    search.register()
     before, sys.argv = sys.argv, ["freemask", *words]
     said = io.StringIO()
     try:

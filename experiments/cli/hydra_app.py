@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from experiments.cli.verbs import main_of
 from experiments.cli.words import Command
+from experiments.config import search
 from experiments.config.compose import choices_of, config_of
 from freemask.errors import UserError
 
@@ -25,6 +26,7 @@ def hand_over(command: Command) -> int:
     multirun = bool(command.flags.get("multirun")) and not ({"cfg", "info"} & set(command.flags))
     if "hydra-help" not in command.flags:
         config_of(command.spec.config or "", command.overrides, sweep=multirun)
+    search.register()
     codes: list[int] = []
     folders: set[Path] = set()
     app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=command.spec.config)(

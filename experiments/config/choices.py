@@ -1,35 +1,48 @@
-"""What can be chosen: the option files below conf, with the facts in their first comment lines."""
+"""What can be chosen: the option files below conf and in plug-ins, with the facts in their first comment lines."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import yaml
 
+from experiments.config.plugins import OWN, places
 from freemask.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
 class Option:
-    """One YAML of a group. `facts` holds the other leading `# key: value` comments (licence, get)."""
+    """One YAML of a group. `facts` holds the other leading `# key: value` comments (licence, get); `package` is whose
+    it is."""
 
     name: str
     description: str
     facts: dict[str, str] = field(default_factory=dict)
+    package: str = OWN
 
 
 @cache
 def groups() -> dict[str, tuple[Option, ...]]:
-    """Every group below conf and its options; an option in a subfolder is called folder/name."""
-    found = {}
-    for folder in sorted(files("conf").iterdir(), key=lambda each: each.name):
-        if folder.is_dir() and not folder.name.startswith(("_", ".")):
-            options = tuple(_options(folder, ""))
-            if options:
-                found[folder.name] = options
-    return found
+    """Every group and its options; an option in a subfolder is called folder/name."""
+    found: dict[str, dict[str, Option]] = {}
+    for package, place in places().items():
+        for folder in place.iterdir():
+            if folder.is_dir() and not folder.name.startswith(("_", ".")):
+                for each in _options(folder, "", package):
+                    _add(found.setdefault(folder.name, {}), folder.name, each)
+    return {name: tuple(found[name][each] for each in sorted(found[name])) for name in sorted(found)}
+
+
+def _add(known: dict[str, Option], group_name: str, new: Option) -> None:
+    other = known.setdefault(new.name, new)
+    if other is not new:
+        raise UserError(
+            f"there are two of {group_name}={new.name}",
+            came=f"one from {other.package}, one from the plug-in {new.package}",
+            expected="a name of its own for each",
+            todo="rename the plug-in's YAML, or uninstall the plug-in",
+        )
 
 
 def group(name: str) -> tuple[Option, ...]:
@@ -54,17 +67,17 @@ def option(group_name: str, name: str) -> Option:
 
 def content(group_name: str, name: str) -> dict:
     """An option's YAML as plain values, nothing followed."""
-    file = files("conf") / group_name / f"{name}.yaml"
+    file = places()[option(group_name, name).package] / group_name / f"{name}.yaml"
     return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
 
-def _options(folder: Traversable, prefix: str) -> Iterator[Option]:
-    for entry in sorted(folder.iterdir(), key=lambda each: each.name):
+def _options(folder: Traversable, prefix: str, package: str) -> Iterator[Option]:
+    for entry in folder.iterdir():
         if entry.is_dir():
-            yield from _options(entry, f"{prefix}{entry.name}/")
+            yield from _options(entry, f"{prefix}{entry.name}/", package)
         elif entry.name.endswith(".yaml"):
             facts = _facts(entry.read_text(encoding="utf-8"))
-            yield Option(prefix + entry.name[:-5], facts.pop("description", ""), facts)
+            yield Option(prefix + entry.name[:-5], facts.pop("description", ""), facts, package)
 
 
 def _facts(text: str) -> dict[str, str]:

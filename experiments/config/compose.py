@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import choices
+from experiments.config import choices, search
 from freemask.errors import UserError, nearest
 
 
@@ -79,6 +79,7 @@ def _flat(node: object, prefix: str) -> Iterator[str]:
 
 def _compose(verb: str, overrides: Sequence[str]) -> DictConfig:
     """With Hydra's own part beside ours."""
+    search.register()
     with initialize_config_module("conf", version_base="1.3"):
         return compose(verb, overrides=list(overrides), return_hydra_config=True)
 

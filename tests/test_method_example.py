@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from experiments.cli.app import main
 from experiments.config import choices, compose, plugins
+from experiments.config.build import build
+from freemask.backbones.unet3d import UNet3D
+from freemask.types import Clip, EditTask
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "method.md"
@@ -97,6 +101,17 @@ def test_it_runs_and_its_rows_carry_its_name(words, installed):
         2 if "-m" in words else 1
     )
     assert {row["facts"]["held_until"] for row in rows} == ({0, 1} if "-m" in words else {0.6})
+
+
+def test_it_keeps_what_its_yaml_promises(installed):
+    backbone, rng = UNet3D.random(0, max_tokens=20), torch.Generator().manual_seed(0)
+    clip, task = Clip("c", torch.rand(2, 3, 12, 20, generator=rng)), EditTask("t", "c", "a", "a", {}, "style")
+    config = compose.config_of(
+        "edit",
+        ["method=coarse", "method.steps=3", *choices.option("method", "coarse").facts["identity"].split()],
+    )
+    edit = build(compose.plain(config)["method"], "method")(backbone, clip, task, rng)
+    torch.testing.assert_close(edit.frames, backbone.decode(backbone.encode(clip.frames)))
 
 
 def test_a_name_that_is_taken_is_refused(installed, capsys):

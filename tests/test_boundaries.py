@@ -2,9 +2,12 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from experiments.cli.verbs import VERBS
 
 ROOT = Path(__file__).parent.parent
 # folder -> what its files must not import
@@ -28,6 +31,20 @@ FORBIDDEN = {
 ALLOWED_IN_EVALUATION = ("freemask.types", "freemask.errors", "freemask.settings")
 
 
+# Rooms of experiments by floor: a room imports from those below, and beside it as long as there is no circle.
+FLOORS = (
+    ("config",),
+    ("runs", "loggers"),
+    ("jobs",),
+    ("engines",),
+    ("report", "tables", "figures", "cost", "workshop"),
+    ("commands",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# The command line finds commands by their names. It knows the configuration, and a command what a verb is.
+CLI = ("experiments.cli", "experiments.config", "experiments.runs.environment")
+
+
 def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -42,6 +59,22 @@ def within(name: str, package: str) -> bool:
 
 
 FILES = sorted(path for top in ("freemask", "evaluation") for path in (ROOT / top).rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in [*FILES, *sorted((ROOT / "experiments").rglob("*.py"))]
+}
+
+
+def known(path: Path) -> set[str]:
+    """Our own modules that a file imports, wherever in it."""
+    return {name for name in imports(path) if name in MODULES}
+
+
+ARROWS = {name: known(path) - {name} for name, path in MODULES.items()}
+
+
+def room(name: str) -> str:
+    return name.split(".")[1] if name.startswith("experiments.") else ""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -54,6 +87,32 @@ def test_imports(path):
     if place.startswith("evaluation/"):
         strange = [name for name in imports(path) if within(name, "freemask") and name != "freemask"]
         assert all(any(within(name, each) for each in ALLOWED_IN_EVALUATION) for name in strange), strange
+
+
+def test_no_module_imports_itself_by_a_detour():
+    TopologicalSorter(ARROWS).prepare()
+
+
+def test_rooms_import_from_the_floors_below():
+    rooms: dict[str, set[str]] = {}
+    for name, others in ARROWS.items():
+        for other in others:
+            here, there = room(name), room(other)
+            if not here or not there or here == there:
+                continue
+            if here == "cli":
+                assert any(within(other, each) for each in CLI), (name, other)
+            elif there == "cli":
+                assert (here, other) == ("commands", "experiments.cli.verb"), (name, other)
+            else:
+                assert FLOOR[here] >= FLOOR[there], (name, other)
+                rooms.setdefault(here, set()).add(there)
+    TopologicalSorter(rooms).prepare()
+
+
+def test_no_verb_imports_another():
+    verbs = {f"experiments.commands.{name}" for name in VERBS}
+    assert not {(name, other) for name, others in ARROWS.items() for other in others & verbs}
 
 
 def test_the_rule_can_fail(tmp_path):

@@ -106,10 +106,8 @@ def test_it_runs_and_its_rows_carry_its_name(words, installed):
 def test_it_keeps_what_its_yaml_promises(installed):
     backbone, rng = UNet3D.random(0, max_tokens=20), torch.Generator().manual_seed(0)
     clip, task = Clip("c", torch.rand(2, 3, 12, 20, generator=rng)), EditTask("t", "c", "a", "a", {}, "style")
-    config = compose.config_of(
-        "edit",
-        ["method=coarse", "method.steps=3", *choices.option("method", "coarse").facts["identity"].split()],
-    )
+    promise = choices.option("method", "coarse").facts["identity"].split()
+    config = compose.config_of("edit", ["method=coarse", "method.steps=3", *promise])
     edit = build(compose.plain(config)["method"], "method")(backbone, clip, task, rng)
     torch.testing.assert_close(edit.frames, backbone.decode(backbone.encode(clip.frames)))
 

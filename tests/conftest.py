@@ -1,5 +1,6 @@
-"""What all tests share: one thread (two fight on a busy machine), the folder of real clips where it is given, and what
-is the same in hundreds of tests and need not be made anew: composed configurations and tiny random models."""
+"""What all tests share: one thread (two fight on a busy machine), axes that are checked, the folder of real clips where
+it is given, and what is the same in hundreds of tests and need not be made anew: composed configurations and tiny
+random models."""
 
 import copy
 import os
@@ -10,12 +11,23 @@ from typing import Any
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
 from experiments.config import compose
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 
 torch.set_num_threads(1)
+
+# freemask and evaluation are checked as a whole (pyproject.toml), of experiments each module that names axes: others
+# may name types whose modules they do not import, for an engine needs no torch.
+ROOT = Path(__file__).parent.parent
+SHAPED = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "experiments").rglob("*.py")
+    if "from jaxtyping import" in path.read_text(encoding="utf-8")
+]
+install_import_hook(SHAPED, "beartype.beartype")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from evaluation import ops
+from experiments.jobs import pictures
 from freemask.data.geometry import Geometry
 from freemask.types import Clip
 
@@ -27,6 +28,11 @@ def test_a_value_refuses_a_wrong_shape():
 def test_evaluation_refuses_sizes_that_differ():
     with pytest.raises(TypeCheckError):
         ops.psnr(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 9))
+
+
+def test_experiments_refuse_a_wrong_shape():
+    with pytest.raises(TypeCheckError):
+        pictures.veiled(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 9))
 
 
 def test_plain_types_are_checked_too():

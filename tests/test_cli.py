@@ -14,9 +14,9 @@ from experiments import commands
 from experiments.cli import words as dispatch
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
-from experiments.commands.edit import words_of
 from experiments.config import choices
 from experiments.config.compose import _jobs, _parse, config_of, plain
+from experiments.jobs.one_clip import words_of
 from freemask.errors import UserError
 
 # command line, a piece of the answer that says what to do instead
@@ -135,7 +135,7 @@ main(["-sc", "query=bash"])
 assert not HEAVY & {*sys.modules}, HEAVY & {*sys.modules}
 import experiments.commands.edit
 
-rooms = ("engines", "report", "tables", "figures", "cost", "workshop", "commands.run")
+rooms = ("engines", "report.page", "report.gather", "tables", "figures", "cost", "workshop", "commands.run")
 far = [name for name in sys.modules for room in rooms if f"{name}.".startswith(f"experiments.{room}.")]
 assert not far + [*{"lightning", "wandb"} & {*sys.modules}], far
 """

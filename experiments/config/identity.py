@@ -1,4 +1,4 @@
-"""What a run is: a hash over everything that changes a result, and over nothing that does not.
+"""What goes into the identity of a run: everything that changes a result, and nothing that does not.
 
 A setting counts with its value unless it says something else where it is declared (`freemask/settings.py`).
 """
@@ -6,8 +6,8 @@ A setting counts with its value unless it says something else where it is declar
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache, partial
 from operator import getitem
 from pathlib import Path
@@ -17,50 +17,17 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 
 from experiments.config.build import build
+from experiments.config.fingerprint import FORMAT as FORMAT
+from experiments.config.fingerprint import Identity as Identity
 from freemask.backbones.checkpoint import SHIPPED, find
 from freemask.backbones.identity import of_file, of_folder
-from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
 from freemask.settings import Effect, Spellings, declared
 from freemask.types import EditTask
 
-FORMAT = 2  # of a run's record; 1 left out settings by their names
 CONTENT = "content"  # stands before the digest of what lies at a place
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
-
-
-@dataclass(frozen=True)
-class Identity:
-    parts: Mapping[str, Any]
-
-    @property
-    def hash(self) -> str:
-        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
-
-    def record(self) -> dict[str, Any]:
-        return {"format": FORMAT, "identity": self.hash, "parts": self.parts}
-
-    def compare(self, stored: Mapping[str, Any], folder: Path) -> None:
-        """Refuse a folder whose record says that something else lies in it."""
-        if stored.get("format") != FORMAT:
-            raise UserError(
-                f"{folder} was made by another version of freemask",
-                came=f"a record of format {stored.get('format', 1)}",
-                expected=f"format {FORMAT}",
-                todo="choose another name=..., or go on with the version that began it",
-            )
-        if stored.get("identity") == self.hash:
-            return
-        there, here = dict(_flat(stored["parts"])), dict(_flat(self.parts))
-        differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
-        shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:5]]
-        raise UserError(
-            f"{folder} holds a run with another configuration",
-            came="; ".join(shown) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else ""),
-            expected="the configuration that began the run: results of two never share a folder",
-            todo="choose another name=..., undo the change, or delete the folder",
-        )
 
 
 def identity_of(config: Mapping[str, Any], tasks: Sequence[EditTask]) -> Identity:
@@ -166,11 +133,3 @@ def _names(assets: Mapping[str, str]) -> dict[str, str]:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, node

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.config.identity import Identity
+from experiments.config.fingerprint import Identity
 from experiments.runs.rows import cannot_write, write_text
 from experiments.runs.run import PLANS
 from freemask.errors import UserError

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from experiments.config.identity import Identity
+from experiments.config.fingerprint import Identity
 from experiments.runs.record import RECORD, Record
 from experiments.runs.rows import ROWS, Row, cannot_write, file_name, latest, read
 from freemask.errors import UserError

@@ -1,0 +1,53 @@
+"""What a run is, as parts and their hash, compared with what a folder holds. No torch: `freemask status` reads it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freemask.errors import UserError
+
+FORMAT = 2  # of a run's record; 1 left out settings by their names
+
+
+@dataclass(frozen=True)
+class Identity:
+    parts: Mapping[str, Any]
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def record(self) -> dict[str, Any]:
+        return {"format": FORMAT, "identity": self.hash, "parts": self.parts}
+
+    def compare(self, stored: Mapping[str, Any], folder: Path) -> None:
+        """Refuse a folder whose record says that something else lies in it."""
+        if stored.get("format") != FORMAT:
+            raise UserError(
+                f"{folder} was made by another version of freemask",
+                came=f"a record of format {stored.get('format', 1)}",
+                expected=f"format {FORMAT}",
+                todo="choose another name=..., or go on with the version that began it",
+            )
+        if stored.get("identity") == self.hash:
+            return
+        there, here = dict(_flat(stored["parts"])), dict(_flat(self.parts))
+        differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
+        shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:5]]
+        raise UserError(
+            f"{folder} holds a run with another configuration",
+            came="; ".join(shown) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else ""),
+            expected="the configuration that began the run: results of two never share a folder",
+            todo="choose another name=..., undo the change, or delete the folder",
+        )
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, node

@@ -760,32 +760,3 @@ def test_columns_with_describing_words_without_them_and_of_several_words():
         task=replace(subject.task, words={"red car": "x"}),
     )
     assert source_columns(double, "last") == (6, 10) and source_columns(double, "all") == (5, 6, 9, 10)
-
-
-# The report ------------------------------------------------------------------------------------------------------
-
-
-def test_the_report_pairs_choices_on_the_same_clips():
-    from experiments.workshop import agreement as report
-
-    names = [*report.STRATEGIES, report.CHANCE]
-    rows = [
-        {
-            "clip": f"c{i}",
-            "kind": "shape",
-            "iou": {name: 0.1 * i for name in names} | {"agreement": 0.1 * i + 0.2},
-        }
-        for i in range(5)
-    ]
-    found = report.summary(rows)
-    mean, low, high = found["iou"]["codebook"]
-    assert mean == pytest.approx(0.2) and low < mean < high
-    assert found["difference"]["agreement - codebook"] == pytest.approx([0.2, 0.2, 0.2])
-    about = dict.fromkeys(names, "...")
-    document = {"settings": {"split": "heldout", "clips": 5}, "binarise": {"pool": 0}, "what": about}
-    said = report.page(document | {"objects": found, "background": found, "rows": rows})
-    assert (
-        "--split heldout --clips 5" in said
-        and "| codebook | 0.200 |" in said
-        and "(5 tasks of 5 heldout clips)" in said
-    )

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 import freemask
+from experiments.workshop.clip import hard_negatives, swap_word
+from experiments.workshop.codec import Reconstruction, autoencoder, patches, principal, set_linear_encoder
+from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.loop import rate
-from experiments.workshop.training.codec import autoencoder, patches, principal, set_linear_encoder
-from experiments.workshop.training.contrast import hard_negatives, swap_word
-from experiments.workshop.training.corpus import Corpus, build_corpus
-from experiments.workshop.training.networks import grow, unet2d, unet3d
-from experiments.workshop.training.optim import Muon, orthogonal, split_parameters
-from experiments.workshop.training.reconstruct import Reconstruction
-from experiments.workshop.training.tokenizer import learn_merges, world_words, write_tokenizer
+from experiments.workshop.muon import Muon, orthogonal, split_parameters
+from experiments.workshop.networks import grow, unet2d, unet3d
+from experiments.workshop.tokenizer import learn_merges, world_words, write_tokenizer
 from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
 from freemask.errors import UserError
 
@@ -122,7 +121,7 @@ def test_wrong_captions_are_wrong_in_one_thing():
 
 
 def test_a_job_draws_the_same_data_for_the_same_step(tmp_path):
-    from experiments.workshop.training.contrast import Contrast
+    from experiments.workshop.clip import Contrast
 
     frames = np.random.default_rng(0).integers(0, 255, (4, 8, 3, 64, 64), dtype=np.uint8)
     job = Contrast(Corpus(frames, tuple(sample_scene(i).caption for i in range(4))), tmp_path, batch=3)

@@ -1,1 +1,1 @@
-"""What made the embedded models: recipes, the loop, and the report about them."""
+"""How the embedded models are made and measured: recipes, data, networks, losses, one training loop, a report."""

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from torch import Generator, Tensor, nn
 
-from experiments.workshop.training.optim import Muon
+from experiments.workshop.muon import Muon
 
 
 def rate(step: int, *, steps: int, warmup: int, decay: float) -> float:

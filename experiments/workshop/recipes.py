@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from experiments.workshop.clip import Contrast, write_clip
+from experiments.workshop.codec import Reconstruction, linear_autoencoder
+from experiments.workshop.corpus import Corpus, build_corpus
+from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
 from experiments.workshop.loop import Loop, fit
-from experiments.workshop.training.contrast import Contrast, write_clip
-from experiments.workshop.training.corpus import Corpus, build_corpus
-from experiments.workshop.training.diffusion import ImageDiffusion, VideoDiffusion
-from experiments.workshop.training.folders import write_pipeline
-from experiments.workshop.training.reconstruct import Reconstruction, linear_autoencoder
+from experiments.workshop.pipelines import write_pipeline
 from freemask.errors import UserError
 
 

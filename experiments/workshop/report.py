@@ -26,6 +26,7 @@ BARS = {
     "inversion_psnr": 30.0,
     "mask_iou": 0.5,
 }
+MEASURED = ("generated", "real", "inverted")  # kinds of scenes; their seeds lie 1000 apart
 
 
 def accuracy(rows: list[dict], what: str) -> float:
@@ -54,53 +55,65 @@ def _all(pool, work, scenes: list[Scene], title: str) -> list[dict]:
 
 def report(run: dict[str, Any], **settings: Any) -> None:
     """Bars come from the project's own aims; a bar that is missed is written down as missed."""
-    folder, first = Path(settings["to"]), settings["first"]
+    folder = Path(settings["to"])
     folder.mkdir(parents=True, exist_ok=True)
-    weights = str(settings["models"])
-    made = measure.even_scenes(settings["generated"], first)
-    judged = measure.even_scenes(settings["real"], first + 1000)
-    turned = measure.even_scenes(settings["inverted"], first + 2000)
+    rows = _measured(run["processes"], settings)
+    mean = np.stack([row["ious"] for row in rows["inverted"]]).mean(0)
+    document = _document(rows, mean, settings)
+    (folder / "embedded.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_page(folder, document, rows["generated"], rows["inverted"], mean)
+
+
+def _measured(processes: int, settings: dict[str, Any]) -> dict[str, list[dict]]:
+    weights, first = str(settings["models"]), settings["first"]
+    made, judged, turned = (
+        measure.even_scenes(settings[what], first + 1000 * place) for place, what in enumerate(MEASURED)
+    )
+    make = partial(
+        measure.generated, weights, steps=settings["sampling_steps"], guidance=settings["guidance"]
+    )
     turn = partial(measure.inverted, weights, steps=settings["steps"], threshold=settings["threshold"])
-    with get_context("spawn").Pool(run["processes"]) as pool:
-        real = _all(pool, partial(measure.real, weights), judged, "judging real clips")
-        work = partial(
-            measure.generated, weights, steps=settings["sampling_steps"], guidance=settings["guidance"]
-        )
-        generated = _all(pool, work, made, "generating and judging")
-        inverted = _all(pool, turn, turned, "inverting")
-        untrained = _all(pool, partial(turn, untrained=True), turned[:4], "inverting, untrained")
-    ious = np.stack([row["ious"] for row in inverted])
-    mean = ious.mean(0)
-    layer, time = np.unravel_index(mean.argmax(), mean.shape)
-    numbers = {
-        "vae_psnr": float(np.mean([row["vae_psnr"] for row in real])),
-        **{f"{w}_acc": accuracy(generated, w) for w in ("class", "color", "background")},
-        **{f"real_{w}_acc": accuracy(real, w) for w in ("class", "color", "background")},
-        "inversion_psnr": float(np.mean([row["psnr"] for row in inverted])),
-        "mask_iou": float(mean[layer, time]),
-        "mask_iou_untrained": float(np.stack([row["ious"] for row in untrained]).mean(0).max()),
+    with get_context("spawn").Pool(processes) as pool:
+        return {
+            "real": _all(pool, partial(measure.real, weights), judged, "judging real clips"),
+            "generated": _all(pool, make, made, "generating and judging"),
+            "inverted": _all(pool, turn, turned, "inverting"),
+            "untrained": _all(pool, partial(turn, untrained=True), turned[:4], "inverting, untrained"),
+        }
+
+
+def _numbers(rows: dict[str, list[dict]], mean: np.ndarray) -> dict[str, float]:
+    words = ("class", "color", "background")
+    return {
+        "vae_psnr": float(np.mean([row["vae_psnr"] for row in rows["real"]])),
+        **{f"{word}_acc": accuracy(rows["generated"], word) for word in words},
+        **{f"real_{word}_acc": accuracy(rows["real"], word) for word in words},
+        "inversion_psnr": float(np.mean([row["psnr"] for row in rows["inverted"]])),
+        "mask_iou": float(mean.max()),
+        "mask_iou_untrained": float(np.stack([row["ious"] for row in rows["untrained"]]).mean(0).max()),
     }
-    start = SPLITS["heldout"].start + first
-    document = {
+
+
+def _document(rows: dict[str, list[dict]], mean: np.ndarray, settings: dict[str, Any]) -> dict[str, Any]:
+    numbers, inverted = _numbers(rows, mean), rows["inverted"]
+    sites, times = inverted[0]["sites"], inverted[0]["times"]
+    layer, time = np.unravel_index(mean.argmax(), mean.shape)
+    start = SPLITS["heldout"].start + settings["first"]
+    return {
         **{name: round(value, 4) for name, value in numbers.items()},
         "bars": {name: {"bar": bar, "met": bool(numbers[name] >= bar)} for name, bar in BARS.items()},
-        "n": {key: settings[key] for key in ("generated", "real", "inverted")},
+        "n": {what: settings[what] for what in MEASURED},
         "seeds": {
-            "generated": [start, start + settings["generated"]],
-            "real": [start + 1000, start + 1000 + settings["real"]],
-            "inverted": [start + 2000, start + 2000 + settings["inverted"]],
+            what: [start + 1000 * place, start + 1000 * place + settings[what]]
+            for place, what in enumerate(MEASURED)
         },
         "commit": commit()[0],
         "dirty": commit()[1],
-        "settings": {k: settings[k] for k in ("steps", "sampling_steps", "guidance", "threshold")},
-        "mask_best": {"site": inverted[0]["sites"][layer], "t": inverted[0]["times"][time]},
-        "mask_iou_by_layer": dict(zip(inverted[0]["sites"], mean.mean(1).round(4).tolist(), strict=True)),
-        "mask_iou_by_time": dict(
-            zip(map(str, inverted[0]["times"]), mean.mean(0).round(4).tolist(), strict=True)
-        ),
+        "settings": {key: settings[key] for key in ("steps", "sampling_steps", "guidance", "threshold")},
+        "mask_best": {"site": sites[layer], "t": times[time]},
+        "mask_iou_by_layer": dict(zip(sites, mean.mean(1).round(4).tolist(), strict=True)),
+        "mask_iou_by_time": dict(zip(map(str, times), mean.mean(0).round(4).tolist(), strict=True)),
         "inversion_by_clip": {row["caption"]: round(row["psnr"], 2) for row in inverted},
-        "generated_by": by_value(generated),
-        "real_by": by_value(real),
+        "generated_by": by_value(rows["generated"]),
+        "real_by": by_value(rows["real"]),
     }
-    (folder / "embedded.json").write_text(json.dumps(document, indent=1) + "\n")
-    write_page(folder, document, generated, inverted, mean)

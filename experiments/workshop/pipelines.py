@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.workshop.training.networks import SCHEDULE
-from experiments.workshop.training.tokenizer import write_tokenizer
+from experiments.workshop.networks import SCHEDULE
+from experiments.workshop.tokenizer import write_tokenizer
 
 PIPELINES = {
     "t2i": ("StableDiffusionPipeline", "UNet2DConditionModel"),

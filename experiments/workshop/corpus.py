@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
+from torch import Generator, Tensor
 
 from freemask.data.world.render import render_frames
 from freemask.data.world.spec import SPLITS, sample_scene
@@ -24,8 +24,16 @@ class Corpus:
     frames: np.ndarray
     captions: tuple[str, ...]
 
-    def clip(self, index: int) -> UInt8[Tensor, "f 3 h w"]:
-        return torch.from_numpy(np.array(self.frames[index]))
+    def clips(self, which: Sequence[int], frames: int) -> UInt8[Tensor, "b f 3 h w"]:
+        """The beginnings of these clips."""
+        return torch.from_numpy(np.stack([self.frames[i, :frames] for i in which]))
+
+    def draw(self, rng: Generator, batch: int) -> tuple[list[int], UInt8[Tensor, "b 3 h w"]]:
+        """Clips, and one frame of each."""
+        which = torch.randint(len(self.captions), (batch,), generator=rng).tolist()
+        picks = torch.randint(self.frames.shape[1], (batch,), generator=rng).tolist()
+        frames = np.stack([self.frames[i, j] for i, j in zip(which, picks, strict=True)])
+        return which, torch.from_numpy(frames)
 
 
 def _render(seed: int) -> tuple[np.ndarray, str]:

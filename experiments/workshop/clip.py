@@ -5,14 +5,13 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from experiments.workshop.training.corpus import Corpus
-from experiments.workshop.training.optim import split_parameters
-from experiments.workshop.training.tokenizer import write_tokenizer
+from experiments.workshop.corpus import Corpus
+from experiments.workshop.muon import split_parameters
+from experiments.workshop.tokenizer import write_tokenizer
 from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, STYLES
 
 MODEL: dict[str, Any] = {
@@ -124,11 +123,9 @@ class Contrast(nn.Module):
         return rows
 
     def draw(self, rng: Generator) -> tuple[Tensor, list[str]]:
-        which = torch.randint(len(self.corpus.captions), (self.batch,), generator=rng).tolist()
-        picks = torch.randint(self.corpus.frames.shape[1], (self.batch,), generator=rng).tolist()
-        pixels = np.stack([self.corpus.frames[i, j] for i, j in zip(which, picks, strict=True)])
+        which, pixels = self.corpus.draw(rng, self.batch)
         noise = torch.randn(pixels.shape, generator=rng) * torch.rand(self.batch, 1, 1, 1, generator=rng)
-        images = (torch.from_numpy(pixels).to(self.mean.device).float() / 255 - self.mean) / self.std
+        images = (pixels.to(self.mean.device).float() / 255 - self.mean) / self.std
         return images + 0.3 * noise.to(images.device), [self.corpus.captions[i] for i in which]
 
     def loss(self, rng: Generator) -> Tensor:

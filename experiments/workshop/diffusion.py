@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from experiments.workshop.training.attention import use_plain_attention
-from experiments.workshop.training.corpus import Corpus
-from experiments.workshop.training.networks import SCHEDULE, grow, text_encoder, unet2d, unet3d
-from experiments.workshop.training.optim import split_parameters
-from experiments.workshop.training.tokenizer import MAX_TOKENS, write_tokenizer
+from experiments.workshop.corpus import Corpus
+from experiments.workshop.muon import split_parameters
+from experiments.workshop.networks import SCHEDULE, grow, text_encoder, unet2d, unet3d
+from experiments.workshop.tokenizer import MAX_TOKENS, write_tokenizer
 
 
 def signal_levels() -> Float[Tensor, " T"]:
@@ -50,20 +48,18 @@ class Diffusion(nn.Module):
 
     def draw(self, rng: Generator) -> tuple[Tensor, Tensor]:
         """Latents `b f c h w` and token ids `b l`; one caption in ten is dropped."""
-        which = torch.randint(len(self.corpus.captions), (self.batch,), generator=rng)
-        total = self.corpus.frames.shape[1]
         if self.frames == 1:
-            picks = torch.randint(total, (self.batch,), generator=rng)
-            arrays = [
-                self.corpus.frames[i, j : j + 1] for i, j in zip(which.tolist(), picks.tolist(), strict=True)
-            ]
+            which, frames = self.corpus.draw(rng, self.batch)
+            frames = frames[:, None]
         else:
-            arrays = [self.corpus.frames[i, : self.frames] for i in which.tolist()]
-        pixels = torch.from_numpy(np.stack(arrays)).to(self.levels.device).float() / 127.5 - 1
+            which = torch.randint(len(self.corpus.captions), (self.batch,), generator=rng).tolist()
+            frames = self.corpus.clips(which, self.frames)
+        pixels = frames.to(self.levels.device).float() / 127.5 - 1
         with torch.no_grad():
             latents = self.vae.encode(pixels.flatten(0, 1)).latent.unflatten(0, (self.batch, self.frames))
         dropped = torch.rand(self.batch, generator=rng) < 0.1
-        return latents, self.ids[torch.where(dropped, len(self.ids) - 1, which).to(self.ids.device)]
+        rows = torch.where(dropped, len(self.ids) - 1, torch.tensor(which))
+        return latents, self.ids[rows.to(self.ids.device)]
 
     def noised(self, latents: Tensor, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Noisy latents, velocity target and times; times are stratified over the batch."""
@@ -84,6 +80,24 @@ class Diffusion(nn.Module):
         return (self.predict(noisy, t, ids) - target).square().mean()
 
 
+class PlainAttention:
+    """A processor in diffusers' form, without masks and group norms: the embedded networks have neither. On a CPU two
+    matrix products and a softmax beat the fused kernel's backward pass."""
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        batch, tokens, _channels = hidden_states.shape
+
+        def heads(x: Tensor) -> Tensor:
+            return x.view(batch, x.shape[1], attn.heads, -1).transpose(1, 2)
+
+        q, k, v = heads(attn.to_q(hidden_states)), heads(attn.to_k(context)), heads(attn.to_v(context))
+        weights = ((q * attn.scale) @ k.transpose(-1, -2)).softmax(-1)
+        return attn.to_out[0]((weights @ v).transpose(1, 2).reshape(batch, tokens, -1))
+
+
 class ImageDiffusion(Diffusion):
     """Single frames; the text encoder learns along."""
 
@@ -93,7 +107,7 @@ class ImageDiffusion(Diffusion):
         super().__init__(vae, corpus, work, batch=batch, frames=1)
         self.text_encoder: Any = text_encoder(int(self.ids.max()) + 1)
         self.unet: Any = unet2d(channels)
-        use_plain_attention(self.unet)
+        self.unet.set_attn_processor(PlainAttention())
 
     def trained(self) -> dict[str, nn.Module]:
         return {"unet": self.unet, "text_encoder": self.text_encoder}
@@ -121,7 +135,7 @@ class VideoDiffusion(Diffusion):
         for module in self.unet.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        use_plain_attention(self.unet)
+        self.unet.set_attn_processor(PlainAttention())
 
     def trained(self) -> dict[str, nn.Module]:
         return {"unet": self.unet}

@@ -1,11 +1,16 @@
-"""The autoencoder of the embedded models: a fixed linear encoder (principal components of 4 x 4 patches)."""
+"""The autoencoder of the embedded models: a fixed linear encoder (principal components of 4 x 4 patches), and the job
+that teaches its decoder."""
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor, nn
+
+from experiments.workshop.corpus import Corpus
+from experiments.workshop.muon import split_parameters
 
 PATCH = 4
 
@@ -72,3 +77,36 @@ def _order() -> Tensor:
     picture = F.pixel_shuffle(index, PATCH)
     twice = F.pixel_unshuffle(F.pixel_unshuffle(picture, 2), 2)
     return twice[0, :, 0, 0].long()
+
+
+def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int) -> Any:
+    """The encoder from the principal components of some corpus frames; the decoder still random."""
+    some = np.array(corpus.frames[:: max(1, len(corpus.frames) // 500), ::4])
+    frames = torch.from_numpy(some).flatten(0, 1).float() / 127.5 - 1
+    vae = autoencoder(channels, width, blocks)
+    set_linear_encoder(vae, *principal(frames, channels))
+    return vae
+
+
+class Reconstruction(nn.Module):
+    """Mean squared error plus a little absolute error, which keeps edges crisp; latents get a touch of noise."""
+
+    def __init__(self, vae: Any, corpus: Corpus, *, batch: int, jitter: float = 0.03) -> None:
+        super().__init__()
+        self.vae: Any = vae
+        self.corpus, self.batch, self.jitter = corpus, batch, jitter
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"vae": self.vae}
+
+    def groups(self, matrix_lr: float, vector_lr: float) -> list[dict]:
+        return split_parameters(self.vae, matrix_lr=matrix_lr, vector_lr=vector_lr)
+
+    def loss(self, rng: Generator) -> Tensor:
+        _, frames = self.corpus.draw(rng, self.batch)
+        pixels = frames.to(next(self.vae.parameters()).device).float() / 127.5 - 1
+        with torch.no_grad():
+            latents = self.vae.encode(pixels).latent
+            latents = latents + self.jitter * torch.randn(latents.shape, generator=rng).to(pixels.device)
+        error = self.vae.decode(latents).sample - pixels
+        return error.square().mean() + 0.05 * error.abs().mean()

@@ -1,1 +1,0 @@
-"""How the embedded models are made: data, tokenizer, networks and losses, without a training framework."""

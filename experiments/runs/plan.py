@@ -19,7 +19,7 @@ from freemask.errors import UserError
 
 @dataclass(frozen=True)
 class Variant:
-    """One configuration as it is worked on. The only one of a plain run has no name, and the run's folder is its own."""
+    """One configuration as it is worked on. The only one of a plain run has no name and lies in the run's folder."""
 
     name: str | None
     overrides: Sequence[str]
@@ -33,8 +33,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to do. `data` is what the kind of work needs to know of it. `marks`: the variants that it is for ("" for
-    one without a name), and what their last row must be marked with to count; None: for all of them, unmarked."""
+    """One thing to do. `data` is what the kind of work needs to know of it. `marks`: the variants that it is for
+    ("" for one without a name), and what their last row must be marked with to count; None: for all, unmarked."""
 
     id: str
     data: Mapping[str, Any] = field(default_factory=dict)

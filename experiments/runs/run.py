@@ -31,7 +31,9 @@ class Run:
         if record.variants is None:
             return cls(folder, record, {None: RunStore(folder)} if (folder / ROWS).is_dir() else {})
         named = {name: folder / name for name in record.variants if Path(name).name == name}
-        return cls(folder, record, {name: RunStore(each) for name, each in named.items() if (each / ROWS).is_dir()})
+        return cls(
+            folder, record, {name: RunStore(each) for name, each in named.items() if (each / ROWS).is_dir()}
+        )
 
     @property
     def holds_rows(self) -> bool:

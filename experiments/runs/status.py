@@ -123,9 +123,7 @@ class RunStatus:
             ],
             "seconds_left": self.seconds_left(),
             "overhead": self.overhead(),
-            "workers": [
-                {"writer": each.writer, "host": each.host, "pid": each.pid} for each in self.workers
-            ],
+            "workers": [{"writer": each.writer, "host": each.host, "pid": each.pid} for each in self.workers],
             "doing": self.doing,
         }
 

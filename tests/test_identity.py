@@ -14,13 +14,15 @@ from omegaconf import OmegaConf
 from experiments.config import choices, identity
 from experiments.config.build import build
 from experiments.config.compose import config_of, plain
-from experiments.config.identity import Identity, backbone_identity, identities_of, identity_of
+from experiments.config.identity import backbone_identity, digest_of, identity_of, identity_over
+from experiments.config.same import FORMAT, Identity
 from freemask.errors import UserError
 from freemask.masks.codebook import SHIPPED, Codebook
 from freemask.settings import Effect, Spellings
 from freemask.types import EditTask
 
 TASK = EditTask("t", "c", "a cat", "a dog", {"cat": "dog"}, "shape", {"region": "/somewhere/mask.png"})
+DIGEST = digest_of([TASK])
 GROUPS = {"model": "model", "method": "method", "mask": "method.mask", "fusion": "method.fusion"}
 GROUPS |= {"metric": "metric", "data": "data"}
 OPTIONS = [(group, each.name) for group in GROUPS for each in choices.group(group)]
@@ -116,7 +118,7 @@ def test_a_setting_counts_unless_it_says_that_it_does_not(group, name, other_cod
     found = [(start + place, free) for place, free in leaves(at(whole, start))]
     other = {place: other_codebook if place[-1] == "codebook" else ["other"] for place, _ in found}
     configs = [changed(whole, place, other[place]) for place, _ in found]
-    before, *after = identities_of([whole, *configs], [TASK])
+    before, *after = (identity_over(DIGEST, each, {}) for each in (whole, *configs))
     for (place, free), one in zip(found, after, strict=True):
         assert (one.hash == before.hash) is free, place
 
@@ -161,6 +163,10 @@ def test_a_plain_function_says_it_too_and_is_built_as_before():
 )
 def test_identity_is_what_changes_a_result(changes, same):
     assert (hash_of() == hash_of(**changes)) is same
+
+
+def test_a_mapping_that_makes_nothing_is_looked_up_nowhere(caplog):
+    assert identity.counted({"a": {"b": 1}}) == {"a": {"b": 1}} and not caplog.text
 
 
 def test_where_features_are_kept_and_what_measures_them_changes_no_number():
@@ -230,9 +236,9 @@ def test_the_missing_codebooks_message_names_the_chosen_model(monkeypatch):
     monkeypatch.setattr(identity, "backbone_identity", lambda model: "unknown")
     method = {"mask": {"_target_": "freemask.masks.strategies.mmc.Mmc", "codebook": "auto"}}
     with pytest.raises(UserError) as error:
-        identities_of([config(method=method)], [TASK], [{"model": "random"}])
+        identity_over(DIGEST, config(method=method), {"model": "random"})
     assert "freemask calibrate model=random" in error.value.todo
 
 
 def test_a_record_is_plain_data():
-    assert json.loads(json.dumps(identity_of(config(), [TASK]).record()))["format"] == identity.FORMAT
+    assert json.loads(json.dumps(identity_of(config(), [TASK]).record()))["format"] == FORMAT

@@ -64,7 +64,7 @@ def counted(node: Any, codebook: Content = getitem) -> Any:
         return [counted(each, codebook) for each in node]
     if not isinstance(node, Mapping):
         return node
-    said, found = _declared(str(node.get("_target_"))), {}
+    said, found = _declared(str(node["_target_"])) if "_target_" in node else {}, {}
     for name, value in node.items():
         effect = said.get(name)
         if effect in (Effect.NONE, Effect.PLACE):

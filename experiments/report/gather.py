@@ -119,6 +119,8 @@ class Gathered:
     def _plan(self, task: int, files: Mapping[str, Any]) -> int:
         """Links with {} for what all of a task's files are called, so that tasks share them."""
         paths = {kind: each for kind, each in files.items() if isinstance(each, str) and each}
+        if paths.get("source", "").endswith(".npz"):  # nothing to look at, and called after the clip
+            del paths["source"]
         named = next((PurePosixPath(paths[kind]).name for kind in STEMS if kind in paths), "")
         stem = self._stem_of.setdefault(task, named.rpartition(".")[0] or named) if named else ""
         plan = tuple((kind, _template(each, stem)) for kind, each in paths.items())

@@ -5,10 +5,7 @@ const filesOf = (row) => {
   const plan = db.core.files[db.rows.files[row]], stem = db.core.tasks.stem[db.rows.task[row]], base = variantOf(row).base;
   return Object.fromEntries(Object.entries(plan).map(([kind, path]) => [kind, base + path.replace("{}", stem)]));
 };
-const panelsOf = (row) => {
-  const told = db.core.panels[db.rows.panels[row]];
-  return told.length ? told : variantOf(row).panels || [];
-};
+const panelsOf = (row) => db.core.panels[db.rows.panels[row]];
 
 // Where the frames lie in the sheet; null where the clip's size is not known.
 function sheetOf(row) {

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from evaluation.comparison import compare
 from evaluation.metric import Column
@@ -16,12 +15,16 @@ from evaluation.render import difference_cells, markdown_differences
 from evaluation.table import bootstrap
 from experiments.cli import words as dispatch
 from experiments.cli.app import main
-from experiments.commands import run as runs
 from experiments.config import choices
+from experiments.config.compose import composed as compose
 from experiments.config.compose import config_of
-from experiments.config.identity import Identity
-from experiments.config.variants import Variant, keep_record, unused, variants_of
+from experiments.config.same import Identity
+from experiments.engines.start import Order, prepare
+from experiments.jobs.edit import Editor
 from experiments.jobs.pictures import EDGE, veiled
+from experiments.jobs.variants import Composition, variants_of
+from experiments.runs.plan import Item, Plan, Variant
+from experiments.runs.record import Record
 from experiments.runs.store import RunStore
 from freemask.errors import UserError
 from freemask.methods.sdedit import SdEdit
@@ -49,13 +52,13 @@ def elsewhere(tmp_path, monkeypatch):
 def edits(monkeypatch):
     """Every (variant, task) that is worked on, in order."""
     done = []
-    edit = runs.Bench.edit
+    edit = Editor.edit
 
-    def seen(self, task, *more):
-        done.append((self.about.get("variant"), task.id))
-        return edit(self, task, *more)
+    def seen(self, row, task, *more):
+        done.append((row.get("variant"), task.id))
+        return edit(self, row, task, *more)
 
-    monkeypatch.setattr(runs.Bench, "edit", seen)
+    monkeypatch.setattr(Editor, "edit", seen)
     return done
 
 
@@ -63,9 +66,14 @@ def rows(name: str) -> dict[str, dict]:
     return RunStore(Path("out") / name).latest()
 
 
-def composed(*overrides: str) -> dict[str | None, Variant]:
+def variants(*overrides: str) -> tuple[list[Variant], list[str]]:
     words = dispatch.read(["run", *overrides]).overrides
-    return {each.name: each for each in variants_of(config_of("run", words), words)}
+    made = compose("run", words)
+    return variants_of(Composition(made.cfg, made.choices, words), lambda config, choices: Identity({}))
+
+
+def composed(*overrides: str) -> dict[str | None, Variant]:
+    return {each.name: each for each in variants(*overrides)[0]}
 
 
 def test_a_variant_is_the_run_with_a_few_overrides_more():
@@ -139,6 +147,10 @@ def test_a_run_of_variants_leaves_one_store_each_and_one_table(edits, capsys):
     assert "4 done, 0 failed, 0 left" in said and "minus weak" in said
     lines = Path("out/a/rows.csv").read_text().splitlines()
     assert len(lines) == 5 and "variant" in lines[0].split(",")
+    before = Record.read(Path("out/a"))
+    assert before.variants == {"weak": ["method.strength=0.5"], "strong": ["method.strength=1.0"]}
+    assert main(["evaluate", "a", "paths.runs=out", "metric=pixels", "redo=true"]) == 0
+    assert Record.read(Path("out/a")) == before
 
 
 def test_the_summary_is_what_the_rows_say_and_variants_equal_runs_of_their_own():
@@ -156,8 +168,7 @@ def test_the_summary_is_what_the_rows_say_and_variants_equal_runs_of_their_own()
     assert {task: row["metrics"] for task, row in strong.items()} == {
         task: row["metrics"] for task, row in alone.items()
     }
-    record = json.loads(Path("out/a/strong/run.json").read_text())
-    assert record == json.loads(Path("out/b/run.json").read_text())
+    assert Record.read(Path("out/a/strong")).told == Record.read(Path("out/b")).told
 
 
 def test_a_second_start_does_what_is_missing_in_each_variant(edits):
@@ -227,18 +238,22 @@ def test_one_model_is_loaded_for_all_that_share_it(monkeypatch, edits):
 
 
 def test_a_plain_run_and_variants_never_share_a_folder():
-    cfg = OmegaConf.create()
-    alone, named = [Variant(None, (), cfg, {})], [Variant("a", ("seed=1",), cfg, {})]
-    RunStore.open(Path("one"), Identity({"seed": 0}))
-    keep_record(Path("one"), alone, None)
+    def start(folder: str, name: str | None, job: str = "edit") -> None:
+        one = Variant(name, (f"variant={name}",), {}, {}, Identity({"seed": 0}))
+        prepare(Order(Plan(job, [one], [Item("t")]), Path(folder), name))
+
+    start("one", None)
     with pytest.raises(UserError, match="holds a run of one configuration"):
-        keep_record(Path("one"), named, "a")
-    keep_record(Path("several"), named, "a")
-    keep_record(Path("several"), [Variant("b", ("seed=2",), cfg, {})], "b")
-    found = json.loads(Path("several/run.json").read_text())
-    assert found == {"variants": {"a": ["seed=1"], "b": ["seed=2"]}, "reference": "b"}
+        start("one", "a")
+    start("several", "a")
+    start("several", "b")
+    found = Record.read(Path("several"))
+    assert found.variants == {"a": ["variant=a"], "b": ["variant=b"]} and found.reference == "b"
     with pytest.raises(UserError, match="holds a run of variants"):
-        keep_record(Path("several"), alone, None)
+        start("several", None)
+    with pytest.raises(UserError, match="another kind of run"):
+        start("several", "a", "calibrate")
+    assert not Path("several/rows").exists() and not Path("one/a").exists()
 
 
 def test_a_sweep_over_runs_of_variants(capsys):
@@ -247,6 +262,8 @@ def test_a_sweep_over_runs_of_variants(capsys):
     assert "all of them on one page: freemask report out/s" in said and "open_clip" not in said
     assert main(["report", "out/s"]) == 0
     assert "4 variants, 4 done, 0 failed" in capsys.readouterr().out
+    names = re.findall(r'"name":"(method[^"]+)"', Path("out/s/index.html").read_text())
+    assert names == [f"method.steps={steps}/{each}" for steps in (1, 2) for each in ("strong", "weak")]
     found = sorted(Path("out/s").glob("variants-*/weak/rows"))
     assert len(found) == 2
     steps = {row["steps"] for folder in found for row in RunStore(folder.parent).latest().values()}
@@ -255,11 +272,13 @@ def test_a_sweep_over_runs_of_variants(capsys):
 
 @pytest.mark.parametrize("group", ["mask", "fusion"])
 def test_a_group_that_the_method_does_not_use_is_named(group):
-    words = dispatch.read(["run", *SMALL, f"{group}=none"]).overrides
-    variants = variants_of(config_of("run", words), words)
-    (line,) = unused(variants, words)
-    assert f"no {group}" in line and f"{group}=none" in line
-    assert unused(variants, SMALL) == []
+    for words in ([f"{group}=none"], [f"{group}=none", TWO]):
+        (line,) = variants(*SMALL, *words)[1]
+        assert f"no {group}" in line and f"{group}=none" in line
+    assert variants(*SMALL)[1] == []
+    found, (line,) = variants(*SMALL, f"variants={{a:['{group}=none'],b:['method=freemask','{group}=none']}}")
+    assert "variant 'a'" in line
+    assert [each.choices[group] for each in found] == [None, "none"]
 
 
 def test_an_experiment_says_which_verb_it_is_for(monkeypatch, capsys):
@@ -421,7 +440,7 @@ def test_a_mask_of_the_wrong_size_is_a_failure(monkeypatch):
 
 
 def test_experiments_list_variants_that_compose(monkeypatch):
-    monkeypatch.setattr("experiments.config.variants.build", lambda node, key: None)
+    monkeypatch.setattr("experiments.jobs.variants.build", lambda node, key: None)
     for option in choices.group("experiment"):
         listed = choices.content("experiment", option.name).get("variants") or {}
         if option.facts.get("verb", "run") == "run":
@@ -435,7 +454,7 @@ def test_a_plan_is_frozen_and_told_without_an_edit(edits, capsys):
     said = capsys.readouterr().out
     assert "4 edits: 2 tasks x 2 variants, 4 to do" in said and "strong (2 to do)" in said
     plan = re.search(r"plan: +(\S+)", said)
-    assert plan and len(json.loads(Path(plan[1]).read_text())["tasks"]) == 2 and not edits
+    assert plan and len(Plan.read(Path(plan[1])).items) == 2 and not edits
     assert main(["status", "a", "paths.runs=out"]) == 0
     assert re.search(r"weak +0 +0 +2", capsys.readouterr().out)
     assert main([*words, "limit=1"]) == 0 and len(edits) == 2

@@ -11,8 +11,9 @@ from evaluation.suite import Suite
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import Identity, counted
+from experiments.config.identity import counted
 from experiments.config.options import Keys
+from experiments.config.same import Identity
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs import outside
@@ -134,7 +135,7 @@ def _for(item: Item, variant: Variant) -> bool:
 
 def _variant(run: Run, name: str | None, config: Mapping[str, Any]) -> Variant:
     record = Record.read(run.stores[name].folder)
-    return Variant(name, (), record.choices, config, Identity(record.parts))
+    return Variant(name, record.overrides, record.choices, config, Identity(record.parts))
 
 
 @dataclass
@@ -217,7 +218,7 @@ def _measure_manifest(config: Mapping[str, Any], options: Options, manifest: str
     plan = _outside_plan(config, entries, tasks, Path(manifest).expanduser().resolve().parent)
     reference = Record.seen(folder).reference or plan.variants[0].name
     again = options.redo or options.retry is not None
-    order = Order(plan, folder, reference, options.keep, redo=again, whole=options.redo, unit="videos")
+    order = Order(plan, folder, reference, keep=options.keep, redo=again, whole=options.redo, unit="videos")
     ended = carry_out(order, config, engine)
     return finish(ended.run, ended.rows, ended.left, reference) if ended.speaks else 0
 

@@ -75,7 +75,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
     folder = named_folder(config, _name(plan, options, bool(flags.get("multirun"))))
     reference = reference_of(config, variants)
-    order = Order(plan, folder, reference, options.keep, options.retry is not None, notes=notes)
+    redo = options.retry is not None
+    order = Order(plan, folder, reference, command.overrides, options.keep, redo, notes=notes)
     if not options.start:
         print(planned(order, wanted) if engine.rank == 0 else "")
         return 0

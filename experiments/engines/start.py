@@ -27,12 +27,14 @@ Closing = Callable[[list[Row], Guarded], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Order:
-    """What a command wants done. `redo`: do again what has failed, or with `whole` everything. `unit` is what an item
-    is called on the screen; `closing` makes of the last rows what the loggers see at the end."""
+    """What a command wants done. `typed`: the overrides of the whole run. `redo`: do again what has failed, or with
+    `whole` everything. `unit` is what an item is called on the screen; `closing` makes of the last rows what the
+    loggers see at the end."""
 
     plan: Plan
     folder: Path
     reference: str | None = None
+    typed: Sequence[str] = ()
     keep: str = "all"
     redo: bool = False
     whole: bool = False
@@ -100,8 +102,8 @@ def prepare(order: Order) -> None:
             **((known and known.variants) or {}),
             **{str(each.name): each.overrides for each in plan.variants},
         }
-        job = plan.job if known is None else known.job
-        Record(job, variants=listed, reference=order.reference).write(folder)
+        began = known or Record(plan.job, overrides=order.typed)
+        replace(began, variants=listed, reference=order.reference).write(folder)
 
 
 def told(order: Order) -> dict[str | None, int]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from experiments.runs.record import Record
 
 MOST = 80
+# Keys of a launch: what they say changes no number.
+LAUNCH = ("name", "paths", "runner", "logger", "keep", "limit", "start", "retry", "only", "reference")
 
 
 def tell_apart(records: Sequence[Record]) -> list[str]:
@@ -17,7 +19,8 @@ def tell_apart(records: Sequence[Record]) -> list[str]:
         words = [f"{group}={record.choices[group]}" for group in groups if record.choices.get(group)]
         for each in record.overrides:
             everywhere = all(each in other.overrides for other in records)
-            if not everywhere and each.lstrip("+").partition("=")[0] not in groups:
+            key = each.lstrip("+").partition("=")[0]
+            if not everywhere and key not in groups and key.partition(".")[0] not in LAUNCH:
                 words.append(each)
         found.append(_cut(" ".join(words)))
     return found

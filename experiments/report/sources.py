@@ -14,11 +14,13 @@ EDITS = ("edit", "outside")  # kinds of work whose rows are edits
 
 @dataclass(frozen=True)
 class Source:
-    """A folder with rows. `variant` is its name within a run of several; `label` what it is called on the page."""
+    """A folder with rows. `variant` is its name within a run of several, whose record is `whole`; `label` what it is
+    called on the page."""
 
     folder: Path
     run: Path
     record: Record
+    whole: Record
     variant: str | None = None
     label: str = ""
 
@@ -75,16 +77,16 @@ def _of_run(run: Run, *, alone: bool) -> Iterator[Source]:
         return
     for name, store in run.stores.items():
         record = run.record if name is None else Record.seen(store.folder)
-        yield Source(store.folder, run.folder, record, name)
+        yield Source(store.folder, run.folder, record, run.record, name)
 
 
 def _labelled(sources: list[Source]) -> list[Source]:
     """A variant's own name where one run is shown; otherwise what is different about the runs."""
     if len({source.run.resolve() for source in sources}) == 1:
         return [replace(source, label=source.variant or "") for source in sources]
-    said = tell_apart([source.record for source in sources])
+    said = tell_apart([source.whole for source in sources])
     names = [
-        source.variant and f"{source.run.name}/{source.variant}" or each or source.folder.name
+        (each or source.run.name) + (f"/{source.variant}" if source.variant else "")
         for source, each in zip(sources, said, strict=True)
     ]
     return [

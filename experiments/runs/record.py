@@ -15,8 +15,8 @@ RECORD = "run.json"
 @dataclass(frozen=True)
 class Record:
     """Of one configuration: what `Identity.record` says of it, the chosen options, and what was typed. Of a run of
-    several: their overrides by name, and the one that others are compared with. `job` is the kind of work (edit,
-    calibrate, ...)."""
+    several: what was typed for all, their own overrides by name, and the one that others are compared with. `job` is
+    the kind of work (edit, calibrate, ...)."""
 
     job: str = "edit"
     told: Mapping[str, Any] = field(default_factory=dict)
@@ -66,12 +66,13 @@ class Record:
     def write(self, folder: Path) -> None:
         said: dict[str, Any] = {"job": self.job}
         if self.variants is None:
-            said |= {**self.told, "choices": dict(self.choices), "overrides": list(self.overrides)}
+            said |= {**self.told, "choices": dict(self.choices)}
         else:
             said |= {
                 "variants": {name: list(each) for name, each in self.variants.items()},
                 "reference": self.reference,
             }
+        said["overrides"] = list(self.overrides)
         try:
             write_text(folder / RECORD, json.dumps(said, indent=2, ensure_ascii=False))
         except OSError as error:

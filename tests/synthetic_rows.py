@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.runs.record import RECORD, Record
+from experiments.runs.rows import keep_columns
+
 COLUMNS = {
     "clip_text[embedded]": (80.0, 8.0, True),
     "clip_frame[embedded]": (0.97, 0.01, True),
@@ -49,11 +52,17 @@ def hash_of(task):
 
 
 def write(folder, rows):
-    path = Path(folder) / "rows" / "w.jsonl"
+    """Rows with their columns, and a record where there is none."""
+    path, columns = Path(folder) / "rows" / "w.jsonl", {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for each in rows:
-            file.write(f"\n{json.dumps(each)}\n")
+            columns |= each.get("columns", {})
+            told = {key: value for key, value in each.items() if key != "columns"}
+            file.write(f"\n{json.dumps(told)}\n")
+    keep_columns(Path(folder), columns)
+    if not (Path(folder) / RECORD).exists():
+        Record(told={"parts": {}}).write(Path(folder))
 
 
 def run_of(folder, count, *, variants=VARIANTS, seed=0, tasks=None):
@@ -61,6 +70,8 @@ def run_of(folder, count, *, variants=VARIANTS, seed=0, tasks=None):
     rng = np.random.default_rng(seed)
     each = count // len(variants)
     tasks = tasks or [f"task-{task}" for task in range(each)]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Record(variants=dict.fromkeys(variants, ()), reference=variants[0]).write(Path(folder))
     base = {name: rng.normal(mean, spread, each) for name, (mean, spread, _) in COLUMNS.items()}
     for place, variant in enumerate(variants):
         shift = {

@@ -20,8 +20,10 @@ from evaluation.papers import read
 from evaluation.written import html_table, latex, markdown, tex, text
 from experiments.cli.app import main
 from experiments.config import choices
+from experiments.config.same import Identity
+from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.store import RunStore
-from experiments.tables.rows import latest, planned, stores
+from experiments.tables.rows import folders, latest, planned, stores
 
 REAL = {"clip_text[vit_b_32]": 28.0, "clip_frame[vit_b_32]": 0.95, "masked_psnr": 26.0, "lpips[alex]": 0.3}
 STAND_IN = {
@@ -314,7 +316,7 @@ def test_freemask_1_says_what_the_settings_do(capsys):
 WRONG = [
     ([], "freemask/2  FreeMask beside seven rivals"),
     (["freemask/3"], "did you mean 'freemask/2'"),
-    (["freemask/2", "runs=[nowhere]"], "there is no run of that name"),
+    (["freemask/2", "runs=[nowhere]"], "there is no run 'nowhere'"),
     (["freemask/2", "mixed=[commits]"], "did you mean 'commit'"),
     (["freemask/2", "reference=freemsk"], "the reference has no rows"),
     (["freemask/2", "out=file"], "cannot write the table"),
@@ -348,11 +350,13 @@ def test_a_sweep_and_a_plan_are_found():
     write("runs/s/variants-ab/freemask", rows("freemask", REAL, 2))
     write("runs/s/freemask-cd", rows(None, REAL, 2))
     assert [each.name for each in stores(Path("runs/s"))] == ["freemask-cd", "freemask"]
-    Path("runs/s/plans").mkdir()
-    Path("runs/s/plans/x.json").write_text(json.dumps({"tasks": [1, 2, 3]}))
-    assert planned(Path("runs/s")) == 3
-    Path("runs/s/plans/x.json").write_text("{")
-    assert planned(Path("runs/s")) is None
+    assert [each.name for each in folders(Path("elsewhere"), ["runs/s"])] == ["s"]
+    one = Variant(None, (), {}, {}, Identity({}))
+    plan = Plan("edit", [one], [Item(task) for task in "abc"]).write(Path("runs/s/freemask-cd"))
+    Plan("evaluate", [one], [Item("a")]).write(Path("runs/s/freemask-cd"))
+    assert planned(Path("runs/s/freemask-cd")) == 3
+    plan.write_text("{")
+    assert planned(Path("runs/s/freemask-cd")) is None
 
 
 def test_five_thousand_rows_in_time_that_grows_with_their_number():

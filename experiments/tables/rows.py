@@ -62,8 +62,9 @@ def columns_of(run: Path) -> dict[str, Any]:
 
 
 def planned(run: Path) -> int | None:
-    """How many tasks the youngest plan of a run has; None where none is left."""
-    plans = list(Run.open(run).plans())
+    """How many tasks the run's youngest plan has, what was measured again aside; None where none is left."""
+    found = Run.open(run)
+    plans = [plan for plan in found.plans() if plan.get("job") == found.record.job]
     return len(plans[-1]["items"]) if plans else None
 
 

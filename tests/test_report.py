@@ -16,10 +16,11 @@ from browser import browser, found
 from evaluation.comparison import compare
 from evaluation.render import number
 from experiments.cli.app import main
-from experiments.config.compose import config_of, plain
 from experiments.jobs import pictures as sheets
-from experiments.jobs.bench import Outcome, keep_files
+from experiments.jobs.outcome import Outcome, keep_files
 from experiments.report.page import leave_page
+from experiments.runs.record import Record
+from experiments.runs.rows import keep_columns
 from experiments.runs.store import RunStore
 from freemask.data.write import write_video
 from freemask.types import Clip, Edit, EditTask
@@ -27,6 +28,7 @@ from freemask.types import Clip, Edit, EditTask
 EVIL = "</script><img src=x onerror=\"window.hit=1\"><!-- & 'quoted' \u2028"
 UP = {"name": "up", "unit": "dB", "higher_is_better": True, "description": "the more the better", "needs": ""}
 DOWN = UP | {"name": "down", "higher_is_better": False, "description": "the less the better"}
+COLUMNS = {"up": UP, "down": DOWN}
 FRAMES = 6
 
 
@@ -61,7 +63,7 @@ def row(task: str, value: float | None, **more) -> dict:
         "status": "done" if value is not None else "failed",
         "message": "" if value is not None else "torn",
     }
-    columns = {"columns": {"up": UP, "down": DOWN}}
+    columns = {"columns": COLUMNS}
     return {
         "task": task,
         **given,
@@ -80,15 +82,15 @@ def write(folder: Path, rows: list[dict]) -> Path:
     store = RunStore(folder)
     (folder / "rows").mkdir(parents=True, exist_ok=True)
     for each in rows:
-        store.append("local-0", each)
+        store.append("local-0", {key: value for key, value in each.items() if key != "columns"})
+    keep_columns(folder, COLUMNS)
     return folder
 
 
 def variants(folder: Path, named: dict[str, list[dict]], reference: str | None = None) -> Path:
     for name, rows in named.items():
         write(folder / name, [each | {"variant": name} for each in rows])
-    record = {"variants": {name: [] for name in named}, "reference": reference}
-    (folder / "run.json").write_text(json.dumps(record))
+    Record(variants=dict.fromkeys(named, ()), reference=reference).write(folder)
     return folder
 
 
@@ -126,9 +128,8 @@ GREYS = (torch.linspace(0.2, 0.9, FRAMES) * 255).tolist()
 def kept(folder: Path, name: str, value: float = 20.0) -> dict:
     """A row with the files that a run keeps, made by the run's own function."""
     extras = {"mask": torch.ones(FRAMES, 32, 48)}
-    outcome = Outcome(
-        task(name), row(name, value), Clip("clip", RISING, {}), Edit(FALLING, extras, {}, (), {})
-    )
+    made = {"clip": Clip("clip", RISING, {}), "edit": Edit(FALLING, extras, {}, (), {})}
+    outcome = Outcome(row(name, value), task=task(name), **made)
     files = keep_files(RunStore(folder), outcome)
     return outcome.row | {
         "files": {kind: path.relative_to(folder).as_posix() for kind, path in files.items()}
@@ -143,7 +144,7 @@ def test_one_file_that_loads_nothing_by_itself(tmp_path, capsys):
     assert main(["report", str(run)]) == 0
     assert "2 done, 1 failed" in capsys.readouterr().out
     text = (run / "index.html").read_text()
-    assert sorted(each.name for each in run.iterdir()) == ["index.html", "rows"]
+    assert sorted(each.name for each in run.iterdir()) == ["columns.json", "index.html", "rows"]
     assert not re.search(r"<(video|img|iframe|link|audio)\b", text) and "://" not in text.replace(
         "http://www.w3.org/2000/svg", ""
     )
@@ -214,9 +215,9 @@ def test_files_are_linked_from_wherever_the_page_lies(tmp_path):
 def test_a_sweep_is_one_page_that_names_what_differs(tmp_path, capsys):
     made = [(mask, temporal) for mask in ("average", "none") for temporal in (False, True)]
     for place, (mask, temporal) in enumerate(reversed(made)):
-        config = plain(config_of("run", [f"mask={mask}", f"fusion.temporal={str(temporal).lower()}"]))
         run = write(tmp_path / "sweep" / f"freemask-{place}", [row("a", 20.0 + place), row("b", 3.0)])
-        (run / "run.json").write_text(json.dumps({"identity": "x", "parts": {"method": config["method"]}}))
+        typed = (f"mask={mask}", f"fusion.temporal={str(temporal).lower()}", "seed=3", f"name={place}")
+        Record(told={"parts": {}}, choices={"mask": mask}, overrides=typed).write(run)
     assert main(["report", str(tmp_path / "sweep")]) == 0
     assert "4 variants, 8 done" in capsys.readouterr().out
     core = data_of(tmp_path / "sweep" / "index.html")
@@ -265,6 +266,7 @@ def test_what_is_wrong_is_said_and_an_earlier_page_stays(tmp_path, monkeypatch, 
     variants(Path("one"), {"x": [row("a", 1.0)], "y": [row("a", 2.0)]})
     write(Path("two"), [row("a", 3.0)])
     write(Path("calibration"), [{"task": "a", "status": "done", "iou": [[0.5]]}])
+    Record("calibrate", told={"parts": {}}).write(Path("calibration"))
     Path("empty").mkdir()
     Path("file.txt").write_text("x")
     for folder in ("one", "calibration"):
@@ -295,7 +297,7 @@ def test_much_data_lies_beside_the_page_and_old_data_goes(tmp_path):
     write(run, [row("another", 1.0)])
     assert main(["report", str(run)]) == 0
     assert len({each.name for each in data.iterdir()} - first) == len(list(data.iterdir())) == 7
-    leave_page(run, [row("a", 1.0)])
+    leave_page(run, [row("a", 1.0)], COLUMNS)
     assert not data.exists()
 
 
@@ -304,7 +306,7 @@ def test_what_a_run_leaves_is_the_same_page(tmp_path):
     run = write(tmp_path / "a", rows)
     assert main(["report", str(run)]) == 0
     reported = data_of(run / "index.html")
-    leave_page(run, rows)
+    leave_page(run, rows, COLUMNS)
     left = data_of(run / "index.html")
     for core in (reported, left):
         core.pop("made")
@@ -316,10 +318,9 @@ def test_kept_files_say_what_they_show(tmp_path):
     assert made["panels"] == ["source", "mask", "edited"]
     script = (Path(sheets.__file__).parent.parent / "report" / "assets" / "thumbs.js").read_text()
     assert f"gap: {sheets.GAP}, line: {sheets.LINE}, most: {sheets.MOST}" in script
-    older = {key: each for key, each in made.items() if key != "panels"}
-    write(tmp_path, [older])
+    write(tmp_path, [made])
     assert main(["report", str(tmp_path)]) == 0
-    assert data_of(tmp_path / "index.html")["variants"][0]["panels"] == ["source", "mask", "edited"]
+    assert data_of(tmp_path / "index.html")["panels"] == [["source", "mask", "edited"]]
 
 
 # The page in a browser

@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 from experiments.cli.app import main
-from experiments.commands import run as runs
+from experiments.engines.local import Local
+from experiments.jobs.edit import Editor
+from experiments.runs.plan import Plan
+from experiments.runs.record import Record
 from experiments.runs.store import RunStore
 from freemask.data.open import open_clip
 from freemask.data.world import World
@@ -18,7 +21,8 @@ from freemask.data.world import World
 # There is no codebook of the random model, and FreeMask's default masks need one.
 RANDOM = ["model=random", "metric=pixels", "method.steps=2", "paths.runs=out"]
 SMALL = [*RANDOM, "method=ddim"]
-RUN = ["run", *SMALL, "data.size=16", "data.frames=2", "data.clips=4"]
+WORLD = ["data.size=16", "data.frames=2", "data.clips=4"]
+RUN = ["run", *SMALL, *WORLD]
 NEEDED = "task clip method status metrics seconds peak_rss_gb peak_gpu_gb seed steps commit dirty versions device dtype"
 
 
@@ -68,9 +72,9 @@ def test_a_second_start_does_only_what_is_missing(monkeypatch, capsys):
     assert main([*RUN, "name=a", "limit=2"]) == 0
     first = rows("a")
     done = []
-    edit = runs.Bench.edit
+    edit = Editor.edit
     monkeypatch.setattr(
-        runs.Bench, "edit", lambda self, task, *more: done.append(task.id) or edit(self, task, *more)
+        Editor, "edit", lambda self, row, task, *more: done.append(task.id) or edit(self, row, task, *more)
     )
     assert main([*RUN, "name=a"]) == 0
     assert len(done) == 2 and not set(done) & set(first)
@@ -79,6 +83,46 @@ def test_a_second_start_does_only_what_is_missing(monkeypatch, capsys):
     }
     assert main([*RUN, "name=a"]) == 0
     assert len(done) == 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_chosen_options_are_in_plan_record_and_rows(several):
+    shared = {"model": "random_image", "data": "world", "metric": "pixels"}
+    fatezero = shared | {"method": "fatezero", "mask": "fatezero", "fusion": "fatezero"}
+    ddim = shared | {"method": "ddim", "mask": None, "fusion": None}
+    wanted: dict = {"a": fatezero, "b": ddim} if several else {None: fatezero}
+    own = ["variants={a:[method=fatezero,model=random_image],b:[method=ddim,model=random_image]}"]
+    own = own if several else ["method=fatezero", "model=random_image"]
+    assert (
+        main(
+            [
+                "run",
+                *own,
+                "method.steps=1",
+                "metric=pixels",
+                "keep=none",
+                "paths.runs=out",
+                *WORLD,
+                "limit=1",
+                "name=a",
+            ]
+        )
+        == 0
+    )
+    (plan,) = Path("out/a/plans").iterdir()
+    for variant in Plan.read(plan).variants:
+        folder = variant.folder(Path("out/a"))
+        (row,) = RunStore(folder).latest().values()
+        assert variant.choices == Record.read(folder).choices == row["choices"] == wanted.pop(variant.name)
+        assert row["method"] == variant.choices["method"] and row["status"] == "done"
+    assert not wanted
+
+
+@pytest.mark.parametrize("name", ["..", "../b", "a/../../b", "/b", "a//b", "a/"])
+def test_a_name_that_is_no_folder_below_paths_runs_is_refused(name, capsys):
+    assert main([*RUN, f"name={name}"]) == 2
+    said = capsys.readouterr().err
+    assert "name=" in said and "Traceback" not in said and not Path("out").exists() and not Path("b").exists()
 
 
 def test_another_configuration_cannot_share_the_folder(capsys):
@@ -137,11 +181,7 @@ def test_order_and_workers_change_nothing(monkeypatch, world):
         assert main([*sdedit, "name=b", "runner.workers=2", f"runner.worker={worker}"]) == 0
     assert results("a") == results("b")
     assert len(list(Path("out/b/rows").glob("*.jsonl"))) == 2
-    share = runs.build(
-        {"_target_": "experiments.engines.local.Local", "worker": 0, "workers": 1}, "runner"
-    ).share
-    assert share(tasks) == tasks
-    monkeypatch.setattr("experiments.engines.local.Local.share", lambda self, tasks: tasks[::-1])
+    monkeypatch.setattr(Local, "share", lambda self, items: items[::-1])
     assert main([*sdedit, "name=c"]) == 0
     assert results("a") == results("c")
 
@@ -190,7 +230,7 @@ def edited() -> dict:
 def test_edit_of_a_known_clip(capsys):
     assert main([*EDIT, "data.size=16"]) == 0
     assert edited()["metrics"]["oracle_psnr"] > 0
-    assert {"edited.mp4", "side-by-side.mp4", "contact-sheet.png", "frames", "rows"} == {
+    assert {"edited.mp4", "side-by-side.mp4", "contact-sheet.png", "frames", "rows", "columns.json"} == {
         p.name for p in Path("done").iterdir()
     }
     assert "edited.mp4" in capsys.readouterr().out

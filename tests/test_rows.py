@@ -16,6 +16,7 @@ import torch
 from experiments.cli.app import main
 from experiments.jobs import thrift
 from experiments.jobs.outcome import whole
+from experiments.runs.rows import columns
 from experiments.runs.store import RunStore
 from freemask import memory
 from freemask.attention.features import Features
@@ -49,7 +50,7 @@ NEEDED = (
     ),
     *(
         "metrics",
-        "columns",
+        "choices",
         "facts",
         "warnings",
         "seconds",
@@ -88,6 +89,7 @@ def test_a_row_tells_everything():
     assert main(MASKED) == 0
     row = only()
     assert set(NEEDED) <= set(row) and row["retried"] is None
+    assert set(columns(Path("out/a"))) == set(row["metrics"])
     assert {"mask_empty_frames", "mask_share"} <= set(row["facts"])
     assert {"inversion", "masks", "sampling", "decoding", "metrics"} <= set(row["peak"]) & set(row["seconds"])
     assert set(row["peak"]) <= set(row["seconds"])

@@ -11,7 +11,7 @@ from evaluation.case import Case
 from evaluation.metrics.frame_accuracy import FrameAccuracy
 from evaluation.suite import Suite
 from experiments.cli.app import main
-from experiments.jobs.edit_folder import picture_sheet
+from experiments.report.edit_folder import picture_sheet
 from experiments.runs.store import RunStore
 from freemask.data import FrameRange, Geometry, open_clip
 from freemask.data.images import read_image
@@ -61,7 +61,7 @@ def test_a_picture_leaves_a_picture(model, capsys):
     assert row["files"] == {
         "edited": "edited.png", "sheet": "contact-sheet.png", "frames": "frames", "masks": "masks.npz"
     }  # fmt: skip
-    assert {path.name for path in Path("done").iterdir()} == {*row["files"].values(), "rows"}
+    assert {path.name for path in Path("done").iterdir()} == {*row["files"].values(), "rows", "columns.json"}
     found = pixels("done/edited.png")
     assert found.shape == (16, 24, 3) and found.dtype == np.uint8
     assert [path.name for path in Path("done/frames").iterdir()] == ["00000.png"]

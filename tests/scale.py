@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.commands.status import RunStatus
+from experiments.runs.status import RunStatus
 from tests.synthetic_rows import VARIANTS, run_of
 
 ROOT = Path(__file__).parent.parent

@@ -71,7 +71,8 @@ def run_of(folder, count, *, variants=VARIANTS, seed=0, tasks=None):
     each = count // len(variants)
     tasks = tasks or [f"task-{task}" for task in range(each)]
     Path(folder).mkdir(parents=True, exist_ok=True)
-    Record(variants=dict.fromkeys(variants, ()), reference=variants[0]).write(Path(folder))
+    if not (Path(folder) / RECORD).exists():
+        Record(variants=dict.fromkeys(variants, ()), reference=variants[0]).write(Path(folder))
     base = {name: rng.normal(mean, spread, each) for name, (mean, spread, _) in COLUMNS.items()}
     for place, variant in enumerate(variants):
         shift = {

@@ -12,7 +12,8 @@ from PIL import Image
 from experiments.cli.app import main
 from experiments.engines.local import Local
 from experiments.jobs.edit import Editor
-from experiments.runs.plan import Plan
+from experiments.jobs.job import kept
+from experiments.runs.plan import Item, Plan
 from experiments.runs.record import Record
 from experiments.runs.store import RunStore
 from freemask.data.open import open_clip
@@ -152,6 +153,12 @@ def test_one_failure_is_a_row_and_the_run_goes_on(monkeypatch, capsys, world):
     assert main([*RUN, "name=a", "keep=none", "retry=failed"]) == 0
     assert rows("a")[broken]["status"] == "done"
     assert not Path("out/a/videos").exists()
+
+
+@pytest.mark.parametrize(("keep", "count"), [("all", 10), ("sample", 8), ("none", 0)])
+def test_what_is_kept(keep, count):
+    items = [Item(str(number)) for number in range(10)]
+    assert kept(items, keep) == {str(number) for number in range(count)}
 
 
 def test_nothing_done_is_exit_code_1(monkeypatch):

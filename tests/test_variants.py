@@ -254,6 +254,12 @@ def test_a_plain_run_and_variants_never_share_a_folder():
     with pytest.raises(UserError, match="another kind of run"):
         start("several", "a", "calibrate")
     assert not Path("several/rows").exists() and not Path("one/a").exists()
+    for path in (Path("one/run.json"), Path("several/a/run.json")):  # as an earlier version left them
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({key: record[key] for key in ("identity", "parts")}))
+    for folder, name, job in (("one", None, "edit"), ("one", None, "calibrate"), ("several", "a", "edit")):
+        with pytest.raises(UserError, match="another version"):
+            start(folder, name, job)
 
 
 def test_a_sweep_over_runs_of_variants(capsys):

@@ -25,13 +25,7 @@ class Identity:
 
     def compare(self, stored: Mapping[str, Any], folder: Path) -> None:
         """Refuse a folder whose record says that something else lies in it."""
-        if stored.get("format") != FORMAT:
-            raise UserError(
-                f"{folder} was made by another version of freemask",
-                came=f"a record of format {stored.get('format', 1)}",
-                expected=f"format {FORMAT}",
-                todo="choose another name=..., or go on with the version that began it",
-            )
+        refuse_other_version(stored, folder)
         if stored.get("identity") == self.hash:
             return
         there, here = dict(_flat(stored["parts"])), dict(_flat(self.parts))
@@ -42,6 +36,16 @@ class Identity:
             came="; ".join(shown) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else ""),
             expected="the configuration that began the run: results of two never share a folder",
             todo="choose another name=..., undo the change, or delete the folder",
+        )
+
+
+def refuse_other_version(stored: Mapping[str, Any], folder: Path) -> None:
+    if stored.get("format") != FORMAT:
+        raise UserError(
+            f"{folder} was made by another version of freemask",
+            came=f"a record of format {stored.get('format', 1)}",
+            expected=f"format {FORMAT}",
+            todo="choose another name=..., or go on with the version that began it",
         )
 
 

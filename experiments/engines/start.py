@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.build import build
+from experiments.config.same import refuse_other_version
 from experiments.engines.base import Engine, Listener, View
 from experiments.jobs.job import Lane, open_lanes
 from experiments.loggers.base import Guarded, Logger
@@ -79,6 +80,8 @@ def prepare(order: Order) -> None:
     plan, folder = order.plan, order.folder
     plain_run = plan.variants[0].name is None
     known = Record.read(folder) if (folder / RECORD).exists() else None
+    if known is not None and known.variants is None:
+        refuse_other_version(known.told, folder)
     if known is not None and plan.job not in (known.job, "evaluate"):
         raise UserError(
             f"{folder} holds another kind of run",

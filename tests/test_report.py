@@ -229,6 +229,16 @@ def test_a_sweep_is_one_page_that_names_what_differs(tmp_path, capsys):
     assert core["rows"]["variant"] == [0, 0, 1, 1, 2, 2, 3, 3] and core["rows"]["task"] == [0, 1] * 4
 
 
+def test_single_edits_are_one_page(tmp_path):
+    for name in ("bear", "car"):
+        write(tmp_path / "edits" / name, [row("a", 1.0)])
+    assert main(["report", str(tmp_path / "edits")]) == 0
+    assert [each["name"] for each in data_of(tmp_path / "edits" / "index.html")["variants"]] == [
+        "bear",
+        "car",
+    ]
+
+
 def test_several_runs_and_a_choice_of_variants(tmp_path, capsys):
     one = variants(tmp_path / "one", {"x": [row("a", 1.0)], "y": [row("a", 2.0)]}, reference="y")
     two = write(tmp_path / "two", [row("a", 3.0, commit="d" * 40)])

@@ -350,6 +350,8 @@ def test_a_sweep_and_a_plan_are_found():
     write("runs/s/variants-ab/freemask", rows("freemask", REAL, 2))
     write("runs/s/freemask-cd", rows(None, REAL, 2))
     assert [each.name for each in stores(Path("runs/s"))] == ["freemask-cd", "freemask"]
+    Path("runs/s/freemask-cd/run.json").unlink()  # as `freemask edit` leaves a folder
+    assert [each.name for each in stores(Path("runs/s"))] == ["freemask-cd", "freemask"]
     assert [each.name for each in folders(Path("elsewhere"), ["runs/s"])] == ["s"]
     one = Variant(None, (), {}, {}, Identity({}))
     plan = Plan("edit", [one], [Item(task) for task in "abc"]).write(Path("runs/s/freemask-cd"))

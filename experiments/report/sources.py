@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.report.names import tell_apart
-from experiments.runs.record import Record
+from experiments.runs.record import RECORD, Record
+from experiments.runs.rows import ROWS
 from experiments.runs.run import Run, below
 from freemask.errors import UserError, nearest
 
@@ -44,7 +45,7 @@ def sources_of(folders: Sequence[Path]) -> Sources:
     found: dict[Path, Source] = {}
     reference = None
     for folder in folders:
-        runs = [Run.open(each) for each in below(folder)] or [Run.open(folder)]
+        runs = [Run.open(each) for each in below(folder, (RECORD, ROWS))] or [Run.open(folder)]
         mine = [source for run in runs for source in _of_run(run, alone=len(runs) == 1)]
         if not mine:
             raise UserError(

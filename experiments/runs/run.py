@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,11 @@ def plan_files(run: Path) -> list[Path]:
     return sorted((run / PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
 
 
-def below(place: Path) -> Iterator[Path]:
-    """The runs at and below a folder; what lies in a run is not searched."""
+def below(place: Path, known_by: Collection[str] = (RECORD,)) -> Iterator[Path]:
+    """The runs at and below a folder; what lies in a run is not searched. A single edit has rows and no record."""
     for here, folders, files in os.walk(place):
         folders.sort()
-        if RECORD in files:
+        if any(each in files or each in folders for each in known_by):
             folders.clear()
             yield Path(here)
         elif len(Path(here).relative_to(place).parts) >= DEEP:

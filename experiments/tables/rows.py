@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.papers import COST, COSTS
-from experiments.runs.rows import columns, last_of, read, row_files
+from experiments.runs.record import RECORD
+from experiments.runs.rows import ROWS, columns, last_of, read, row_files
 from experiments.runs.run import Run, below, find
 from freemask.errors import UserError
 
@@ -47,7 +48,7 @@ def folders(runs: Path, named: Sequence[str]) -> list[Path]:
 
 def stores(run: Path) -> list[Path]:
     """The folders at and below a run, or a sweep, that hold rows of edits."""
-    found = [Run.open(each) for each in below(run)]
+    found = [Run.open(each) for each in below(run, (RECORD, ROWS))]
     edits = [each for each in found if each.record.job in ("edit", "outside")]
     return [store.folder for each in edits for store in each.stores.values() if row_files(store.folder)]
 

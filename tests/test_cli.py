@@ -135,7 +135,8 @@ main(["-sc", "query=bash"])
 assert not HEAVY & {*sys.modules}, HEAVY & {*sys.modules}
 import experiments.commands.edit
 
-rooms = ("engines", "report.page", "report.gather", "report.results", "tables", "figures", "cost", "workshop", "commands.run")
+rooms = ("engines", "report.page", "report.gather", "report.results", "tables", "figures")
+rooms += ("cost", "workshop", "commands.run")
 far = [name for name in sys.modules for room in rooms if f"{name}.".startswith(f"experiments.{room}.")]
 assert not far + [*{"lightning", "wandb"} & {*sys.modules}], far
 """

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from experiments.config import choices, identity
 from experiments.config.build import build
 from experiments.config.compose import config_of, plain
+from experiments.config.fingerprint import FORMAT, Identity
 from experiments.config.identity import backbone_identity, digest_of, identity_of, identity_over
-from experiments.config.same import FORMAT, Identity
 from freemask.errors import UserError
 from freemask.masks.codebook import SHIPPED, Codebook
 from freemask.settings import Effect, Spellings

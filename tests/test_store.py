@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.config.same import FORMAT, Identity
+from experiments.config.fingerprint import FORMAT, Identity
 from experiments.jobs.seeds import generator, seed_of
 from experiments.runs.rows import file_name, write_text
 from experiments.runs.store import RunStore

@@ -20,7 +20,7 @@ from evaluation.papers import read
 from evaluation.written import html_table, latex, markdown, tex, text
 from experiments.cli.app import main
 from experiments.config import choices
-from experiments.config.same import Identity
+from experiments.config.fingerprint import Identity
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.store import RunStore
 from experiments.tables.rows import folders, latest, planned, stores

@@ -18,7 +18,7 @@ from experiments.cli.app import main
 from experiments.config import choices
 from experiments.config.compose import composed as compose
 from experiments.config.compose import config_of
-from experiments.config.same import Identity
+from experiments.config.fingerprint import Identity
 from experiments.engines.start import Order, prepare
 from experiments.jobs.edit import Editor
 from experiments.jobs.pictures import EDGE, veiled

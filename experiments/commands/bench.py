@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import Identity, counted, method_of
+from experiments.config.fingerprint import Identity
 from experiments.config.options import Keys
 from experiments.cost import report
 from experiments.cost.job import fusing, items_of
@@ -147,7 +147,7 @@ def _variant(
         "task": asdict(task),
         "seed": 0,
     }
-    parts = {"options": own, "model": counted(config["model"]), "machine": machine()}
-    parts |= {"method": method_of(config, chosen.get("model"))}
+    method = {key: value for key, value in config["method"].items() if not key.startswith("inversions")}
+    parts = {"options": own, "model": config["model"], "method": method, "machine": machine()}
     picked = {group: chosen.get(group) for group in ("method", "model", "mask", "fusion")}
     return Variant(None, (), picked, made, Identity(json.loads(json.dumps(parts, default=str))))

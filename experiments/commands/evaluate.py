@@ -11,9 +11,9 @@ from evaluation.suite import Suite
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
+from experiments.config.fingerprint import Identity
 from experiments.config.identity import counted
 from experiments.config.options import Keys
-from experiments.config.same import Identity
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs import outside

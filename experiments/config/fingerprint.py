@@ -28,7 +28,7 @@ class Identity:
         refuse_other_version(stored, folder)
         if stored.get("identity") == self.hash:
             return
-        there, here = dict(_flat(stored["parts"])), dict(_flat(self.parts))
+        there, here = dict(_flat(stored.get("parts") or {})), dict(_flat(self.parts))
         differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
         shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:5]]
         raise UserError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.build import build
-from experiments.config.same import refuse_other_version
+from experiments.config.fingerprint import refuse_other_version
 from experiments.engines.base import Engine, Listener, View
 from experiments.jobs.job import Lane, open_lanes
 from experiments.loggers.base import Guarded, Logger

@@ -166,6 +166,7 @@ def test_identity_is_what_changes_a_result(changes, same):
 
 
 def test_a_mapping_that_makes_nothing_is_looked_up_nowhere(caplog):
+    identity._declared.cache_clear()
     assert identity.counted({"a": {"b": 1}}) == {"a": {"b": 1}} and not caplog.text
 
 

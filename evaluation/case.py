@@ -76,7 +76,10 @@ def region_from_masks(
     """
     if task.kind not in ("shape", "attribute") or not masks:
         return None
+    phrases = {word for phrase in task.words for word in phrase.replace(",", " ").split()}
     meant = [mask for name, mask in masks.items() if name in task.words]
+    if not meant:  # 'brown bear' names a mask called bear
+        meant = [mask for name, mask in masks.items() if name in phrases]
     if not meant:
         meant = [mask for name, mask in masks.items() if name in task.source.replace(",", " ").split()]
     if not meant and len(masks) == 1:
@@ -147,7 +150,14 @@ def _flow(flow: Sequence[Tensor], task: str, shape: tuple[int, ...]) -> tuple[Te
             came=", ".join(f"{each.dtype} of shape {tuple(each.shape)}" for each in flow),
             expected=f"offsets of shape {wanted[0]} and torch.bool of shape {wanted[1]}",
         )
-    return flow[0].detach().float().cpu(), flow[1].cpu()
+    back, seen = flow[0].detach().float().cpu(), flow[1].cpu()
+    if not bool(back.isfinite().all()):
+        raise UserError(
+            f"the flow of task '{task}' cannot be measured with",
+            came="offsets that are no numbers",
+            expected="finite offsets, 0 where a pixel was not seen before",
+        )
+    return back, seen
 
 
 def _size(shape: tuple[int, ...]) -> str:

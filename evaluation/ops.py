@@ -1,4 +1,4 @@
-"""The mathematics of the metrics: tensors in, tensors out. PSNR values are per frame, never averaged here."""
+"""The mathematics of the metrics: tensors in, tensors out."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 PSNR_CAP = 100.0
-"""dB given to frames without any error; one 8-bit step in one value of a 64x64 frame is 89 dB."""
+"""dB given to what has no error; one 8-bit step in one value of a 64x64 frame is 89 dB."""
 
 
 def round8(frames: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -22,25 +22,29 @@ def decibels(error: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
 
 
 def psnr(a: Float[Tensor, "f 3 h w"], b: Float[Tensor, "f 3 h w"]) -> Float[Tensor, " f"]:
+    """One value for each frame."""
     return decibels((a.double() - b.double()).square().mean((1, 2, 3)))
 
 
-def psnr_where(
+def squares_where(
     a: Float[Tensor, "f 3 h w"],
     b: Float[Tensor, "f 3 h w"],
     where: Bool[Tensor, "f h w"],
     *,
     least: float = 0.0,
-) -> Float[Tensor, " k"]:
-    """PSNR of the pixels in `where` alone: the others are dropped, not zeroed and counted.
-
-    One value for each frame in which `where` covers at least the share `least`, and at least one pixel.
-    """
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Sum of squared errors over the pixels in `where` alone (the others are dropped, not zeroed and counted), and how
+    many these are, for each frame in which `where` covers at least the share `least`, and at least one pixel."""
     pixels = where.flatten(1).sum(1).double()
     squares = (a.double() - b.double()).square().mean(1)
     total = torch.where(where, squares, torch.zeros_like(squares)).flatten(1).sum(1)
     kept = (pixels > 0) & (pixels >= least * where[0].numel())
-    return decibels(total[kept] / pixels[kept])
+    return total[kept], pixels[kept]
+
+
+def psnr_pooled(total: Float[Tensor, " k"], pixels: Float[Tensor, " k"]) -> float:
+    """Of all frames together: ruined frames are not made up for by untouched ones."""
+    return float(decibels((total.sum() / pixels.sum())[None]))
 
 
 def dilate(mask: Bool[Tensor, "f h w"], radius: int) -> Bool[Tensor, "f h w"]:

@@ -130,13 +130,28 @@ def test_masked_psnr_drops_pixels_and_frames():
     a, b = noise(3, 3, 4, 5), noise(3, 3, 4, 5, seed=1)
     where = torch.zeros(3, 4, 5, dtype=torch.bool)
     where[0, 1, 2] = where[0, 3, 4] = where[2, 0, 0] = True
-    got = ops.psnr_where(a, b, where)
-    for value, (frame, pixels) in zip(got.tolist(), [(0, [(1, 2), (3, 4)]), (2, [(0, 0)])], strict=True):
-        errors = [(a[frame, c, y, x] - b[frame, c, y, x]).item() ** 2 for c in range(3) for y, x in pixels]
-        assert value == pytest.approx(-10 * math.log10(sum(errors) / len(errors)), abs=1e-5)
-    assert len(ops.psnr_where(a, b, where, least=0.09)) == 1
-    everywhere = torch.ones_like(where)
-    torch.testing.assert_close(ops.psnr_where(a, b, everywhere), ops.psnr(a, b))
+    total, pixels = ops.squares_where(a, b, where)
+    every = []
+    for k, (frame, places) in enumerate([(0, [(1, 2), (3, 4)]), (2, [(0, 0)])]):
+        errors = [(a[frame, c, y, x] - b[frame, c, y, x]).item() ** 2 for c in range(3) for y, x in places]
+        every += errors
+        assert float(total[k] / pixels[k]) == pytest.approx(sum(errors) / len(errors), abs=1e-7)
+    assert ops.psnr_pooled(total, pixels) == pytest.approx(-10 * math.log10(sum(every) / 9), abs=1e-5)
+    assert len(ops.squares_where(a, b, where, least=0.09)[1]) == 1
+
+
+def test_ruined_frames_are_not_made_up_for_by_untouched_ones():
+    """Half the frames ruined is worse than light noise everywhere."""
+    source = torch.full((10, 3, 8, 8), 0.5)
+    ruined, noisy = source.clone(), source + 0.01
+    ruined[:5] += 0.3
+    outside = torch.zeros(10, 8, 8, dtype=torch.bool)
+    found = [Case(source, edited, TASK, region=outside, oracle=source) for edited in (ruined, noisy)]
+    for metric in (MaskedPsnr(), OraclePsnr()):
+        low, high = (next(iter(metric(each).values())) for each in found)
+        assert low == pytest.approx(-10 * math.log10(0.3**2 / 2), abs=0.1) and low < 15 < 39 < high
+    low, high = (MaskedPsnr(per_frame=True)(each)["masked_psnr[per_frame]"] for each in found)
+    assert low > 50 > high  # what the mean of the frames' numbers says
 
 
 def test_dilation_and_cosine_written_out():
@@ -221,6 +236,9 @@ def test_bad_oracle_region_and_masks_are_refused():
         Case(smooth(), smooth(), TASK, oracle=smooth(2))
     with pytest.raises(UserError, match="region"):
         Case(smooth(), smooth(), TASK, region=torch.ones(3, 4, 4, dtype=torch.bool))
+    nowhere = torch.full((2, 2, 40, 56), math.nan), torch.ones(2, 40, 56, dtype=torch.bool)
+    with pytest.raises(UserError, match="flow"):
+        Case(smooth(), smooth(), TASK, flow=nowhere)
     with pytest.raises(UserError, match="mask 'car'"):
         Case(smooth(), smooth(), TASK, masks={"car": torch.ones(2, 40, 56, dtype=torch.bool)})
 
@@ -239,6 +257,9 @@ def test_region_from_annotations():
     )
     assert described is not None and torch.equal(described, masks["dog"])
     assert region_from_masks(EditTask("t", "c", "a bear", "a cat", {"bear": "cat"}, "shape"), masks) is None
+    both = EditTask("t", "c", "a red car and a dog", "a red van and a dog", {"red car": "red van"}, "shape")
+    phrase = region_from_masks(both, masks)
+    assert phrase is not None and torch.equal(phrase, masks["car"])
     assert region_from_masks(EditTask("t", "c", "a car", "art of a car", {}, "style"), masks) is None
 
 
@@ -484,6 +505,13 @@ def test_one_failure_does_not_lose_the_others():
     assert not {"broken", "nan", "other"} & set(measured.metrics)
     assert set(measured.seconds) == set(suite.metrics)
     assert json.loads(json.dumps(measured.row(), allow_nan=False))["columns"]["masked_psnr"]["unit"] == "dB"
+
+
+def test_no_two_columns_of_a_suite_are_one_number():
+    """What is counted twice in a table is corrected for twice."""
+    case = a_case(0.2)
+    measured = Suite({"m": MaskedPsnr(), "o": OraclePsnr()})(case).metrics
+    assert len({round(value, 6) for value in measured.values()}) == len(measured) == 3
 
 
 def test_two_metrics_cannot_fill_one_column():

@@ -299,7 +299,7 @@ class Colours:
 
     def text(self, prompt):
         self.calls[prompt] += 1
-        return torch.tensor([self.named[word] for word in prompt.split()]).sum(0, keepdim=True)
+        return torch.tensor([self.named[word] for word in prompt.split()]).reshape(-1, 3).sum(0, keepdim=True)
 
     def truncates(self, prompt):
         return len(prompt.split()) > 3
@@ -323,16 +323,32 @@ def painted(*levels, target="blue"):
 
 def test_q_edit_by_hand(colours):
     """Blue to the letter is 100; one channel of three steps by 51 / 255: Warp-Err is 100 * 0.2 / 3."""
-    assert QEdit()(painted(255, 204)) == {"q_edit[colours,exact]": pytest.approx(100 / (100 * 0.2 / 3))}
+    assert QEdit()(painted(255, 204)) == {
+        "q_edit_per_clip[colours,exact]": pytest.approx(100 / (100 * 0.2 / 3))
+    }
     # Half red, half blue asked for: the cosine is 1 / sqrt(2).
     assert QEdit()(painted(255, 204, target="red blue")) == {
-        "q_edit[colours,exact]": pytest.approx(100 / 2**0.5 / (100 * 0.2 / 3))
+        "q_edit_per_clip[colours,exact]": pytest.approx(100 / 2**0.5 / (100 * 0.2 / 3))
     }
 
 
 def test_q_edit_of_an_edit_without_any_error_is_no_number(colours):
-    with pytest.warns(MetricWarning, match="Warp-Err of 't' is 0"):
+    with pytest.warns(MetricWarning, match="Warp-Err of 't' is below"):
         assert QEdit()(painted(255, 255)) == {}
+
+
+def test_q_edit_of_an_edit_with_hardly_any_error_is_no_number(colours):
+    """One pixel of a clip that is flat otherwise would be worth half a million."""
+    case = painted(255, 255)
+    edited = case.edited.clone()
+    edited[0, 0, 0, 0] = 1 / 255
+    with pytest.warns(MetricWarning, match="is below"):
+        assert QEdit()(Case(edited, edited, case.task, flow=case.flow)) == {}
+
+
+def test_an_empty_target_is_told(colours):
+    measured = Suite({"c": ClipText()})(painted(255, 204, target=" "))
+    assert any("no target prompt" in each for each in measured.warnings)
 
 
 def test_q_edit_flags_long_prompts(colours):
@@ -391,6 +407,8 @@ def test_iou_is_over_the_whole_clip_and_cut_at_the_threshold():
     case = Case(frames, frames, TASK, masks={"car": truth}, mask=mask)
     assert MaskIou()(case) == {"mask_iou": pytest.approx(12 / 16)}
     assert MaskIou(0.25)(case) == {"mask_iou[threshold=0.25]": pytest.approx(12 / 72)}
+    at = Case(frames, frames, TASK, masks={"car": square(0)}, mask=0.7 * square(0))
+    assert MaskIou(0.7)(at) == {"mask_iou[threshold=0.7]": 1.0}  # 0.7 is no whole number of 255ths
     stored = Case(frames, frames, TASK, masks={"car": truth}, mask=(mask * 255).round() / 255)
     assert MaskIou()(stored) == MaskIou()(case)
 
@@ -433,6 +451,6 @@ def test_suites_hold_the_new_numbers(no_raft):
         for each in names["st_modulator"].values()
         for column in instantiate(each).columns
     }
-    assert {"clip_text", "clip_frame", "warp_error", "q_edit", "mask_iou"} <= columns
+    assert {"clip_text", "clip_frame", "warp_error", "q_edit_per_clip", "mask_iou"} <= columns
     whole = Suite({name: instantiate(each) for name, each in names["st_modulator"].items()})
     assert {EXACT, "warp_error[exact,mse]", "warp_error[exact,occluded]"} <= set(whole.columns)

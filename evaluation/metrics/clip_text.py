@@ -35,6 +35,9 @@ class ClipText:
 
     def __call__(self, case: Case) -> dict[str, float]:
         model = clip.load(self.found, self.device)
+        if not case.task.target.strip():
+            note = f"is a distance to no words: there is no target prompt in '{case.task.id}'"
+            warnings.warn(f"{self.columns[0].name} {note}", MetricWarning, stacklevel=2)
         if model.truncates(case.task.target):
             note = f"saw only the beginning of the target prompt of '{case.task.id}', which is too long"
             warnings.warn(f"{self.columns[0].name} {note}", MetricWarning, stacklevel=2)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from evaluation.case import Case, annotated
 from evaluation.metric import Column
-from evaluation.ops import overlap
+from evaluation.ops import overlap, round8
 from freemask.errors import UserError
 
 
@@ -31,9 +33,14 @@ class MaskIou:
             Column(f"mask_iou{variant}", "", True, about, "a mask of the method and an annotated object"),
         )
 
+    @property
+    def _cut(self) -> float:
+        """Masks are rounded to 8 bits: what was exactly at the threshold must not fall out."""
+        return float(round8(torch.tensor(self.threshold, dtype=torch.float32)))
+
     def __call__(self, case: Case) -> dict[str, float]:
         truth = annotated(case.task, case.masks)
         if case.mask is None or truth is None or not bool(truth.any()):
             return {}
-        value = overlap(case.mask >= self.threshold, truth)
+        value = overlap(case.mask >= self._cut, truth)
         return {} if value is None else {self.columns[0].name: value}

@@ -66,5 +66,6 @@ class WarpError:
         variant = [found.label, *([self.norm] if self.norm != "l1" else ()), *["occluded"] * self.occluded]
         where = "all pixels" if self.occluded else "pixels seen in both frames"
         about = f"{what} of consecutive edited frames after warping by the source's flow, {where}"
+        about += "; a frame that is black or grey all over scores best"
         needs = "the source's exact motion" if found is flows.EXACT else "a second frame"
         return Column(f"warp_error[{','.join(variant)}]", unit, False, about, needs)

@@ -17,6 +17,7 @@ COLUMNS = {
     "lpips[random-alex]": (0.2, 0.05, False),
     "oracle_psnr": (20.0, 3.0, True),
 }
+MASKED = ("freemask", "fatezero_mmc")
 VARIANTS = ("fatezero", "fatezero_mmc", "freemask", "sdedit")
 
 
@@ -36,7 +37,7 @@ def row(variant, task, metrics, **more):
     base |= {"source": "a red car moving left on grass", "target": "a red truck moving left on grass"}
     base |= {
         "words": {"car": "truck"},
-        "method": str(variant).partition("_")[0],
+        "method": str(variant).removesuffix("_mmc"),
         "steps": 10,
         "model": "8f4cb88c",
     }
@@ -44,6 +45,11 @@ def row(variant, task, metrics, **more):
     base |= {"commit": "c0ffee" * 6, "dirty": False, "versions": {"torch": "2.15.0", "numpy": "2.4.6"}}
     base |= {"device": "cpu", "dtype": "float32", "frames": [8, 3, 64, 64], "columns": facts, "facts": {}}
     base |= {"seconds": {"inversion": 2.0, "sampling": 3.0}, "peak_rss_gb": 1.3, "peak_gpu_gb": None}
+    chosen = {
+        "method": more.get("method", base["method"]),
+        "mask": "mmc" if variant in MASKED else "fatezero",
+    }
+    base |= {"choices": chosen}
     return base | {"warnings": [], "files": {}, "finished": "2026-01-01T00:00:00.000000+00:00"} | more
 
 

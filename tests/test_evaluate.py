@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from evaluation.comparison import compare
+from evaluation.tables.comparison import compare
 from experiments.cli.app import main
 from experiments.jobs import manifest as manifests
 from experiments.runs.rows import columns
@@ -265,8 +265,9 @@ def test_an_outside_folder_enters_a_table_beside_a_runs_rows(out, world, capsys)
         assert (row["status"], row["method"], row["seconds"], row["warnings"]) == ("done", "oracle", {}, [])
         assert row["metrics"]["oracle_psnr"] == 100 and row["commit"] and "evaluated" in row
         assert all((out / "outside-edits" / "oracle" / file).is_file() for file in row["files"].values())
-    together = compare([*latest(out / "masked").values(), *rows.values()], by="method")
-    assert set(together.summary.methods.method) == {"freemask", "oracle"}
+    told = columns(out / "outside-edits" / "oracle")
+    together = compare([*latest(out / "masked").values(), *rows.values()], columns=told, by="method")
+    assert {line.name for line in together.summary.lines} == {"freemask", "oracle"}
     assert together.summary.value("oracle", "oracle_psnr")["best"]
     assert together.summary.value("oracle", "oracle_psnr")["mean"] == 100
     page = (out / "outside-edits" / "index.html").read_text()

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from evaluation.grid import written
-from evaluation.papers import FOLDER, PaperTable, description, names, read, table_of
+from evaluation.tables.paper import written
+from evaluation.tables.papers import FOLDER, PaperTable, description, names, read, table_of
 from freemask.errors import UserError
 
 TABLES = {name: read(name) for name in names()}

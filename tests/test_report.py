@@ -13,8 +13,8 @@ import pytest
 import torch
 from browser import browser, found
 
-from evaluation.comparison import compare
-from evaluation.render import number
+from evaluation.tables.comparison import compare
+from evaluation.tables.numbers import chance, number
 from experiments.cli.app import main
 from experiments.jobs import pictures as sheets
 from experiments.jobs.outcome import Outcome, keep_files
@@ -458,11 +458,11 @@ def test_the_numbers_are_those_of_the_tables(chromium, large):
         assert [float(each) for each in shown[1].strip("[]").split(", ")] == pytest.approx(
             [value.low, value.high], abs=6e-4
         )
-        assert (len(shown) > 2) is value.clear
+        assert shown[2] == chance(value.p_adjusted) and (len(shown) > 3) is value.clear
     assert "better" in apart["b"][1]
 
 
-def test_a_filtered_view_draws_its_own_intervals(chromium, large):
+def test_a_filtered_view_has_its_own_intervals(chromium, large):
     page, named = large
     chromium.open(page, "q=task-000")  # the first hundred tasks
     rows = [each | {"variant": name} for name, group in named.items() for each in group[:100]]
@@ -475,10 +475,8 @@ def test_a_filtered_view_draws_its_own_intervals(chromium, large):
         mean, reach = shown.replace("−", "-").replace("+", "").split("\n")[:2]
         low, high = (float(each) for each in reach.strip("[]").split(", "))
         assert float(mean) == pytest.approx(value["mean"], abs=6e-3)
-        # two bootstraps of 2,000 draws: their ends differ by a few hundredths of the interval
-        assert [low, high] == pytest.approx(
-            [value["low"], value["high"]], abs=0.1 * (value["high"] - value["low"])
-        )
+        assert [low, high] == pytest.approx([value["low"], value["high"]], abs=6e-3)
+    assert apart["b"][1].split("\n")[2] == chance(told.paired.value("b", "up").p_adjusted)
 
 
 def test_heads_sort_and_cases_are_in_order(chromium, large):

@@ -1,135 +1,154 @@
-"""Intervals, paired tests, corrections and ranks against written-out versions, and at sizes that do not fit at once."""
+"""One interval and one test over clips against written-out versions, and what is made of many of them."""
 
 import itertools
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from evaluation import statistics
-from evaluation.pairs import adjusted, difference, values_of
-from evaluation.quotients import quotient, quotient_difference
-from evaluation.statistics import bootstrap, cluster_bootstrap, holm, ranks, resampled, sign_flip, swapped
+from evaluation.stats import simulation
+from evaluation.stats.many import holm, ranks
+from evaluation.stats.paired import adjusted, difference, quotient_difference
+from evaluation.stats.values import Parts, common, distinct, mean_of, parts_of, quotient_of, values_of
+from freemask.statistics import MOST, by_clip, freedom, mean, quantile, quotient, quotient_apart
 
 RNG = np.random.default_rng(5)
 
 
-def alone(values):
-    return {str(place): [value] for place, value in enumerate(values)}
+def clustered(rng, clips, most=4):
+    clip = np.repeat(np.arange(clips), rng.integers(1, most + 1, clips))
+    return clip.tolist(), (rng.normal(size=clips)[clip] + rng.normal(size=len(clip)))
 
 
-def test_the_bootstrap_is_the_one_written_out():
-    sample = RNG.normal(3, 2, 40)
-    picks = np.random.default_rng(7).integers(0, 40, (2000, 40))
-    wanted = np.quantile(sample[picks].mean(1), [0.025, 0.975])
-    assert bootstrap(sample.tolist(), seed=7) == pytest.approx(tuple(wanted), abs=1e-12)
+def written_out(values, clips):
+    """Sandwich error, degrees of freedom and skewness, clip by clip; the corrected t turned round by bisection."""
+    names, middle = sorted(set(clips)), float(np.mean(values))
+    many, n = len(names), len(values)
+    apart = [sum(v - middle for v, c in zip(values, clips, strict=True) if c == name) for name in names]
+    sizes = [clips.count(name) for name in names]
+    error = math.sqrt(sum(a**2 for a in apart) * many / (many - 1)) / n
+    degrees = max(1, math.floor(sum(sizes) ** 2 / sum(s**2 for s in sizes) + 1e-9) - 1)
+    skew = float(stats.skew(apart, bias=False)) / math.sqrt(many) if many >= 6 else 0.0
+
+    def corrected(t):
+        return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+
+    def turned(wanted):
+        low, high = -1e4, 1e4
+        for _ in range(200):
+            half = (low + high) / 2
+            low, high = (half, high) if corrected(half) < wanted else (low, half)
+        return low
+
+    wide = stats.t.ppf(0.975, degrees)
+    low = middle - max(wide, turned(wide)) * error
+    high = middle - min(-wide, turned(-wide)) * error
+    t = middle / error
+    agreed = corrected(t) if corrected(t) * t > 0 else 0
+    p = max(2 * stats.t.sf(min(abs(t), abs(agreed)), degrees), 2 / 2**many)
+    return low, high, p
 
 
-def test_what_is_held_at_once_changes_nothing(monkeypatch):
-    sample = RNG.normal(3, 2, 301).tolist()
-    groups = {str(k): RNG.normal(0, 1, 1 + k % 3).tolist() for k in range(40)}
-    many = {str(k): [value] for k, value in enumerate(RNG.normal(0.1, 1, 40))}
-    before = bootstrap(sample, seed=1), cluster_bootstrap(groups, seed=1), sign_flip(many, seed=1)
-    monkeypatch.setattr(statistics, "HELD", 1000)
-    assert (bootstrap(sample, seed=1), cluster_bootstrap(groups, seed=1), sign_flip(many, seed=1)) == before
+@pytest.mark.parametrize("clips", [3, 5, 6, 11, 30])
+def test_interval_and_p_are_those_written_out(clips):
+    for k in range(20):
+        groups, values = clustered(np.random.default_rng([clips, k]), clips)
+        values = np.exp(values) - 1 if k % 2 else values + 0.5
+        found = mean(values.tolist(), groups)
+        assert (found.low, found.high, found.p) == pytest.approx(
+            written_out(values.tolist(), groups), rel=1e-9
+        )
+        assert (found.n, found.clips) == (len(values), clips) and found.value == pytest.approx(values.mean())
 
 
-@pytest.mark.parametrize("clips", [9, 30])
-def test_a_quotient_over_ones_is_a_mean(clips):
-    """Value, interval, difference and p-value, by code that shares nothing but the drawing of clips."""
-    ours, theirs = (
-        {f"t{k}": (f"c{k % clips}", x) for k, x in enumerate(RNG.normal(m, 1, 40))} for m in (0.3, 0)
-    )
-    of = {
-        name: {task: (clip, x, 1.0) for task, (clip, x) in each.items()}
-        for name, each in (("a", ours), ("b", theirs))
-    }
-    groups: dict[str, list[float]] = {}
-    for clip, value in ours.values():
-        groups.setdefault(clip, []).append(value)
-    found = quotient(of["a"], seed=3)
-    assert found.value == pytest.approx(np.mean([value for _, value in ours.values()])) and found.n == 40
-    assert found[1:3] == pytest.approx(cluster_bootstrap(groups, seed=3))
-    told, wanted = (
-        quotient_difference("a", "x", of["b"], of["a"], seed=3),
-        difference("a", "x", theirs, ours, seed=3),
-    )
-    assert (told.mean, told.low, told.high, told.n) == pytest.approx(
-        (wanted.mean, wanted.low, wanted.high, wanted.n)
-    )
-    assert told.p == pytest.approx(wanted.p, abs=1e-12 if clips == 9 else 0.01)
+def test_symmetric_equal_clips_have_the_t_interval_of_the_text_book():
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    found = mean(values, range(7))
+    wanted = stats.t.interval(0.95, 6, 4, stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(wanted)
+    shifted = mean([value - 2.5 for value in values], range(7))
+    assert shifted.p == pytest.approx(stats.ttest_1samp(values, 2.5).pvalue)
 
 
-def test_a_quotient_of_nothing_is_none():
-    assert quotient({}) is None and quotient({"t": ("c", 1.0, 0.0)}) is None
-    assert quotient_difference("a", "x", {"t": ("c", 1.0, 1.0)}, {"u": ("c", 1.0, 1.0)}) is None
-    assert quotient({"t": ("c", 3.0, 2.0)}).value == 1.5
-    assert math.isnan(resampled(np.ones((1, 2)), lambda sums: sums[:, 0])[0])
-    assert math.isnan(swapped(np.ones((1, 2)), np.ones((1, 2)), lambda sums: sums[:, 0]))
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(-5, 50)), min_size=8, max_size=40))
+def test_p_and_interval_say_the_same(tasks):
+    """From six clips on; of fewer, no p is small enough for anything."""
+    clips, values = zip(*tasks, strict=True)
+    found = mean(values, clips)
+    if found.clips < 2:
+        assert math.isnan(found.p) and math.isnan(found.low)
+    elif found.clips < 6:
+        assert found.p > 0.05
+    elif found.low != found.high and min(abs(found.low), abs(found.high)) > 1e-9:
+        assert (found.p <= 0.05) == (found.low > 0 or found.high < 0)
 
 
-def test_many_values_have_the_bootstraps_limit(monkeypatch):
-    sample = RNG.gamma(2, 1, 2500)
-    groups = {str(k): RNG.normal(1, 1, 1 + k % 3).tolist() for k in range(2500)}
-    limits = bootstrap(sample.tolist()), cluster_bootstrap(groups)
-    monkeypatch.setattr(statistics, "MANY", 10_000)
-    drawn = bootstrap(sample.tolist()), cluster_bootstrap(groups)
-    for limit, real in zip(limits, drawn, strict=True):
-        width = real[1] - real[0]
-        assert limit != real
-        assert limit[0] == pytest.approx(real[0], abs=0.05 * width)
-        assert limit[1] == pytest.approx(real[1], abs=0.05 * width)
-
-
-def test_a_hundred_thousand_values_fit():
-    sample = RNG.normal(0, 1, 100_000).tolist()
-    tracemalloc.start()
-    low, high = bootstrap(sample)
-    p = sign_flip(alone(sample))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert high - low == pytest.approx(2 * 1.96 / math.sqrt(100_000), rel=0.02)
-    assert 0 < p <= 1 and peak < 200e6
-
-
-def test_sign_flips_are_counted_exactly():
-    groups = {"a": [1.0, 2.0], "b": [-0.5], "c": [4.0], "d": [0.25, 0.25]}
-    sums = [3.0, -0.5, 4.0, 0.5]
-    flips = [abs(sum(s * each for s, each in zip(signs, sums, strict=True))) for signs in SIGNS4]
-    assert sign_flip(groups) == np.mean([flip >= 7.0 for flip in flips]) == 6 / 16
-    assert sign_flip({"a": [1.0], "b": [2.0]}) == 0.5
-    assert math.isnan(sign_flip({"a": [1.0, 2.0]})) and sign_flip({"a": [0.0], "b": [0.0]}) == 1.0
-
-
-SIGNS4 = list(itertools.product((-1, 1), repeat=4))
-
-
-def test_the_three_ways_of_flipping_agree(monkeypatch):
-    values = RNG.normal(0.5, 1, 14)
-    exact = sign_flip(alone(values))
-    monkeypatch.setattr(statistics, "EXACT", 3)
-    assert sign_flip(alone(values)) == pytest.approx(exact, abs=0.02)
-    values = RNG.normal(0.05, 1, 1500)
-    drawn = sign_flip(alone(values))
-    monkeypatch.setattr(statistics, "MANY_FLIPS", 1000)
-    assert sign_flip(alone(values)) == pytest.approx(drawn, abs=0.02)
-
-
-def test_p_values_are_uniform_where_nothing_is_different():
-    rng = np.random.default_rng(11)
-    found = [sign_flip(alone(rng.normal(0, 1, 12))) for _ in range(400)]
-    assert 0.02 <= np.mean([p <= 0.05 for p in found]) <= 0.09
-    assert 0.4 <= np.mean(found) <= 0.6
-
-
-def test_tasks_of_one_clip_flip_together():
-    """Ten copies of each difference hold no more than one."""
+def test_tasks_of_one_clip_are_no_more_than_one():
+    """Ten copies of each value tell no more: neither interval nor p changes."""
     values = RNG.normal(0.4, 1, 12)
-    once, ten = alone(values), {str(k): [value] * 10 for k, value in enumerate(values)}
-    assert sign_flip(ten) == sign_flip(once)
+    once = mean(values.tolist(), range(12))
+    ten = mean(np.repeat(values, 10).tolist(), np.repeat(np.arange(12), 10).tolist())
+    assert ten[1:3] + ten[5:] == pytest.approx(once[1:3] + once[5:]) and (ten.n, ten.clips) == (120, 12)
+
+
+def test_a_clip_with_most_of_the_tasks_leaves_few_degrees_of_freedom():
+    assert freedom(np.array([1] * 10)) == 9 and freedom(np.array([3] * 10)) == 9
+    assert freedom(np.array([90] + [1] * 9)) == 1 and freedom(np.array([2, 2, 1, 1, 1, 1])) == 4
+    assert freedom(np.ones(5000)) == MOST and quantile(MOST) == pytest.approx(1.96, rel=0.01)
+
+
+def test_a_quotient_over_ones_is_a_mean():
+    clips, ours = clustered(RNG, 9)
+    theirs = ours + RNG.normal(0.3, 1, len(ours))
+    one, two, ones = ours.tolist(), theirs.tolist(), [1.0] * len(ours)
+    assert quotient(one, ones, clips) == pytest.approx(mean(one, clips))
+    wanted = mean((ours - theirs).tolist(), clips)
+    assert quotient_apart((one, ones), (two, ones), clips) == pytest.approx(wanted)
+
+
+def test_a_quotients_error_is_what_leaving_out_clips_says():
+    """The jackknife needs no derivative, and is the same but for terms of second order."""
+    rng = np.random.default_rng(2)
+    clips, noise = clustered(rng, 60)
+    above, below = 25 + noise, 2 + 0.2 * rng.normal(size=len(noise))
+    found = quotient(above.tolist(), below.tolist(), clips)
+    sums, _ = by_clip(np.stack([above, below], 1), clips)
+    without = [np.divide(*(sums.sum(0) - sums[k])) for k in range(60)]
+    error = math.sqrt(np.var(without) * 59)
+    assert found.high - found.low == pytest.approx(
+        2 * quantile(freedom(np.bincount(clips))) * error, rel=0.05
+    )
+
+
+def test_what_is_no_number_has_no_p():
+    found = mean([1.0, math.nan, 2.0], "abc")
+    assert math.isnan(found.value) and math.isnan(found.p)
+    assert mean([0.0, 0.0], "ab").p == 1.0 and quotient([1.0], [0.0], "a") is None
+    assert math.isnan(mean([3.0], "a").low) and mean([3.0], "a").value == 3.0
+
+
+def test_few_clips_that_all_agree_are_little_evidence():
+    """Equal differences have no spread; turning signs would still give them 2 / 2^clips."""
+    for clips in (2, 5, 8):
+        assert mean([0.125] * clips, range(clips)).p == 2 / 2**clips
+    # tied quotients too: exchanging whole clips of equal magnitude cannot say less
+    one, two = ([2.0, 1.0, 2.0], [1.0] * 3), ([1.0, 2.0, 1.0], [1.0] * 3)
+    assert quotient_apart(one, two, "abc").p >= 2 / 2**3
+
+
+def test_differences_of_rounding_are_none():
+    base = {str(k): (str(k), 20.0 + k) for k in range(6)}
+    near = {task: (clip, value + 1e-9) for task, (clip, value) in base.items()}
+    (found,) = adjusted([difference("x", "m", base, near)])
+    assert found.mean == 0 and found.p == 1 and not found.clear
+    far = {task: (clip, value + 0.01) for task, (clip, value) in base.items()}
+    assert adjusted([difference("x", "m", base, far)])[0].clear
+    parts = Parts(base, {task: (clip, 1.0) for task, (clip, _) in base.items()})
+    assert quotient_difference("x", "m", parts, Parts(near, parts.below)).mean == 0
 
 
 def test_holm():
@@ -154,17 +173,63 @@ def test_ranks():
     assert ranks([3.0, 1.0, 2.0], False) == [3, 1, 2]
     assert ranks([2.0, None, 2.0, 5.0], True) == [2.5, None, 2.5, 1]
     assert ranks([None], True) == [None]
+    assert ranks(list(np.array([3.0, 1.0, 2.0])), True) == [1, 3, 2]
+
+
+# Values of rows
+
+
+def row(task, value, status="done", **more):
+    return {"task": task, "clip": f"c{task}", "status": status, "metrics": {"m": value}} | more
 
 
 def test_differences_are_of_common_tasks_and_corrected_together():
-    def row(task, value, status="done"):
-        return {"task": task, "clip": f"c{task}", "status": status, "metrics": {"m": value}}
-
     base = values_of([row("1", 1.0), row("2", 2.0), row("3", None), row("4", 9.0, "failed")], "m")
     assert base == {"1": ("c1", 1.0), "2": ("c2", 2.0)}
     found = difference("x", "m", base, values_of([row("2", 5.0), row("1", 2.0), row("9", 0.0)], "m"))
     assert found is not None and (found.mean, found.n, found.clips, found.p) == (2.0, 2, 2, 0.5)
     assert difference("x", "m", base, {}) is None
     assert [each.p_adjusted for each in adjusted([found, found])] == [1.0, 1.0]
-    seeds = values_of([row("1", 1.0), row("1", 3.0)], "m")
-    assert seeds == {"1": ("c1", 2.0)}
+
+
+def test_every_task_weighs_the_same_however_many_seeds_it_has():
+    """The mean and the paired difference are of the same numbers."""
+    rows = [row("1", value, seed=k) for k, value in enumerate([0.0, 0.0, 0.0, 0.4])] + [row("2", 0.9, seed=0)]
+    assert mean_of(values_of(rows, "m")).value == pytest.approx((0.1 + 0.9) / 2)
+    base = {"1": ("c1", 0.1), "2": ("c2", 0.9)}
+    assert difference("x", "m", base, values_of(rows, "m")).mean == pytest.approx(0)
+
+
+def test_an_edit_that_lies_in_two_folders_counts_once():
+    rows = [row("1", 1.0, seed=0, run="a", finished="1"), row("1", 3.0, seed=0, run="a", finished="2")]
+    assert [each["metrics"]["m"] for each in distinct([*rows, rows[0]])] == [3.0]
+    assert len(distinct([*rows, row("1", 1.0, seed=1, run="a"), row("1", 1.0, seed=0, run="b")])) == 3
+
+
+def test_only_means_over_the_same_tasks_are_ranked():
+    """A line that failed on the hard task is not better for it."""
+    whole = {"easy": ("a", 2.0), "hard": ("b", 0.0)}
+    assert common({"whole": whole, "easy": {"easy": ("a", 1.5)}}) == {"whole": 2.0, "easy": 1.5}
+    assert common({"whole": whole, "other": {"x": ("a", 1.5)}}) == {} == common({})
+
+
+def test_a_quotients_parts_are_of_the_tasks_that_have_both():
+    rows = [row("1", 2.0), row("2", 4.0), row("3", 9.0)]
+    for each, below in zip(rows, (1.0, 2.0, None), strict=True):
+        each["metrics"]["below"] = below
+    parts = parts_of(rows, ("m", 10), ("below", 1))
+    assert quotient_of(parts).value == pytest.approx(20.0) and quotient_of(parts).n == 2
+    assert quotient_of(Parts({}, {})) is None
+
+
+# What it is worth
+
+
+def test_intervals_cover_and_null_tables_carry_few_marks(monkeypatch):
+    """A small part of reports/statistics.md."""
+    monkeypatch.setattr(simulation, "TABLES", 600)
+    monkeypatch.setattr(simulation, "NULLS", 100)
+    ours, plain = simulation.coverage("normal", 8)
+    assert 0.93 <= ours <= 0.98 and plain < ours
+    assert simulation.marked("normal", 10)[0] <= 0.07
+    assert simulation.marked("normal", 20, 2.0)[0] > 0.9

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.comparison import compare
 from evaluation.metric import Column
-from evaluation.paired import cluster_bootstrap, paired
-from evaluation.render import difference_cells, markdown_differences
-from evaluation.table import bootstrap
+from evaluation.tables.comparison import compare, paired
 from experiments.cli import words as dispatch
 from experiments.cli.app import main
 from experiments.config import choices
@@ -161,7 +158,7 @@ def test_the_summary_is_what_the_rows_say_and_variants_equal_runs_of_their_own()
     apart = [weak[task]["metrics"]["oracle_psnr"] - strong[task]["metrics"]["oracle_psnr"] for task in weak]
     assert line["variant"] == "weak" and line["n"] == 2 and found["reference"] == "strong"
     assert line["mean"] == pytest.approx(np.mean(apart))
-    assert min(apart) <= line["low"] <= line["mean"] <= line["high"] <= max(apart)
+    assert line["low"] <= min(apart) <= line["mean"] <= max(apart) <= line["high"] and not line["clear"]
     assert set(found["kinds"]) == {row["kind"] for row in weak.values()}
     assert main(["run", *SMALL, "method.strength=1.0", "name=b"]) == 0
     alone = rows("b")
@@ -314,7 +311,7 @@ def test_differences_are_taken_task_by_task_where_both_finished():
     assert found.variants == ["b"]
     line = found.value("b", "psnr")
     assert (line.mean, line.n, line.clips) == (2.0, 2, 2)
-    assert (line.low, line.high) == (1.0, 3.0) and not line.clear
+    assert line.low < 1.0 and line.high > 3.0 and not line.clear
     assert found.value("b", "lpips").mean == 0.0
     with pytest.raises(UserError, match="did you mean 'a'|choose one of"):
         paired(rows, [UP], "d")
@@ -325,48 +322,6 @@ def test_one_clip_gives_no_interval():
     (line,) = paired(rows, [UP], "a").differences
     assert line.n == 2 and line.clips == 1 and np.isnan(line.low) and not line.clear
     assert paired(rows, [UP], "a").record()[0]["low"] is None
-
-
-def test_single_tasks_bootstrap_as_the_table_does():
-    values = np.random.default_rng(1).normal(0, 1, 30).tolist()
-    alone = {str(index): [value] for index, value in enumerate(values)}
-    assert cluster_bootstrap(alone, seed=4) == pytest.approx(bootstrap(values, seed=4))
-
-
-def test_tasks_of_one_clip_are_drawn_together():
-    """Ten equal values a clip hold no more than one: the interval must not shrink."""
-    values = np.random.default_rng(2).normal(0, 1, 20).tolist()
-    once = {str(index): [value] for index, value in enumerate(values)}
-    ten = {key: each * 10 for key, each in once.items()}
-    assert cluster_bootstrap(ten) == pytest.approx(cluster_bootstrap(once))
-    low, high = cluster_bootstrap(ten)
-    wrong = bootstrap([value for each in ten.values() for value in each])
-    assert (high - low) > 2 * (wrong[1] - wrong[0])
-
-
-def test_intervals_cover_the_true_difference():
-    rng = np.random.default_rng(3)
-    hits = 0
-    for trial in range(200):
-        groups = {str(clip): (rng.normal(1, 1) + rng.normal(0, 0.3, 3)).tolist() for clip in range(30)}
-        low, high = cluster_bootstrap(groups, seed=trial, draws=500)
-        hits += low <= 1 <= high
-    assert 0.87 <= hits / 200 <= 0.99
-
-
-def test_only_what_is_clear_is_marked():
-    rows = [row("a", str(k), str(k), 20.0 + k, 0.1) for k in range(8)]
-    rows += [row("b", str(k), str(k), 21.0 + k + 0.1 * k, 0.3 + 0.01 * k) for k in range(8)]
-    rows += [row("c", str(k), str(k), 20.0 + k + (-1) ** k, None) for k in range(8)]
-    found = paired(rows, [UP, DOWN], "a")
-    head, (b, c) = difference_cells(found, clear="<{}>")
-    assert head[:2] == ["minus a", "n"] and b[:2] == ["b", "8"]
-    assert b[2].startswith("<+1.350> [") and b[2].endswith("] better")
-    assert b[3].startswith("<+0.235> [") and b[3].endswith("] worse")
-    assert not c[2].startswith("<") and "better" not in c[2] and c[3] == "-"
-    assert "**+1.350**" in markdown_differences(found)
-    few = paired([each for each in rows if int(each["task"]) < 5], [UP], "a").value("b", "psnr")
-    assert few.low > 0 and not few.clear
 
 
 def test_kinds_are_compared_apart():

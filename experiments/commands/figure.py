@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from evaluation.written import tex
+from evaluation.tables.render import tex
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys

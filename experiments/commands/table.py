@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from evaluation import written
-from evaluation.filled import Cell, Filled, fill
-from evaluation.grid import Grid, main_grid, paired_grid
-from evaluation.papers import PaperTable, description, names, read
+from evaluation.tables import render
+from evaluation.tables.filled import Cell, Filled, fill
+from evaluation.tables.grid import Grid
+from evaluation.tables.paper import main_grid, paired_grid
+from evaluation.tables.papers import PaperTable, description, names, read
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
@@ -41,14 +42,15 @@ VERB = Verb(
         "runs=[A,B]        whose rows; left out, those of the table's own experiment (experiment=freemask/table2)",
         "out=FOLDER        where the .md, .tex, .csv, .html and .json go",
         "reference=LINE    the line that the others are compared with, task by task",
-        "mixed=[commit]    average rows of one line that differ in commit, run or steps",
+        "mixed=[commit]    average rows of one line that differ in commit, run, steps, model, device, dtype, frames",
     ),
 )
 
-HEAD = ["line", "title", "column", "our_column", "ours", "low", "high", "n", "failures"]
+HEAD = ["line", "title", "column", "our_column", "ours", "low", "high", "n", "clips", "failures"]
 HEAD += ["published", "difference", "rank", "published_rank"]
 
-Mixed = Literal["commit", "run", "steps"]  # what the rows of one line may differ in
+# What the rows of one line may differ in, as `evaluation.tables.filled.UNIFORM` has it.
+Mixed = Literal["commit", "run", "steps", "model", "device", "dtype", "frames"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,6 @@ class Options(Keys):
     out: str
     reference: str | None
     mixed: Mixed | Sequence[Mixed]
-    seed: int
 
     @property
     def allowed(self) -> list[str]:
@@ -80,7 +81,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     if flags.get("json"):
         print(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False))
         return 0
-    print("\n\n".join(written.text(grid) for grid in grids))
+    print("\n\n".join(render.text(grid) for grid in grids))
     print("\nfiles: " + ", ".join(str(path) for path in kept))
     return 0
 
@@ -108,7 +109,7 @@ def _numbers(
 ) -> tuple[dict[str, Any], list[Grid], list[list[Any]]]:
     found = _found(table, options, runs)
     rows = [row for run in found for row in rows_of(run)]
-    filled = fill(table, rows, mixed=options.allowed, reference=options.reference, seed=options.seed)
+    filled = fill(table, rows, mixed=options.allowed, reference=options.reference)
     lacks = lacking(filled, max((planned(run) or 0 for run in found), default=0) or None)
     said = notes(filled)
     marks = {each.line: each.mark for each in lacks if each.mark}
@@ -138,14 +139,14 @@ def _leave(
     csv.writer(cells, lineterminator="\n").writerows(lines)
     labels = [table.file_name, f"{table.file_name}-compared"]
     texts = {
-        ".md": "\n\n".join(written.markdown(grid, min(place + 1, 2)) for place, grid in enumerate(grids))
+        ".md": "\n\n".join(render.markdown(grid, min(place + 1, 2)) for place, grid in enumerate(grids))
         + "\n",
         ".tex": "% Needs \\usepackage{booktabs} and \\usepackage{amssymb}.\n"
-        + "\n\n".join(written.latex(grid, label) for grid, label in zip(grids, labels, strict=False))
+        + "\n\n".join(render.latex(grid, label) for grid, label in zip(grids, labels, strict=False))
         + "\n",
         ".csv": cells.getvalue(),
-        ".html": written.html_page(
-            table.title, [written.html_table(grid, min(place + 1, 2)) for place, grid in enumerate(grids)]
+        ".html": render.html_page(
+            table.title, [render.html_table(grid, min(place + 1, 2)) for place, grid in enumerate(grids)]
         ),
         ".json": json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
@@ -167,7 +168,7 @@ def _lines(filled: Filled) -> list[list[Any]]:
         ours, theirs = filled.ranks(column, published=False), filled.ranks(column, published=True)
         for line in filled.lines:
             cell = line.cells.get(column.key)
-            numbers = [_finite(getattr(cell, key, None)) for key in ("mean", "low", "high", "n")]
+            numbers = [_finite(getattr(cell, key, None)) for key in ("mean", "low", "high", "n", "clips")]
             chosen = filled.chosen.get(column.key)
             head = [line.key, line.title, column.key, chosen, *numbers, line.failures if line.rows else None]
             apart = cell.apart if cell else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.papers import name_of
+from evaluation.tables.papers import name_of
 from experiments.runs.rows import Row, latest
 from experiments.tables.rows import stores
 from freemask.errors import UserError

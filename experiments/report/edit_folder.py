@@ -10,7 +10,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from evaluation.render import fact, number
+from evaluation.tables.numbers import fact, number
 from experiments.config.identity import Identity, method_of
 from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet

@@ -1,30 +1,18 @@
 """What stays of a run besides its rows: the tables, the page, and the last lines on the screen."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from evaluation.comparison import Comparison, compare
-from evaluation.paired import ENOUGH
-from evaluation.render import (
-    csv,
-    footnote,
-    markdown,
-    markdown_differences,
-    markdown_table,
-    text,
-    text_differences,
-)
+from evaluation.tables import render
+from evaluation.tables.comparison import Comparison, compare
+from evaluation.tables.run import csv, differences_grid, means_grid
 from experiments.report.page import leave_page
 from experiments.runs.garbage import seldom_collected
 from experiments.runs.rows import Row, write_text
 from experiments.runs.run import Run
 
 SHOWN = 5
-PAIRED = (
-    "Difference to '{}' over the tasks that both finished: mean [95% bootstrap interval over clips]. Marked, and "
-    f"called better or worse, where the interval leaves out 0 and there are at least {ENOUGH} clips."
-)
+WIDTH = 100
 
 
 @seldom_collected()
@@ -46,40 +34,38 @@ def finish(run: Run, rows: Sequence[Row], left: int, reference: str | None) -> i
     return 0 if len(failed) < len(rows) else 1
 
 
-def _leave(run: Run, given: Sequence[Row], reference: str | None) -> str:
+def _leave(run: Run, rows: Sequence[Row], reference: str | None) -> str:
     """Writes tables and page; returns what the screen shows of them."""
     columns = run.columns()
-    rows: list[Any] = [{**row, "columns": columns} for row in given]
     _tell_commits(rows)
     folder, variants = run.folder, reference is not None
-    found = compare(rows, reference, by="variant" if variants else "method", mixed=("commit",))
+    by = "variant" if variants else "method"
+    found = compare(rows, reference, columns=columns, by=by, mixed=("commit",))
     write_text(folder / "table.csv", csv(found.summary))
-    leave_page(folder, rows, columns, reference)
-    if not variants:
-        write_text(folder / "table.md", markdown(found.summary))
-        return text(found.summary)
     write_text(folder / "table.md", _sections(found))
-    write_text(folder / "summary.json", json.dumps(found.record(), indent=1, allow_nan=False) + "\n")
-    if found.paired is None or not found.paired.differences:
-        return text(found.summary)
-    return (
-        f"{text(found.summary)}\n{text_differences(found.paired)}\n{PAIRED.format(found.paired.reference)}\n"
-    )
+    leave_page(folder, rows, columns, reference)
+    if variants:
+        write_text(folder / "summary.json", json.dumps(found.record(), indent=1, allow_nan=False) + "\n")
+    grids = [means_grid(found.summary)]
+    if found.paired is not None and found.paired.differences:
+        grids.append(differences_grid(found.paired))
+    return "\n\n".join(render.text(grid, WIDTH) for grid in grids) + "\n"
 
 
 def _sections(found: Comparison) -> str:
-    parts = [markdown_table(found.summary), footnote(found.summary)]
+    """The means, the differences, and both again for each kind of edit."""
+    grids = [means_grid(found.summary)]
     if found.paired is not None and found.paired.differences:
-        said = PAIRED.format(found.paired.reference)
-        parts += [f"## Compared with {found.paired.reference}", markdown_differences(found.paired), said]
+        grids.append(differences_grid(found.paired, title=f"Compared with {found.paired.reference}"))
     for kind, part in found.kinds.items():
-        parts += [f"## {kind}", markdown_table(part.summary)]
+        grids.append(means_grid(part.summary, title=kind, noted=False))
         if part.paired is not None and part.paired.differences:
-            parts.append(markdown_differences(part.paired))
-    return "\n\n".join(parts) + "\n"
+            title = f"{kind}: compared with {part.paired.reference}"
+            grids.append(differences_grid(part.paired, noted=False, title=title))
+    return "\n\n".join(render.markdown(grid, 2) for grid in grids) + "\n"
 
 
-def _tell_commits(rows: Sequence[Mapping[str, Any]]) -> None:
-    commits = sorted({str(row["commit"])[:12] for row in rows})
+def _tell_commits(rows: Sequence[Row]) -> None:
+    commits = sorted({str(row.get("commit"))[:12] for row in rows})
     if len(commits) > 1:
         print(f"note: these rows come from {len(commits)} commits ({', '.join(commits)}), in one table")

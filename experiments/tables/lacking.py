@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evaluation.filled import Filled, Line
-from evaluation.papers import PaperLine, PaperTable
+from evaluation.tables.filled import Filled, Line
+from evaluation.tables.papers import PaperLine, PaperTable
 from experiments.config import choices
 
 NO_METHOD, NO_ROWS, NO_NUMBERS = "no method yet", "not run yet", "every edit failed"

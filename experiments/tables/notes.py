@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
-from evaluation.filled import Filled
+from evaluation.tables.filled import UNIFORM, Filled
+from evaluation.tables.run import INTERVAL
 from experiments.tables.lacking import Lack
 
 
 def notes(filled: Filled) -> list[str]:
     return [
-        "Ours: mean over finished edits, below it the 95% bootstrap interval over clips; failures enter no mean. "
-        "Mean rank: over the measured columns, 1 is best. Best and second are marked among ours, and among the "
-        "published values, apart.",
+        f"Ours: mean over tasks, of which seeds are averaged first; below it the {INTERVAL}. Failures enter no mean. "
+        "Mean rank: over the measured columns, 1 is best. Best and second are marked among ours (over the tasks that "
+        "all lines have) and among the published values, apart; they are not tested.",
         *_source(filled.table.source),
         *_study(filled),
         *_obstacles(filled),
         *_made(filled),
+        *_left_out(filled),
     ]
 
 
@@ -69,11 +71,10 @@ def _made(filled: Filled) -> list[str]:
     found = []
     commits = sorted({commit for line in lines for commit in line.values("commit")})
     if len(commits) == 1:
-        found.append(f"All rows are of commit {commits[0][:12]}.")
+        found.append(f"All rows are of commit {commits[0]}.")
     for line in lines if len(commits) > 1 else ():
-        theirs = ", ".join(each[:12] for each in line.values("commit"))
-        found.append(f"{line.title}: commit {theirs}.")
-    for key, called in (("run", "configurations"), ("steps", "numbers of steps"), ("commit", "commits")):
+        found.append(f"{line.title}: commit {', '.join(line.values('commit'))}.")
+    for key, called in UNIFORM.items():
         for line in lines:
             if len(line.values(key)) > 1:
                 found.append(
@@ -82,6 +83,17 @@ def _made(filled: Filled) -> list[str]:
     dirty = [line.title for line in lines if any(row.get("dirty") for row in line.rows)]
     if dirty:
         found.append(f"Made with local changes to that commit: {', '.join(dirty)}.")
+    return found
+
+
+def _left_out(filled: Filled) -> list[str]:
+    copies = sum(line.copies for line in filled.lines)
+    found = [f"{copies} rows are of edits that lie in several folders, which count once."] if copies else []
+    if filled.nameless:
+        found.append(
+            f"{filled.nameless} rows are left out: they do not say which method and masks they were made with. Run "
+            "again with this version, which writes that down."
+        )
     return found
 
 

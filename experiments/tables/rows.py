@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from evaluation.papers import COST, COSTS
+from evaluation.tables.papers import COST, COSTS
 from experiments.runs.record import RECORD
 from experiments.runs.rows import ROWS, columns, last_of, read, row_files
 from experiments.runs.run import Run, below, find
@@ -77,6 +77,8 @@ def latest(store: Path) -> list[dict[str, Any]]:
 
 def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: _interned(row.get(key)) for key in KEPT}
+    frames = row.get("frames")
+    kept["frames"] = frames[0] if isinstance(frames, list) and frames else None
     return kept | {"finished": str(row.get("finished") or ""), "metrics": _metrics(row)}
 
 

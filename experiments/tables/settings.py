@@ -5,8 +5,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from evaluation.grid import Block, Grid, Part, Shown, written
-from evaluation.papers import PaperColumn, PaperLine, PaperTable
+from evaluation.tables.grid import Block, Grid, Part, Shown
+from evaluation.tables.paper import written
+from evaluation.tables.papers import PaperColumn, PaperLine, PaperTable
 from experiments.config.compose import config_of
 from experiments.tables.lacking import no_method
 from experiments.tables.notes import missing

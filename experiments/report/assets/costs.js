@@ -9,9 +9,9 @@ function costs(place) {
     line.stages = stages.map((name) => mean(done.map((row) => db.core.stages[name][row] || 0)));
     line.total = line.stages.reduce((a, b) => a + b, 0);
   }
-  const all = lines.reduce((sum, line) => sum + line.total * line.n, 0);
+  const all = lines.reduce((sum, line) => sum + line.total * line.edits, 0);
   place.replaceChildren(
-    el("p", {}, `${seconds(all)} of work in ${plural(lines.reduce((sum, line) => sum + line.n, 0), "finished edit")}.`),
+    el("p", {}, `${seconds(all)} of work in ${plural(lines.reduce((sum, line) => sum + line.edits, 0), "finished edit")}.`),
     figure("seconds per edit, by stage", stacked(lines, stages)), legend(stages),
     el("div", { class: "charts" }, memory(lines, "rss", "highest peak of host memory"), memory(lines, "gpu", "highest peak of GPU memory"),
       against(lines)),
@@ -50,8 +50,8 @@ function memory(lines, key, caption) {
 
 function against(lines) {
   const column = db.columns.get(state.metric);
-  const points = column ? lines.filter((line) => line.means[column.name] !== null).map((line) => {
-    const { values, rows } = line.values[column.name], y = line.means[column.name], range = meanInterval(line.index, column.name, { values, rows });
+  const points = column ? lines.filter((line) => line.means[column.name]).map((line) => {
+    const { mean: y, range } = line.means[column.name];
     return { name: line.name, index: line.index, x: line.seconds, y, range, title: `${line.name}: ${format(y)} ${spelled(range)} in ${seconds(line.seconds)}` };
   }) : [];
   if (!points.length) return null;

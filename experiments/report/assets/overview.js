@@ -3,38 +3,34 @@ function overview(place) {
   if (!view.length) return place.replaceChildren(nothing());
   const lines = means(), column = db.columns.get(state.metric), many = db.core.variants.length > 1;
   const parts = [meansTable(lines), el("p", { class: "quiet" },
-    "Mean and 95 % bootstrap interval over edits; failed edits count as failed and enter no mean. Best means are marked.")];
+    "Mean over tasks and 95 % interval over clips (Student's t, the more cautious of plain and corrected for skewness); failed edits count as failed and enter no mean. Best means are marked, over the tasks that all variants have; that is not tested.")];
   const counts = lines.map((line) => line.n);
   if (Math.min(...counts) < Math.max(...counts)) {
-    parts.push(el("p", { class: "notice" }, `The variants have ${Math.min(...counts)} to ${Math.max(...counts)} finished edits: these means are not all over the same tasks. Paired differences are.`));
+    parts.push(el("p", { class: "notice" }, `The variants have ${Math.min(...counts)} to ${Math.max(...counts)} finished tasks: these means are not all over the same tasks. Paired differences are.`));
   }
-  const differences = many && lines.length > 1 && byVariant.has(referenceIndex()) ? pairedTable(lines) : null;
-  if (differences) {
-    parts.push(el("div", { class: "line" }, el("h2", {}, "Paired differences"), referenceChoice()), differences, el("p", { class: "quiet" },
-      `Only tasks that both finished, with 95 % bootstrap intervals over clips. Called better or worse where the interval leaves out 0 and there are at least ${ENOUGH} clips. The pointer over a difference shows on how many tasks it is better, and p of a sign-flip test over clips, corrected (Holm) for all edits' whole table.`));
+  const others = lines.map((line) => line.index).filter((index) => index !== referenceIndex());
+  const found = many && others.length && byVariant.has(referenceIndex())
+    ? Object.fromEntries(differences(others, db.core.columns.map(({ name }) => name)).map((each, k) => [others[k], each])) : null;
+  const table = found && pairedTable(lines, found);
+  if (table) {
+    const count = Object.values(found).reduce((sum, each) => sum + Object.keys(each).length, 0);
+    parts.push(el("div", { class: "line" }, el("h2", {}, "Paired differences"), referenceChoice()), table, el("p", { class: "quiet" },
+      `Only tasks that both finished, with 95 % intervals over clips; p: two-sided, of no difference, by the same t, corrected (Holm) for all ${plural(count, "comparison")} of this table. Called better or worse where that p is at most ${db.core.settled.rules.clear}. The pointer over a difference shows on how many tasks it is better.`));
   }
   if (column) {
     const drawn = el("div", { class: "charts" });
-    later.add(() => drawn.append(...metricCharts(lines, column, Boolean(differences))));
+    later.add(() => drawn.append(...metricCharts(lines, column, table && found)));
     parts.push(el("h2", {}, `${column.name} ${arrow(column)} ${column.unit}`), el("p", { class: "quiet" }, column.description), drawn);
     parts.push(...extremes(column));
   }
   place.replaceChildren(...parts);
 }
 
-function metricCharts(lines, column, compared) {
-  const points = lines.filter((line) => line.means[column.name] !== null).map((line) => {
-    const { values, rows } = line.values[column.name], range = meanInterval(line.index, column.name, { values, rows }), at = mean(values);
-    return { name: line.name, index: line.index, at, range, title: `${line.name}: ${format(at)} ${spelled(range)}` };
-  });
+function metricCharts(lines, column, found) {
+  const point = (line, { mean: at, range }, write) => ({ name: line.name, index: line.index, at, range, title: `${line.name}: ${write(at)} ${spelled(range, write)}` });
+  const points = lines.filter((line) => line.means[column.name]).map((line) => point(line, line.means[column.name], format));
   const shown = points.length ? [figure("mean by variant", span(points, column.unit))] : [];
-  if (!compared) return shown;
-  const apart = lines.filter((line) => line.index !== referenceIndex()).flatMap((line) => {
-    const { values, clips } = paired(line.index, column.name);
-    if (!values.length) return [];
-    const range = pairInterval(line.index, column.name, { values, clips }), at = mean(values);
-    return [{ name: line.name, index: line.index, at, range, title: `${line.name}: ${signed(at)} ${spelled(range, signed)}` }];
-  });
+  const apart = found ? lines.filter((line) => found[line.index]?.[column.name]).map((line) => point(line, found[line.index][column.name], signed)) : [];
   if (apart.length) shown.push(figure(`difference to ${db.core.variants[referenceIndex()].name}`, span(apart, column.unit, true)));
   return shown;
 }

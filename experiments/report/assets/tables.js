@@ -4,13 +4,13 @@ const sorting = { means: null, paired: null };
 function means() {
   const lines = [...byVariant].map(([index, rows]) => {
     const done = rows.filter((row) => db.rows.done[row]);
-    return { index, rows, name: db.core.variants[index].name, n: done.length, failures: rows.length - done.length,
+    return { index, rows, name: db.core.variants[index].name, edits: done.length, n: new Set(done.map((row) => db.rows.task[row])).size, failures: rows.length - done.length,
       seconds: done.length ? mean(done.map(totalSeconds)) : null,
       rss: most(done, db.rows.rss), gpu: most(done, db.rows.gpu),
-      values: Object.fromEntries(db.core.columns.map(({ name }) => [name, measured(rows, name)])) };
+      values: Object.fromEntries(db.core.columns.map(({ name }) => [name, perTask(index, name)])) };
   });
   for (const line of lines) {
-    line.means = Object.fromEntries(Object.entries(line.values).map(([name, { values }]) => [name, values.length ? mean(values) : null]));
+    line.means = Object.fromEntries(Object.entries(line.values).map(([name, values]) => [name, meanOf(line.index, name, values)]));
   }
   return lines;
 }
@@ -21,9 +21,9 @@ function meansTable(lines) {
   const best = Object.fromEntries(columns.map(({ name, up }) => [name, bestOf(lines, name, up)]));
   const heads = [
     { key: "name", text: "variant", of: (line) => line.name },
-    { key: "n", text: "n", of: (line) => line.n, hint: "edits that are done" },
+    { key: "n", text: "n", of: (line) => line.n, hint: "tasks that are done" },
     { key: "failures", text: "failed", of: (line) => line.failures },
-    ...columns.map((column) => ({ key: column.name, text: column.name, column, of: (line) => line.means[column.name] })),
+    ...columns.map((column) => ({ key: column.name, text: column.name, column, of: (line) => line.means[column.name]?.mean ?? null })),
     { key: "seconds", text: "s / edit", of: (line) => line.seconds, hint: "mean of all stages together" },
     { key: "rss", text: "host GB", of: (line) => line.rss, hint: "highest peak of the process" },
     { key: "gpu", text: "GPU GB", of: (line) => line.gpu, hint: "highest peak on the device" },
@@ -31,19 +31,23 @@ function meansTable(lines) {
   const cell = (line, head) => {
     if (head.key === "name") return nameCell(line);
     if (!head.column) return el("td", { class: head.key === "failures" && line.failures ? "bad" : null }, plainNumber(head.of(line), head.key));
-    const value = line.means[head.key], { values, rows } = line.values[head.key];
-    const range = el("small", {}, " ");
-    const made = el("td", { class: best[head.key] === value && value !== null ? "best" : null },
-      el("b", {}, format(value)), range, values.length < line.n && values.length ? el("small", {}, `n=${values.length}`) : null);
-    if (values.length) later.add(() => { range.textContent = spelled(meanInterval(line.index, head.key, { values, rows })); });
-    return made;
+    const found = line.means[head.key], n = line.values[head.key].size;
+    if (!found) return el("td", {}, "–");
+    return el("td", { class: best[head.key].has(line.index) ? "best" : null },
+      el("b", {}, format(found.mean)), el("small", {}, ` ${spelled(found.range)}`), n < line.n ? el("small", {}, `n=${n}`) : null);
   };
   return sortable("means", heads, lines, cell, "Means of all edits in view");
 }
 
+// Over the tasks that all lines with this column have.
 function bestOf(lines, name, up) {
-  const values = lines.map((line) => line.means[name]).filter((value) => value !== null);
-  return up === null || values.length < 2 ? undefined : up ? Math.max(...values) : Math.min(...values);
+  const held = lines.filter((line) => line.values[name].size);
+  if (up === null || held.length < 2) return new Set();
+  const tasks = [...held[0].values[name].keys()].filter((task) => held.every((line) => line.values[name].has(task)));
+  if (!tasks.length) return new Set();
+  const means = held.map((line) => +mean(tasks.map((task) => line.values[name].get(task))).toPrecision(12));
+  const first = up ? Math.max(...means) : Math.min(...means);
+  return new Set(held.filter((_, k) => means[k] === first).map((line) => line.index));
 }
 const spelled = (range, write = format) => (range ? `[${write(range[0])}, ${write(range[1])}]` : "");
 const plainNumber = (value, key) => (value === null ? "–" : key === "n" || key === "failures" ? String(value) : value.toFixed(2));
@@ -78,40 +82,29 @@ function sortable(which, heads, lines, cell, caption) {
       el("tbody", {}, lines.map((line) => el("tr", {}, heads.map((each) => cell(line, each)))))));
 }
 
-function pairedTable(lines) {
-  const reference = referenceIndex(), others = lines.filter((line) => line.index !== reference);
-  const columns = db.core.columns;
-  const found = others.map((line) => ({ ...line, pairs: Object.fromEntries(columns.map(({ name }) => [name, paired(line.index, name)])) }));
-  const used = columns.filter(({ name }) => found.some((line) => line.pairs[name].values.length));
+function pairedTable(lines, found) {
+  const others = lines.filter((line) => line.index in found).map((line) => ({ ...line, pairs: found[line.index] }));
+  const used = db.core.columns.filter(({ name }) => others.some((line) => line.pairs[name]));
   if (!used.length) return null;
   const heads = [
-    { key: "name", text: `minus ${db.core.variants[reference].name}`, of: (line) => line.name },
-    { key: "n", text: "n", hint: "tasks that both finished", of: (line) => Math.max(0, ...used.map(({ name }) => line.pairs[name].values.length)) },
-    ...used.map((column) => ({ key: column.name, text: column.name, column,
-      of: (line) => (line.pairs[column.name].values.length ? mean(line.pairs[column.name].values) : null) })),
+    { key: "name", text: `minus ${db.core.variants[referenceIndex()].name}`, of: (line) => line.name },
+    { key: "n", text: "n", hint: "tasks that both finished", of: (line) => Math.max(0, ...Object.values(line.pairs).map((each) => each.n)) },
+    ...used.map((column) => ({ key: column.name, text: column.name, column, of: (line) => line.pairs[column.name]?.mean ?? null })),
   ];
   const cell = (line, head) => {
     if (head.key === "name") return nameCell(line);
     if (!head.column) return el("td", {}, String(head.of(line)));
-    const { values } = line.pairs[head.key];
-    if (!values.length) return el("td", {}, "–");
-    const made = el("td", {}, el("b", {}, signed(mean(values)))), range = el("small", {}, " ");
-    made.append(range);
-    later.add(() => judge(made, range, line, head.column));
-    return made;
+    const each = line.pairs[head.key];
+    return each ? differenceCell(each, head.column) : el("td", {}, "–");
   };
-  return sortable("paired", heads, found, cell, "Differences to the reference");
+  return sortable("paired", heads, others, cell, "Differences to the reference");
 }
 
-// Marked where the interval leaves out 0 and there are clips enough to tell.
-function judge(cell, range, line, column) {
-  const { values, clips } = line.pairs[column.name], reach = pairInterval(line.index, column.name, { values, clips }), many = new Set(clips).size, middle = mean(values);
-  range.textContent = spelled(reach, signed);
-  const wins = values.filter((value) => (column.up === false ? value < 0 : value > 0)).length;
-  const p = settledPair(line.index, column.name)?.p ?? null;
-  cell.title = `${plural(values.length, "task")} on ${plural(many, "clip")}` + (column.up === null ? "" : `; better in ${wins}`) +
-    (p === null ? "" : `; p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`}`);
-  if (!reach || many < ENOUGH || (reach[0] <= 0 && reach[1] >= 0) || column.up === null) return;
-  cell.className = middle > 0 === column.up ? "better" : "worse";
-  cell.append(el("small", { class: "verdict" }, cell.className));
+// Called better or worse where the corrected p is small enough.
+function differenceCell({ mean: middle, range, n, clips, p, clear, wins }, column) {
+  const said = p === null ? "" : p < 0.001 ? "p<0.001" : `p=${p.toFixed(3)}`, judged = clear && column.up !== null;
+  const verdict = judged ? (middle > 0 === column.up ? "better" : "worse") : null;
+  return el("td", { class: verdict, title: `${plural(n, "task")} on ${plural(clips, "clip")}` + (column.up === null ? "" : `; better in ${wins}`) },
+    el("b", {}, signed(middle)), el("small", {}, ` ${spelled(range, signed)}`), said ? el("small", {}, ` ${said}`) : null,
+    verdict ? el("small", { class: "verdict" }, verdict) : null);
 }

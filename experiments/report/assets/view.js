@@ -6,6 +6,7 @@ const state = { ...EMPTY };
 const STAGES = ["load", "encode", "inversion", "masks", "sampling", "decoding", "edit", "metrics"];
 let view = [];  // numbers of rows
 let byVariant = new Map();  // variant -> its rows in view
+let averages = new Map();  // variant and metric -> task -> its value in view
 
 function take(core) {
   db.core = core;
@@ -56,6 +57,7 @@ function filter() {
     warned: (r) => noted[r] }[status] || (() => true);
   view = [];
   byVariant = new Map();
+  averages = new Map();
   for (let row = 0; row < db.n; row++) {
     const variant = rows.variant[row];
     if (!variantFits[variant] || !taskFits[rows.task[row]] || !statusFits(row)) continue;
@@ -73,18 +75,14 @@ function measured(rows, metric) {
   }
   return { values, rows: kept };
 }
-const clipNumber = (row) => db.core.tasks.clip[db.rows.task[row]];
 
-// Differences to the reference over the tasks that both finished; several seeds of a task are averaged.
-function paired(variant, metric) {
-  const base = perTask(referenceIndex(), metric), mine = perTask(variant, metric);
-  const values = [], clips = [];
-  for (const [task, value] of mine) {
-    if (base.has(task)) { values.push(value - base.get(task)); clips.push(db.core.tasks.clip[task]); }
-  }
-  return { values, clips };
-}
+// One value for each task of a variant in view; several seeds are averaged.
 function perTask(variant, metric) {
+  const key = `${variant} ${metric}`;
+  if (!averages.has(key)) averages.set(key, averaged(variant, metric));
+  return averages.get(key);
+}
+function averaged(variant, metric) {
   const { values, rows } = measured(byVariant.get(variant) || [], metric), found = new Map();
   rows.forEach((row, k) => {
     const task = db.rows.task[row];
@@ -94,16 +92,36 @@ function perTask(variant, metric) {
   found.forEach((each, task) => found.set(task, mean(each)));
   return found;
 }
+const clipsOf = (tasks) => tasks.map((task) => db.core.tasks.clip[task]);
 
-// Intervals that the tables have too, where no filter has changed what they are over.
+// Means and differences as the tables have them where no filter has changed what they are over, else counted here.
 const whole = (variant) => byVariant.get(variant)?.length === db.counts[variant];
-const meanInterval = (variant, metric, { values, rows }) =>
-  (whole(variant) && db.core.settled.means[variant][metric]) || interval(values, rows);
-const settledPair = (variant, metric) => {
-  const { reference, differences } = db.core.settled;
-  return referenceIndex() === reference && whole(variant) && whole(reference) ? differences[variant][metric] : undefined;
-};
-const pairInterval = (variant, metric, { values, clips }) => settledPair(variant, metric)?.range || interval(values, clips);
+function meanOf(variant, metric, values) {
+  if (!values.size) return null;
+  const { means, rules } = db.core.settled;
+  return (whole(variant) && means[variant][metric]) || estimate([...values.values()], clipsOf([...values.keys()]), rules);
+}
+
+// Of the variants to the reference, by variant and column: p is corrected for all of them.
+function differences(variants, metrics) {
+  const { reference, differences: told, rules } = db.core.settled, base = referenceIndex();
+  const found = variants.map(() => ({})), every = [];
+  for (const metric of metrics) {
+    const there = perTask(base, metric);
+    variants.forEach((variant, k) => {
+      const here = perTask(variant, metric), tasks = [...here.keys()].filter((task) => there.has(task));
+      if (!tasks.length) return;
+      const apart = tasks.map((task) => near(here.get(task), there.get(task), rules.same) - there.get(task));
+      found[k][metric] = { ...estimate(apart, clipsOf(tasks), rules), wins: apart.filter((each) => better(metric) * each > 0).length };
+      every.push(found[k][metric]);
+    });
+  }
+  holm(every.map((each) => each.p)).forEach((p, k) => Object.assign(every[k], { p, clear: p !== null && p <= rules.clear }));
+  if (base !== reference || view.length !== db.n) return found;
+  variants.forEach((variant, k) => Object.entries(found[k]).forEach(([metric, each]) => Object.assign(each, told[variant][metric])));
+  return found;
+}
+const near = (one, two, same) => (Math.abs(one - two) <= same * Math.max(Math.abs(one), Math.abs(two)) ? two : one);
 
 const ORDERS = {
   worst: "worst first", best: "best first", behind: "furthest behind the reference",

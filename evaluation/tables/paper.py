@@ -1,45 +1,14 @@
-"""A filled table as text cells: for each line ours, its interval, the published value, and what lies between."""
+"""The grids of a filled table: each line's ours, its interval, the published value, and what lies between; and the
+differences of all lines to one of them."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from evaluation.filled import Filled, Line
-from evaluation.numbers import chance, number, signed
-from evaluation.pairs import Difference
-from evaluation.papers import PaperColumn, Value
-
-BEST, SECOND = 1, 2
-DASH = "-"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """`place` 1 is the best of its kind, 2 the second, 0 anything else."""
-
-    text: str
-    place: int = 0
-
-
-@dataclass(frozen=True)
-class Part:
-    label: str
-    cells: Sequence[Shown]
-
-
-@dataclass(frozen=True)
-class Block:
-    title: str
-    parts: Sequence[Part]
-
-
-@dataclass(frozen=True)
-class Grid:
-    title: str
-    head: Sequence[str]
-    blocks: Sequence[Block]
-    notes: Sequence[str] = field(default_factory=tuple)
-    missing: Sequence[str] = field(default_factory=tuple)
+from evaluation.stats.paired import Difference
+from evaluation.tables.filled import Cell, Filled, Line
+from evaluation.tables.grid import BEST, DASH, SECOND, Block, Grid, Part, Shown
+from evaluation.tables.numbers import chance, number, signed
+from evaluation.tables.papers import PaperColumn, Value
+from evaluation.tables.run import INTERVAL, ranged
 
 
 def main_grid(
@@ -47,59 +16,58 @@ def main_grid(
 ) -> Grid:
     """`marks` says by line why it has no rows."""
     columns = filled.table.columns
-    ours = {column.key: filled.ranks(column, published=False) for column in columns}
-    theirs = {column.key: filled.ranks(column, published=True) for column in columns}
-    blocks = [_block(line, columns, (ours, theirs), marks.get(line.key, "")) for line in filled.lines]
+    blocks = [_block(filled, line, marks.get(line.key, "")) for line in filled.lines]
     head = [*(column.head for column in columns), "mean rank"]
     source = f"{filled.table.title}: {filled.table.about}"
     return Grid(source, head, blocks, tuple(notes), tuple(missing))
 
 
-Ranks = Mapping[str, Mapping[str, float]]
-
-
-def _block(line: Line, columns: Sequence[PaperColumn], ranks: tuple[Ranks, Ranks], mark: str) -> Block:
-    ours, theirs = ranks
-    parts = []
+def _block(filled: Filled, line: Line, mark: str) -> Block:
+    columns, parts = filled.table.columns, []
     if line.cells:
-        shown = [_ours(line, column, ours[column.key].get(line.key)) for column in columns]
-        parts.append(Part(f"ours, n={line.done}{_failed(line)}", [*shown, _mean_rank(line, columns, ours)]))
-        spread = [Shown(_interval(line, column)) for column in columns]
+        places, rank = _standing(filled, line, published=False)
+        shown = [_ours(line, column, places.get(column.key)) for column in columns]
+        parts.append(Part(f"ours, n={line.done}{_failed(line)}", [*shown, rank]))
+        spread = [Shown(_interval(line.cells.get(column.key))) for column in columns]
         parts.append(Part("95% interval", [*spread, Shown("")]))
     else:
         parts.append(Part(f"ours: {mark or 'no number'}", [Shown(DASH)] * len(columns) + [Shown("")]))
     if line.published:
-        shown = [
-            _published(line.published[column.key], column, theirs[column.key].get(line.key))
-            for column in columns
-        ]
-        parts.append(Part("published", [*shown, _mean_rank(line, columns, theirs)]))
+        places, rank = _standing(filled, line, published=True)
+        shown = [Shown(written(line.published[c.key], c), _place(places.get(c.key))) for c in columns]
+        parts.append(Part("published", [*shown, rank]))
         if line.cells:
             apart = [Shown(_apart(line, column)) for column in columns]
             parts.append(Part("difference", [*apart, Shown("")]))
     return Block(line.title, parts)
 
 
+def _standing(filled: Filled, line: Line, *, published: bool) -> tuple[dict[str, int], Shown]:
+    """The line's place in each column, and its mean rank over those that are measured, not asked of people."""
+    places, ranks = {}, []
+    for column in filled.table.columns:
+        place = filled.places(column, published).get(line.key)
+        if place is None:
+            continue
+        places[column.key] = place
+        if not column.study:
+            ranks.append(filled.ranks(column, published)[line.key])
+    return places, Shown(f"{sum(ranks) / len(ranks):.1f}" if ranks else DASH)
+
+
 def _failed(line: Line) -> str:
     return f", {line.failures} failed" if line.failures else ""
 
 
-def _ours(line: Line, column: PaperColumn, rank: float | None) -> Shown:
+def _ours(line: Line, column: PaperColumn, place: int | None) -> Shown:
     cell = line.cells.get(column.key)
     if cell is None:
         return Shown(DASH)
-    return Shown(number(cell.mean) + (f" (n={cell.n})" if cell.n < line.done else ""), _place(rank))
+    return Shown(number(cell.mean) + (f" (n={cell.n})" if cell.n < line.done else ""), _place(place))
 
 
-def _interval(line: Line, column: PaperColumn) -> str:
-    cell = line.cells.get(column.key)
-    if cell is None or not math.isfinite(cell.low):
-        return DASH
-    return f"[{number(cell.low)}, {number(cell.high)}]"
-
-
-def _published(value: Value, column: PaperColumn, rank: float | None) -> Shown:
-    return Shown(written(value, column), _place(rank))
+def _interval(found: Cell | Difference | None) -> str:
+    return (ranged(found.low, found.high).strip() if found else "") or DASH
 
 
 def _apart(line: Line, column: PaperColumn) -> str:
@@ -117,14 +85,8 @@ def written(value: Value, column: PaperColumn) -> str:
     return f"{value:.{digits}f}"
 
 
-def _mean_rank(line: Line, columns: Sequence[PaperColumn], ranks: Ranks) -> Shown:
-    """Over the columns that are measured, not asked of people."""
-    found = [ranks[c.key][line.key] for c in columns if not c.study and line.key in ranks[c.key]]
-    return Shown(f"{sum(found) / len(found):.1f}" if found else DASH)
-
-
-def _place(rank: float | None) -> int:
-    return 0 if rank is None or rank >= 3 else BEST if rank < 2 else SECOND
+def _place(place: int | None) -> int:
+    return place if place in (BEST, SECOND) else 0
 
 
 def paired_grid(filled: Filled) -> Grid | None:
@@ -141,9 +103,9 @@ def paired_grid(filled: Filled) -> Grid | None:
         if any(mine):
             blocks.append(_paired_block(line, base, columns, mine))
     notes = (
-        f"Ours minus ours of '{base.title}' on the tasks that both finished, with 95% bootstrap intervals over clips; "
-        f"p: by turning the signs of whole clips, corrected after Holm for all {len(filled.differences)} comparisons. "
-        "Marked where the interval leaves out 0 and there are six clips or more.",
+        f"Ours minus ours of '{base.title}' on the tasks that both finished. {INTERVAL}; p: two-sided, of no "
+        f"difference, by the same t, corrected after Holm for all {len(filled.differences)} comparisons. Marked where "
+        "that p is at most .05.",
         "Published: the difference of the two published values, which says nothing of its own spread.",
     )
     return Grid(f"Compared with {base.title}", [column.head for column in columns], blocks, notes)
@@ -154,12 +116,9 @@ def _paired_block(
 ) -> Block:
     most = max(each.n for each in found if each)
     means = [_difference(each, most) for each in found]
-    spread = [
-        Shown(f"[{number(each.low)}, {number(each.high)}]" if each and math.isfinite(each.low) else DASH)
-        for each in found
-    ]
+    spread = [Shown(_interval(each)) for each in found]
     chances = [Shown(chance(each.p_adjusted) if each else DASH) for each in found]
-    parts = [Part(f"ours, n={most}", means), Part("95% interval", spread), Part("corrected", chances)]
+    parts = [Part(f"ours, n={most}", means), Part("95% interval", spread), Part("corrected p", chances)]
     if line.published and base.published:
         theirs = [Shown(_published_apart(line, base, column)) for column in columns]
         parts.append(Part("published", theirs))

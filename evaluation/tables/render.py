@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 
-from evaluation.grid import BEST, SECOND, Grid, Part, Shown
+from evaluation.tables.grid import BEST, SECOND, Grid, Part, Shown
 
 TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {each: f"\\{each}" for each in "&%$#_{}"}
@@ -33,23 +33,42 @@ th[scope=rowgroup], td.part { text-align: left; vertical-align: top } tbody { bo
 """
 
 
-def text(grid: Grid) -> str:
-    """The best of its kind has a star, the second an apostrophe."""
-    lines = [["", *grid.head]]
+def text(grid: Grid, width: int | None = None) -> str:
+    """The best of its kind has a star, the second an apostrophe. A plain grid that is wider than `width` is turned, one
+    line for each number; where that is too wide as well, it has no intervals."""
+    lines = [[grid.corner, *grid.head]]
     for block in grid.blocks:
-        lines.append([block.title])
+        if not grid.plain:
+            lines.append([block.title])
         for part in block.parts:
-            lines.append([f"  {part.label}", *(_marked(each, "{}*", "{}'", str) for each in part.cells)])
-    widths = [
-        max(len(line[place]) for line in lines if len(line) > max(1, place) or place == 0)
-        for place in range(len(grid.head) + 1)
-    ]
+            first = block.title if grid.plain else f"  {part.label}"
+            lines.append([first, *(_marked(each, "{}*", "{}'", str) for each in part.cells)])
+    shown = _fitting(lines, width) if grid.plain and width else _aligned(lines)
+    return "\n".join([*([grid.title, ""] if grid.title else []), *shown, *_below(grid)])
+
+
+def _fitting(lines: list[list[str]], width: int) -> list[str]:
+    short = [[re.sub(r" \[[^]]*\]", "", cell) for cell in line] for line in lines]
+    short[0] = lines[0]
+    ways = (_aligned(each) for said in (lines, short) for each in (said, _turned(said)))
+    narrow = _aligned(_turned(short))
+    return next((each for each in ways if max(map(len, each)) <= width), narrow)
+
+
+def _turned(lines: list[list[str]]) -> list[list[str]]:
+    return [list(line) for line in zip(*lines, strict=True)]
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    """A line of one cell alone is a title, as wide as it likes."""
+    whole = max(map(len, lines))
+    widths = [max(len(line[k]) for line in lines if len(line) > max(1, k) or k == 0) for k in range(whole)]
     shown = []
     for first, *cells in lines:
         rest = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=False)]
         shown.append("  ".join([first.ljust(widths[0]), *rest]).rstrip())
     shown.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([grid.title, "", *shown, *_below(grid)])
+    return shown
 
 
 def _below(grid: Grid) -> list[str]:
@@ -59,25 +78,26 @@ def _below(grid: Grid) -> list[str]:
 
 
 def markdown(grid: Grid, level: int = 1) -> str:
-    """The best in bold, the second underlined."""
-    head = ["", "", *(_piped(each) for each in grid.head)]
-    lines = ["| " + " | ".join(head) + " |", "| :-- | :-- |" + " --: |" * len(grid.head)]
+    """The best in bold, the second underlined; without a title, no heading."""
+    leading = [grid.corner] if grid.plain else [grid.corner, ""]
+    rule = [":--"] * len(leading) + ["--:"] * len(grid.head)
+    lines = [_row([*leading, *grid.head]), f"| {' | '.join(rule)} |"]
     for block in grid.blocks:
         for place, part in enumerate(block.parts):
-            cells = [_marked(each, "**{}**", "<u>{}</u>", _piped) for each in part.cells]
-            first = f"**{_piped(block.title)}**" if place == 0 else ""
-            lines.append("| " + " | ".join([first, _piped(part.label), *cells]) + " |")
-    parts = [f"{'#' * level} {grid.title}", "\n".join(lines), _listed(grid.notes)]
+            cells = [_marked(each, "**{}**", "<u>{}</u>", str) for each in part.cells]
+            first = [f"**{block.title}**" if place == 0 else "", part.label]
+            lines.append(_row([*([block.title] if grid.plain else first), *cells]))
+    parts = [f"{'#' * level} {grid.title}" if grid.title else "", "\n".join(lines), _listed(grid.notes)]
     parts += ["Missing:", _listed(grid.missing)] if grid.missing else []
     return "\n\n".join(part for part in parts if part)
 
 
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
 def _listed(lines: Sequence[str]) -> str:
     return "\n".join(f"- {each}" for each in lines)
-
-
-def _piped(words: str) -> str:
-    return words.replace("|", "\\|")
 
 
 def _marked(each: Shown, best: str, second: str, clean: Callable[[str], str]) -> str:

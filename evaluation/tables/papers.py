@@ -59,22 +59,23 @@ class PaperColumn:
 
 @dataclass(frozen=True)
 class PaperLine:
-    """`method`: what conf/method would call it. `rows`: what the line's rows say; without it, their variant (of plain
-    runs, their method) is the line's key. `settings`: of a table of words, the overrides to look into. `printed`: what
-    the paper calls it, where it says "Ours"."""
+    """`method`: what conf/method calls it; `choices`: which options of other groups are still the paper's (`mask: [mmc,
+    mmc_by_layer]`). `settings`: of a table of words, the overrides to look into. `printed`: what the paper calls it,
+    where it says "Ours"."""
 
     key: str
     title: str
     values: Sequence[Value]
     method: str = ""
-    rows: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     settings: Sequence[str] = ()
     printed: str = ""
 
     def has(self, row: Mapping[str, Any]) -> bool:
-        if not self.rows:
-            return name_of(row) == self.key
-        return all(row.get(key) == value for key, value in self.rows.items())
+        """Whether the options that a row was made with are this line's."""
+        chosen = row["choices"]
+        others = (chosen.get(group) in allowed for group, allowed in self.choices.items())
+        return bool(self.method) and chosen.get("method") == self.method and all(others)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,15 @@ class PaperTable:
     @property
     def file_name(self) -> str:
         return self.name.replace("/", "-")
+
+    def line_of(self, row: Mapping[str, Any]) -> PaperLine | None:
+        """By the row's choices, of several lines the one that asks for most of them; only where that leaves several,
+        by the name of its variant."""
+        able = [line for line in self.lines if line.has(row)]
+        most = max((len(line.choices) for line in able), default=0)
+        able = [line for line in able if len(line.choices) == most]
+        named = [line for line in able if line.key == name_of(row)]
+        return next(iter(able if len(able) == 1 else named), None)
 
     def published(self, line: PaperLine) -> dict[str, Value]:
         return {column.key: value for column, value in zip(self.columns, line.values, strict=True)}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from evaluation.papers import PaperColumn
+from evaluation.tables.papers import PaperColumn
 
 
 def family(name: str) -> tuple[str, list[str]]:

@@ -1,0 +1,1 @@
+"""Tables: of a run, and of papers as they were printed; one grid for all of them, and one printer of grids."""

@@ -13,8 +13,9 @@ from freemask.backbones.identity import of_folder
 from freemask.backbones.unet3d import COMPONENTS
 from freemask.errors import UserError
 from freemask.masks.codebook import SHIPPED, VERSION, Codebook
-from freemask.masks.mmc import Estimate, best, bootstrap, cost, lmmc, match, tmmc
+from freemask.masks.mmc import Estimate, best, cost, estimates, lmmc, match, tmmc
 from freemask.masks.ops import Binarise
+from freemask.statistics import mean
 
 # Two clips, two layers, three times. 1 / d by hand: [[2, 4, 1], [5, 2, 4]] and [[4, 4, 2], [1, 8, 100]].
 TABLE = torch.tensor(
@@ -60,23 +61,30 @@ def test_of_equal_costs_the_first_is_best():
     assert best([3, 1, 2, 1]) == 1
 
 
-def test_intervals_are_drawn_over_clips():
-    values = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    assert bootstrap(values, ["a", "b"]) == [Estimate(0.5, 0.0, 1.0)]
-    assert bootstrap(values, ["a", "a"]) == [Estimate(0.5, 0.5, 0.5)]  # one clip: its items stay together
-    three = torch.tensor([[0.0], [0.0], [3.0]], dtype=torch.float64)
-    assert bootstrap(three, ["a", "a", "b"]) == [Estimate(1.0, 0.0, 3.0)]
-
-
-def test_intervals_are_seeded_and_know_each_column():
+def test_intervals_are_over_clips():
+    """The items of a clip stay together; of one clip there is none, and each column has its own."""
     values = torch.rand(30, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    names = [str(i) for i in range(30)]
-    first, again, other = (bootstrap(values, names, seed=seed) for seed in (1, 1, 2))
-    assert first == again != other
-    for column, each in enumerate(first):
-        mean, error = values[:, column].mean().item(), (values[:, column].std() / 30**0.5).item()
-        assert each.mean == pytest.approx(mean)
-        assert each.high - each.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+    alone = estimates(values, [str(k) for k in range(30)])
+    twice = estimates(values.repeat(2, 1), [str(k) for k in range(30)] * 2)
+    for column, (one, other) in enumerate(zip(alone, twice, strict=True)):
+        found = mean(values[:, column].tolist(), range(30))
+        assert one == Estimate(found.value, found.low, found.high) == pytest.approx(other)
+    assert estimates(torch.tensor([[0.0], [1.0]]), ["a", "a"]) == [Estimate(0.5, 0.5, 0.5)]
+
+
+def test_the_floor_tells_how_much_it_decides():
+    """The first layer misses once and is good otherwise: which is best depends on what a miss costs."""
+    d = torch.tensor([[0.9, 0.3]] * 19 + [[0.0, 0.3]], dtype=torch.float64)[..., None]
+    found = match(d, floor=0.001)
+    assert [each.floor for each in found.floors] == [0.001, 0.1] and found.best_layer == 1
+    assert [each.best_layer for each in found.floors] == [1, 0]
+    assert [each.share for each in found.floors] == [1 / 40, 1 / 40]
+    assert [each.floor for each in match(d, floor=0.1).floors] == [0.1, 0.01]
+    told = [
+        {"floor": each.floor, "share": each.share, "best_site": "ab"[each.best_layer], "best_time": 1}
+        for each in found.floors
+    ]
+    assert "floor 0.001: b at 1" in _book(floors=told).warning and not _book(floors=told[:1] * 2).warning
 
 
 @settings(deadline=None, max_examples=25)
@@ -126,6 +134,10 @@ def test_a_codebook_comes_back_as_it_was_written(tmp_path):
         "low": 2,
         "high": 3,
     }
+    assert "floors" not in book.text()  # as older codebooks, whose digest is known
+    told = _book(floors=[{"floor": 0.1, "share": 0.5, "best_site": "first", "best_time": 201}])
+    told.write(tmp_path / "told.json")
+    assert Codebook.read(tmp_path / "told.json") == told
     assert book.digest == _book().digest != _book(floor=0.02).digest
 
 
@@ -172,6 +184,7 @@ def test_what_to_do_without_a_codebook(tmp_path):
         {"best_time": 5},
         {"strides": [1]},
         {"sites": 4},
+        {"floors": [{"floor": 1}]},
         {"surprise": 1},
     ],
     ids=lambda change: next(iter(change)),

@@ -35,7 +35,7 @@ FIGURES = {
             "freemask/1",
             "FreeMask, Fig. 1",
             "How well a word's attention shows its object: mask matching costs (1 / IoU) over times and layers, with "
-            "95 % bootstrap intervals over clips; the best of each is circled.",
+            "95 % intervals over clips; the best of each is circled.",
             "freemask/fig1",
             verb="calibrate",
         ),

@@ -28,7 +28,7 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
     first = done[0]
     clips = [row["clip"] for row in done]
     d = torch.tensor([row["iou"] for row in done], dtype=torch.float64)
-    found = match(d, clips, floor=about["floor"], seed=about["seed"])
+    found = match(d, clips, floor=about["floor"])
     return Codebook(
         **{key: about[key] for key in ("model", "data", "binarise", "phrase", "overlap", "floor")},
         backbone=first["model"],
@@ -52,6 +52,15 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
             "commits": sorted({row["commit"] for row in done}),
             "finished": max(row["finished"] for row in done),
         },
+        floors=[
+            {
+                "floor": each.floor,
+                "share": round(each.share, 4),
+                "best_site": first["sites"][each.best_layer],
+                "best_time": first["times"][each.best_time],
+            }
+            for each in found.floors
+        ],
     )
 
 
@@ -130,6 +139,10 @@ def summary(book: Codebook) -> str:
     lines = [
         f"  {cells[0]:<62} {cells[1]:>7}  {cells[2]:>22}  {cells[3]:>6}" for cells in _ranking(book)[:SHOWN]
     ]
+    if book.floors:
+        head.insert(-2, f"masks that miss (overlap at most {book.floor}): {book.floors[0]['share']:.1%}")
+    if book.warning:
+        head.insert(-2, f"warning: {book.warning}")
     head.append(f"  {'layer':<62} {'grid':>7}  {'LMMC':>22}  {'IoU':>6}")
     return "\n".join(head + lines)
 
@@ -179,7 +192,8 @@ def _about(book: Codebook) -> str:
         f"<p class='quiet'>{_text(book.model)} ({_text(book.backbone)}); "
         f"{book.n} of {book.of} items, {book.clips} clips; {_text(how)}; "
         f"{_text(book.overlap)} overlap, at least {book.floor} each; "
-        "intervals: 95 % percentile bootstrap over clips</p>"
+        "95 % intervals over clips</p>"
+        + (f"<p class='failed'>{_text(book.warning)}</p>" if book.warning else "")
     )
 
 

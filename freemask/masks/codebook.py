@@ -21,7 +21,8 @@ class Codebook:
 
     `n` of `of` items were measured, on `clips` different clips, with the tokens that `phrase` takes of `words`.
     `iou` and `cost` are layers x times, means over items; `lmmc` has one estimate for each layer, `tmmc` for each
-    time. `grids` are heights and widths of the layers.
+    time. `grids` are heights and widths of the layers. `floors`: for each of several floors of the overlap the share of
+    masks that count as it, and the best layer and time; older codebooks do not say it.
     """
 
     backbone: str
@@ -47,6 +48,19 @@ class Codebook:
     best_time: int
     made: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
+    floors: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def warning(self) -> str:
+        """Where the floor, and not the masks, decides what is best."""
+        bests = {(each["best_site"], each["best_time"]) for each in self.floors}
+        if len(bests) < 2:
+            return ""
+        said = "; ".join(
+            f"floor {each['floor']}: {each['best_site']} at {each['best_time']}, {each['share']:.0%} of the masks miss"
+            for each in self.floors
+        )
+        return f"the best layer or time depends on the floor of the overlap ({said}): do not trust it"
 
     @classmethod
     def read(cls, path: str | Path) -> "Codebook":
@@ -131,7 +145,7 @@ class Codebook:
 
     def text(self) -> str:
         """The JSON: one line for each key, and for each row of a table."""
-        values = asdict(self)
+        values = {key: each for key, each in asdict(self).items() if key != "floors" or each}
         values |= {name: [each._asdict() for each in getattr(self, name)] for name in ("lmmc", "tmmc")}
         lines = [f"{json.dumps(key)}: {_spread(value)}" for key, value in values.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -155,6 +169,8 @@ class Codebook:
                 raise ValueError(f"'{name}' has {len(getattr(self, name))} entries, not {length}")
         if not layers or not times or any(len(row) != times for row in (*self.iou, *self.cost)):
             raise ValueError(f"'iou' and 'cost' are not tables of {layers} layers and {times} times")
+        if any({"floor", "share", "best_site", "best_time"} != set(each) for each in self.floors):
+            raise ValueError("'floors' does not say share, best layer and best time of each")
         if self.best_site not in self.sites or self.best_time not in self.times:
             raise ValueError("the best layer or time is none of those measured")
 

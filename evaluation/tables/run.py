@@ -1,8 +1,7 @@
 """The tables of a run: means line by line, and differences to a reference."""
 
-import csv as csvfiles
-import io
 import math
+from typing import TYPE_CHECKING, Any
 
 from evaluation.column import Column
 from evaluation.stats.paired import Difference
@@ -10,6 +9,9 @@ from evaluation.tables.comparison import Paired
 from evaluation.tables.grid import BEST, DASH, Grid, Shown, lines_of
 from evaluation.tables.numbers import chance, number, signed
 from evaluation.tables.summary import Line, Summary
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 EXTRAS = (
     ("seconds", "s / clip", "{:.1f}"),
@@ -66,18 +68,25 @@ def headed(column: Column) -> str:
     return " ".join(part for part in (column.name, column.arrow, column.unit) if part)
 
 
-def csv(summary: Summary) -> str:
+def frame(summary: Summary) -> "DataFrame":
     """One line per method; full precision; NAME.mean, NAME.low, NAME.high, NAME.n for each column."""
-    keys = ["n", "edits", "failures", "metric_failures", "seconds", "peak_rss_gb", "peak_gpu_gb"]
-    parts = ("mean", "low", "high", "n")
-    out = io.StringIO()
-    writer = csvfiles.writer(out, lineterminator="\n")
-    writer.writerow([summary.by, *keys, *(f"{c.name}.{part}" for c in summary.columns for part in parts)])
+    from pandas import DataFrame  # only where a table is asked for: an edit need not wait for it
+
+    keys = ("n", "edits", "failures", "metric_failures", "seconds", "peak_rss_gb", "peak_gpu_gb")
+    lines = []
     for line in summary.lines:
-        cells = [summary.value(line.name, column.name) for column in summary.columns]
-        numbers = [_known(cell.get(part)) for cell in cells for part in parts]
-        writer.writerow([line.name, *(getattr(line, key) for key in keys), *numbers])
-    return out.getvalue()
+        cells: dict[str, Any] = {summary.by: line.name, **{key: getattr(line, key) for key in keys}}
+        for column in summary.columns:
+            value = summary.value(line.name, column.name)
+            cells |= {
+                f"{column.name}.{part}": _known(value.get(part)) for part in ("mean", "low", "high", "n")
+            }
+        lines.append(cells)
+    return DataFrame(lines, dtype=object)
+
+
+def csv(summary: Summary) -> str:
+    return frame(summary).to_csv(index=False, lineterminator="\n")
 
 
 def _known(value: float | int | None) -> float | int | None:

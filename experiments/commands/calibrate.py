@@ -64,7 +64,6 @@ class Options(Keys):
     budget: float | int
     limit: int | None
     retry: Literal["failed"] | None
-    seed: int
     maps: int
     install: bool
     models: Sequence[str] | None
@@ -140,9 +139,7 @@ def _variants(
     """One for each model; those that are not on this machine are left out."""
 
     def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
-        own = {
-            key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget", "seed")
-        }
+        own = {key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget")}
         made = {**own, "model": model}
         picked = {"model": option, "data": chosen.get("data")}
         return Variant(name, (), picked, made, _identity(made, Measure.of(made), picked, tasks))
@@ -186,7 +183,6 @@ def _about(variant: Variant, options: Options) -> dict[str, Any]:
         "phrase": measure.phrase,
         "overlap": measure.overlap,
         "floor": options.floor,
-        "seed": options.seed,
     }
 
 

@@ -48,7 +48,6 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
         best_time=first["times"][found.best_time],
         made={
             "steps": first["steps"],
-            "seed": about["seed"],
             "commits": sorted({row["commit"] for row in done}),
             "finished": max(row["finished"] for row in done),
         },

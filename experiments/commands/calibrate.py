@@ -1,6 +1,6 @@
 """`freemask calibrate`: measure every layer and time of a model against true masks; leave rows, a codebook, figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,25 +8,27 @@ from typing import Any, Literal
 from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
-from experiments.config import choices
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.identity import Identity, digest_of, identity_over
 from experiments.config.options import Keys
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
-from experiments.jobs.calibrate import Measure, Word, mask_of, words_of
+from experiments.jobs.calibrate import Measure
+from experiments.jobs.calibration_plan import (
+    model_name,
+    refuse_without_masks,
+    variants_of,
+    words_to_measure,
+)
 from experiments.loggers.base import Guarded
 from experiments.report import calibration as results
 from experiments.runs.plan import Plan, Variant
 from experiments.runs.record import RECORD
 from experiments.runs.rows import Row
-from freemask.backbones.checkpoint import find
 from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import check_floor
 from freemask.masks.words import check_phrase
-from freemask.types import DataSource, EditTask
 
 VERB = Verb(
     "measure which layer and time give the best masks, and write the codebook that masks look up",
@@ -85,15 +87,15 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     engine: Engine = build(config["runner"], "runner")
     data = build(config["data"], "data")
     tasks = list(data.tasks())
-    words = _words(tasks)[: options.limit]
-    variants = _variants(config, options, flags["choices"], tasks)
+    words = words_to_measure(tasks)[: options.limit]
+    variants = variants_of(config, flags["choices"], tasks, options.models or ())
     if not variants:
         return 1
     own = f"calibrate-{variants[0].choices['model']}-{variants[0].identity.hash[:8]}"
     name = options.name or ("calibrate" if options.models else own)
     folder = named_folder(config, f"{name}/{own}" if flags.get("multirun") and options.name else name)
     if not (folder / RECORD).exists():
-        _refuse_without_masks(data, words)
+        refuse_without_masks(data, words)
     books: dict[str | None, Codebook] = {}
 
     def closing(rows: list[Row], logger: Guarded) -> list[dict[str, Any]]:
@@ -122,58 +124,6 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     return 0 if books else 1
 
 
-def _words(tasks: Sequence[EditTask]) -> list[Word]:
-    words, unclear = words_of(tasks)
-    for task, why in unclear.items():
-        print(f"left out: {task}: {why}")
-    if not words:
-        raise UserError(
-            "no task says which word to look at", came=f"{len(tasks)} tasks", todo="add words to them"
-        )
-    return words
-
-
-def _variants(
-    config: Mapping[str, Any], options: Options, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
-) -> list[Variant]:
-    """One for each model; those that are not on this machine are left out."""
-
-    def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
-        own = {key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget")}
-        made = {**own, "model": model}
-        picked = {"model": option, "data": chosen.get("data")}
-        return Variant(name, (), picked, made, _identity(made, Measure.of(made), picked, tasks))
-
-    if not options.models:
-        return [variant(None, config["model"], chosen.get("model"))]
-    return [variant(name, model, name) for name, model in _here(config, options.models)]
-
-
-def _here(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Models by name with their settings; the network is never asked."""
-    for name in dict.fromkeys(names):
-        choices.option("model", name)
-        model = choices.content("model", name)
-        own = (("local_files_only", True), ("device", config["model"].get("device")))
-        model |= {key: value for key, value in own if key in model and value is not None}
-        try:
-            if model.get("path"):
-                keys = {key: model[key] for key in ("revision", "allow_pickle") if key in model}
-                find(model["path"], local_files_only=True, **keys)
-        except UserError as error:
-            print(f"left out: {name}: {error.wrong}")
-            continue
-        yield name, model
-
-
-def _identity(
-    config: Mapping[str, Any], measure: Measure, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
-) -> Identity:
-    """Everything that changes a row."""
-    whole = identity_over(digest_of(tasks), {**config, "method": {}, "metric": {}}, chosen)
-    return Identity({**{key: whole.parts[key] for key in ("model", "data")}, **measure.parts()})
-
-
 def _about(variant: Variant, options: Options) -> dict[str, Any]:
     measure = Measure.of(variant.config)
     return {
@@ -186,31 +136,7 @@ def _about(variant: Variant, options: Options) -> dict[str, Any]:
     }
 
 
-def model_name(variant: Variant) -> str:
-    """`embedded`, `zeroscope_v2_576w`, `random`: where the weights come from, without the folders before it."""
-    model = variant.config["model"]
-    path = model.get("path")
-    return Path(str(path)).name if path else str(variant.choices["model"])
-
-
 def _install(config: Mapping[str, Any], book: Codebook) -> None:
     path = Path(config["paths"]["codebooks"]).expanduser() / f"{book.model}-{book.backbone}.json"
     book.write(path)
     print(f"masks find it at:       {path}")
-
-
-def _refuse_without_masks(data: DataSource, words: Sequence[Word]) -> None:
-    """Before the model is loaded: at least one item must have something to be compared with."""
-    if not any(_has_mask(data, each) for each in words):
-        raise UserError(
-            "no clip has a mask of what its task is about",
-            came=", ".join(each.one.id for each in words[:5]) + (", ..." if len(words) > 5 else ""),
-            expected="clips with annotations, under the words of their tasks: data=world_train, data=davis",
-        )
-
-
-def _has_mask(data: DataSource, word: Word) -> bool:
-    try:
-        return mask_of(data.clip(word.task), word.word) is not None
-    except Exception:
-        return True  # a clip that cannot be read becomes a row

@@ -1,7 +1,7 @@
 """`freemask evaluate`: measure stored frames again, or for the first time what somebody else's code has made."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,21 +11,17 @@ from evaluation.suite import Suite
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.fingerprint import Identity
-from experiments.config.identity import counted
 from experiments.config.options import Keys
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs import outside
-from experiments.jobs.manifest import Entry, read_manifest, with_tasks
-from experiments.jobs.stored import complete, digest, frames_path
+from experiments.jobs.evaluate import data_of, plan_of, what_is_left
+from experiments.jobs.manifest import read_manifest, with_tasks
 from experiments.report.results import finish
-from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
 from experiments.runs.run import Run, find
 from freemask.data.tasks import slug
 from freemask.errors import UserError
-from freemask.types import EditTask
 
 VERB = Verb(
     "measure the stored frames of a run again, or videos that other people's code made",
@@ -103,17 +99,15 @@ def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *,
             expected="the folder of a run",
             todo="freemask run name=NAME, and freemask evaluate NAME",
         )
-    suite = Suite(build(config["metric"], "metric"))
-    data = _data(run, config["data"], own_data=own_data)
-    items, ready, left = _todo(run, suite, digest(config["metric"]), options.redo)
+    data = data_of(run, config["data"], own_data=own_data)
+    items, ready, left = what_is_left(run, config["metric"], options.redo)
     if ready:
         print(f"{ready} have every number of this suite already (redo=true measures them again)")
     for line in left.lines():
         print(line)
     if not items:
         return 0 if ready else 1
-    variants = [_variant(run, name, {"data": data, "metric": config["metric"]}) for name in run.stores]
-    plan = Plan("evaluate", [each for each in variants if any(_for(item, each) for item in items)], items)
+    plan = plan_of(run, items, {"data": data, "metric": config["metric"]})
     again = options.redo or options.retry is not None
     order = Order(plan, run.folder, run.record.reference, redo=again, whole=options.redo, unit="edits")
     ended = carry_out(order, config, engine)
@@ -129,85 +123,6 @@ def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *,
     return 0 if len(failed) < len(ended.rows) or ready else 1
 
 
-def _for(item: Item, variant: Variant) -> bool:
-    return item.mark(variant.name) is not None
-
-
-def _variant(run: Run, name: str | None, config: Mapping[str, Any]) -> Variant:
-    record = Record.read(run.stores[name].folder)
-    return Variant(name, record.overrides, record.choices, config, Identity(record.parts))
-
-
-@dataclass
-class Left:
-    """Edits that are not measured, by the reason why."""
-
-    reasons: dict[str, list[str]] = field(default_factory=dict)
-    told: int = 0
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.reasons.values()))
-
-    def out(self, what: str, why: str) -> None:
-        self.reasons.setdefault((why.splitlines() or ["?"])[0], []).append(what)
-
-    def lines(self) -> Iterable[str]:
-        """Those that were not told yet."""
-        for why, tasks in list(self.reasons.items())[self.told :]:
-            more = f" and {len(tasks) - 20} more" if len(tasks) > 20 else ""
-            yield f"not measured, {len(tasks)}: {why}: {', '.join(tasks[:20])}{more}"
-        self.told = len(self.reasons)
-
-
-def _todo(run: Run, suite: Suite, mark: str, redo: bool) -> tuple[list[Item], int, Left]:
-    """What is to be measured, how many edits have all numbers already, and what cannot be measured."""
-    marks: dict[str, dict[str, str]] = {}
-    ready, left = 0, Left()
-    for name, store in run.stores.items():
-        for task, row in store.latest().items():
-            what = task if name is None else f"{name}/{task}"
-            if row["status"] != "done":
-                left.out(what, "the edit failed, there is nothing to measure")
-            elif not redo and complete(row, suite):
-                ready += 1
-            elif not frames_path(store.folder, row).is_file():
-                left.out(what, "its frames were not kept (keep=all keeps them)")
-            else:
-                marks.setdefault(task, {})[name or ""] = mark
-    return [Item(task, {}, each) for task, each in sorted(marks.items())], ready, left
-
-
-def _data(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[str, Any]:
-    """The data of the run; that of the command line must be the same, places aside."""
-    plans = [each for each in run.plans() if each.get("job") in ("edit", "outside")]
-    known = plans[-1]["variants"][0]["config"].get("data") if plans else None
-    if own_data and known is not None:
-        try:
-            build(known, "data")
-        except UserError as error:
-            raise UserError(
-                f"the data of {run.folder} cannot be opened: {error.wrong}",
-                came=error.came,
-                expected=error.expected,
-                todo="name it as for the run: data=... data.root=...",
-            ) from error
-        return known
-    there, here = counted(known or {}), counted(chosen)
-    differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
-    if known is not None and differing:
-        shown = "; ".join(
-            f"data.{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:4]
-        )
-        raise UserError(
-            f"{run.folder} was made of other data",
-            came=shown,
-            expected="the data of the run: frames are compared with their own sources",
-            todo="leave out data=... to take the run's own, or give every data setting that the run was given",
-        )
-    return chosen
-
-
 def _measure_manifest(config: Mapping[str, Any], options: Options, manifest: str, engine: Engine) -> int:
     entries = read_manifest(manifest, options.method_name)
     Suite(build(config["metric"], "metric"))
@@ -215,26 +130,9 @@ def _measure_manifest(config: Mapping[str, Any], options: Options, manifest: str
     data = {task.id: task for task in build(known, "data").tasks()} if known else {}
     tasks = with_tasks(manifest, entries, data)
     folder = named_folder(config, options.name or f"outside-{slug(Path(manifest).stem)}")
-    plan = _outside_plan(config, entries, tasks, Path(manifest).expanduser().resolve().parent)
+    plan = outside.plan_of(config, entries, tasks, Path(manifest).expanduser().resolve().parent)
     reference = Record.seen(folder).reference or plan.variants[0].name
     again = options.redo or options.retry is not None
     order = Order(plan, folder, reference, keep=options.keep, redo=again, whole=options.redo, unit="videos")
     ended = carry_out(order, config, engine)
     return finish(ended.run, ended.rows, ended.left, reference) if ended.speaks else 0
-
-
-def _outside_plan(
-    config: Mapping[str, Any], entries: Sequence[Entry], tasks: Sequence[EditTask], base: Path
-) -> Plan:
-    """An item is a task, with the videos that each method made of it."""
-    settings = counted(config["data"])
-    found: dict[str, tuple[EditTask, dict[str, Any], dict[str, str]]] = {}
-    for entry, task in zip(entries, tasks, strict=True):
-        own = {"edited": str(entry.edited), "said": entry.said, "own": entry.own is not None}
-        _, videos, marks = found.setdefault(task.id, (task, {}, {}))
-        videos[entry.method] = own
-        marks[entry.method] = outside.mark_of(entry, task, base, settings, config["metric"])
-    items = [outside.item_of(task, videos, marks) for task, videos, marks in found.values()]
-    kept = {"data": config["data"], "metric": config["metric"], "base": str(base)}
-    names = list(dict.fromkeys(entry.method for entry in entries))
-    return Plan("outside", [outside.variant_of(name, kept) for name in names], items)

@@ -1,21 +1,107 @@
 """The work of `freemask evaluate RUN`: the stored frames of edits, measured again. New rows beside the old ones, which
 stay."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from evaluation.suite import Suite
 from experiments.config.build import build
+from experiments.config.fingerprint import Identity
+from experiments.config.identity import counted
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.job import Done, Lane
-from experiments.jobs.stored import frames_of, measured_again, task_of
+from experiments.jobs.stored import complete, digest, frames_of, frames_path, measured_again, task_of
 from experiments.jobs.truth import Truth
 from experiments.runs.plan import Item, Plan, Variant
+from experiments.runs.record import Record
 from experiments.runs.rows import Brief, Row, now
+from experiments.runs.run import Run
 from freemask.errors import UserError
 from freemask.types import DataSource, EditTask, Progress
+
+
+@dataclass
+class Left:
+    """Edits that are not measured, by the reason why."""
+
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    told: int = 0
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.reasons.values()))
+
+    def out(self, what: str, why: str) -> None:
+        self.reasons.setdefault((why.splitlines() or ["?"])[0], []).append(what)
+
+    def lines(self) -> Iterable[str]:
+        """Those that were not told yet."""
+        for why, tasks in list(self.reasons.items())[self.told :]:
+            more = f" and {len(tasks) - 20} more" if len(tasks) > 20 else ""
+            yield f"not measured, {len(tasks)}: {why}: {', '.join(tasks[:20])}{more}"
+        self.told = len(self.reasons)
+
+
+def what_is_left(run: Run, metric: Any, redo: bool) -> tuple[list[Item], int, Left]:
+    """What is to be measured, how many edits have all numbers already, and what cannot be measured."""
+    suite, mark = Suite(build(metric, "metric")), digest(metric)
+    marks: dict[str, dict[str, str]] = {}
+    ready, left = 0, Left()
+    for name, store in run.stores.items():
+        for task, row in store.latest().items():
+            what = task if name is None else f"{name}/{task}"
+            if row["status"] != "done":
+                left.out(what, "the edit failed, there is nothing to measure")
+            elif not redo and complete(row, suite):
+                ready += 1
+            elif not frames_path(store.folder, row).is_file():
+                left.out(what, "its frames were not kept (keep=all keeps them)")
+            else:
+                marks.setdefault(task, {})[name or ""] = mark
+    return [Item(task, {}, each) for task, each in sorted(marks.items())], ready, left
+
+
+def data_of(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[str, Any]:
+    """The data of the run; that of the command line must be the same, places aside."""
+    plans = [each for each in run.plans() if each.get("job") in ("edit", "outside")]
+    known = plans[-1]["variants"][0]["config"].get("data") if plans else None
+    if own_data and known is not None:
+        try:
+            build(known, "data")
+        except UserError as error:
+            raise UserError(
+                f"the data of {run.folder} cannot be opened: {error.wrong}",
+                came=error.came,
+                expected=error.expected,
+                todo="name it as for the run: data=... data.root=...",
+            ) from error
+        return known
+    there, here = counted(known or {}), counted(chosen)
+    differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
+    if known is not None and differing:
+        shown = "; ".join(
+            f"data.{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:4]
+        )
+        raise UserError(
+            f"{run.folder} was made of other data",
+            came=shown,
+            expected="the data of the run: frames are compared with their own sources",
+            todo="leave out data=... to take the run's own, or give every data setting that the run was given",
+        )
+    return chosen
+
+
+def plan_of(run: Run, items: Sequence[Item], config: Mapping[str, Any]) -> Plan:
+    """For the variants that have something to measure; they stay what they are."""
+    wanted = [name for name in run.stores if any(item.mark(name) is not None for item in items)]
+    records = {name: Record.read(run.stores[name].folder) for name in wanted}
+    variants = [
+        Variant(name, each.overrides, each.choices, config, Identity(each.parts))
+        for name, each in records.items()
+    ]
+    return Plan("evaluate", variants, items)
 
 
 class EvaluateJob:

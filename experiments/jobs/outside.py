@@ -11,7 +11,7 @@ from typing import Any
 
 from evaluation.suite import Suite
 from experiments.config.build import build
-from experiments.config.identity import Identity
+from experiments.config.identity import Identity, counted
 from experiments.jobs.attempt import measured
 from experiments.jobs.edit import names_within
 from experiments.jobs.job import Done, Lane, kept, maker
@@ -28,13 +28,26 @@ from freemask.errors import UserError
 from freemask.types import Clip, DataSource, Edit, EditTask, Progress
 
 
-def variant_of(method: str, config: Mapping[str, Any]) -> Variant:
-    return Variant(method, (), {"method": method}, config, Identity({"method": {"outside": method}}))
-
-
-def item_of(task: EditTask, videos: Mapping[str, Any], marks: Mapping[str, str]) -> Item:
-    """`videos`: by method, the edited video and how the manifest named it."""
-    return Item(task.id, {**asdict(task), "videos": videos}, marks)
+def plan_of(
+    config: Mapping[str, Any], entries: Sequence[Entry], tasks: Sequence[EditTask], base: Path
+) -> Plan:
+    """An item is a task, with the videos that each method made of it."""
+    settings = counted(config["data"])
+    found: dict[str, tuple[EditTask, dict[str, Any], dict[str, str]]] = {}
+    for entry, task in zip(entries, tasks, strict=True):
+        own = {"edited": str(entry.edited), "said": entry.said, "own": entry.own is not None}
+        _, videos, marks = found.setdefault(task.id, (task, {}, {}))
+        videos[entry.method] = own
+        marks[entry.method] = mark_of(entry, task, base, settings, config["metric"])
+    items = [
+        Item(task.id, {**asdict(task), "videos": videos}, marks) for task, videos, marks in found.values()
+    ]
+    kept = {"data": config["data"], "metric": config["metric"], "base": str(base)}
+    variants = [
+        Variant(name, (), {"method": name}, kept, Identity({"method": {"outside": name}}))
+        for name in dict.fromkeys(entry.method for entry in entries)
+    ]
+    return Plan("outside", variants, items)
 
 
 def mark_of(entry: Entry, task: EditTask, base: Path, data: Mapping[str, Any], metric: Any) -> str:

@@ -1,0 +1,93 @@
+"""What `freemask calibrate` plans: the words to measure, and the models to measure them on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.config import choices
+from experiments.config.fingerprint import Identity
+from experiments.config.identity import digest_of, identity_over
+from experiments.jobs.calibrate import Measure, Word, mask_of, words_of
+from experiments.runs.plan import Variant
+from freemask.backbones.checkpoint import find
+from freemask.errors import UserError
+from freemask.types import DataSource, EditTask
+
+
+def words_to_measure(tasks: Sequence[EditTask]) -> list[Word]:
+    words, unclear = words_of(tasks)
+    for task, why in unclear.items():
+        print(f"left out: {task}: {why}")
+    if not words:
+        raise UserError(
+            "no task says which word to look at", came=f"{len(tasks)} tasks", todo="add words to them"
+        )
+    return words
+
+
+def variants_of(
+    config: Mapping[str, Any],
+    chosen: Mapping[str, str | None],
+    tasks: Sequence[EditTask],
+    models: Sequence[str],
+) -> list[Variant]:
+    """The configured model, or one variant for each of several; those that are not on this machine are left out."""
+
+    def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
+        own = {key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget")}
+        made = {**own, "model": model}
+        picked = {"model": option, "data": chosen.get("data")}
+        return Variant(name, (), picked, made, _identity(made, Measure.of(made), picked, tasks))
+
+    if not models:
+        return [variant(None, config["model"], chosen.get("model"))]
+    return [variant(name, model, name) for name, model in _here(config, models)]
+
+
+def _here(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Models by name with their settings; the network is never asked."""
+    for name in dict.fromkeys(names):
+        choices.option("model", name)
+        model = choices.content("model", name)
+        own = (("local_files_only", True), ("device", config["model"].get("device")))
+        model |= {key: value for key, value in own if key in model and value is not None}
+        try:
+            if model.get("path"):
+                keys = {key: model[key] for key in ("revision", "allow_pickle") if key in model}
+                find(model["path"], local_files_only=True, **keys)
+        except UserError as error:
+            print(f"left out: {name}: {error.wrong}")
+            continue
+        yield name, model
+
+
+def _identity(
+    config: Mapping[str, Any], measure: Measure, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
+) -> Identity:
+    """Everything that changes a row."""
+    whole = identity_over(digest_of(tasks), {**config, "method": {}, "metric": {}}, chosen)
+    return Identity({**{key: whole.parts[key] for key in ("model", "data")}, **measure.parts()})
+
+
+def model_name(variant: Variant) -> str:
+    """`embedded`, `zeroscope_v2_576w`, `random`: where the weights come from, without the folders before it."""
+    model = variant.config["model"]
+    path = model.get("path")
+    return Path(str(path)).name if path else str(variant.choices["model"])
+
+
+def refuse_without_masks(data: DataSource, words: Sequence[Word]) -> None:
+    """Before the model is loaded: at least one item must have something to be compared with."""
+    if not any(_has_mask(data, each) for each in words):
+        raise UserError(
+            "no clip has a mask of what its task is about",
+            came=", ".join(each.one.id for each in words[:5]) + (", ..." if len(words) > 5 else ""),
+            expected="clips with annotations, under the words of their tasks: data=world_train, data=davis",
+        )
+
+
+def _has_mask(data: DataSource, word: Word) -> bool:
+    try:
+        return mask_of(data.clip(word.task), word.word) is not None
+    except Exception:
+        return True  # a clip that cannot be read becomes a row

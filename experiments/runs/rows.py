@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Required, TypedDict
+from typing import Any, NamedTuple, Required, TypedDict, cast
 
 from freemask.errors import UserError
 
@@ -159,12 +159,22 @@ def latest(folder: Path) -> dict[str, Row]:
 
 
 def columns(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the columns of a variant's metrics mean: unit, direction, description, needs."""
+    """What the columns of a variant's metrics mean: unit, direction, description, needs. Rows of earlier versions said
+    it themselves, each of them all."""
+    path = folder / COLUMNS
     try:
-        found = json.loads((folder / COLUMNS).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else _columns_in_rows(folder)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _columns_in_rows(folder: Path) -> Any:
+    for path in row_files(folder):
+        with path.open("rb") as file:
+            for row in filter(None, map(_row_of, file)):
+                return cast(Any, row).get("columns")
+    return None
 
 
 def keep_columns(folder: Path, told: Mapping[str, Any]) -> None:

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from synthetic_rows import row, write
 
+from evaluation.tables.papers import description, names, whole
 from experiments.cli.app import main
 from experiments.config import choices
 from experiments.figures.calibrated import books
 from experiments.figures.frames import kept
-from experiments.figures.papers import FIGURES, SOURCE
+from experiments.figures.papers import SOURCE, PaperFigure, figure_of
 from experiments.figures.strips import Strips, draw
+from experiments.runs.record import Record
 from freemask.data.write import to_bytes
 from freemask.masks.codebook import SHIPPED, Codebook
 
@@ -149,6 +151,7 @@ def calibration(folder: Path, book: Codebook):
         truth=np.ones((8, 8), bool),
         **maps,
     )
+    Record("calibrate", told={"parts": {}}).write(folder)
     line = {"task": "item", "status": "done", "word": "car", "source": "a car"}
     write(folder, [line | {"files": {"maps": "maps/item.npz"}}])
 
@@ -168,13 +171,21 @@ def test_curves_and_maps_of_a_calibration(capsys):
     assert "freemask-1-maps.pdf" in Path("reports/figures/freemask-1.tex").read_text()
 
 
-def test_every_figure_is_of_an_experiment_that_is_here():
-    for figure in FIGURES.values():
-        content = choices.content("experiment", figure.experiment)
-        assert content["name"]
-        if figure.verb == "run":
-            assert set(content["variants"]) & set(figure.lines) and SOURCE in figure.lines
-    assert set(FIGURES) >= {"freemask/1", "freemask/3", "freemask/4", "freemask/5"}
+@pytest.mark.parametrize("name", names("figure"))
+def test_every_figure_names_its_source_and_is_of_an_experiment_that_is_here(name):
+    figure = figure_of(name)
+    content = choices.content("experiment", figure.experiment)
+    assert description(name, "figure") and name.endswith(f"/{figure.source['figure']}") and content["name"]
+    if figure.verb == "run":
+        assert set(content["variants"]) & set(figure.lines) and SOURCE in figure.lines and figure.kinds
+
+
+def test_a_file_that_is_no_figure_is_refused():
+    given = {"name": "x/1", "title": "", "caption": "", "experiment": "x", "source": {"paper": "X"}}
+    with pytest.raises(ValueError, match="no paper and figure"):
+        whole(PaperFigure, "figure", given)
+    with pytest.raises(ValueError, match="knows no colour"):
+        whole(PaperFigure, "figure", given | {"source": {"paper": "X", "figure": 1}, "colour": "red"})
 
 
 def test_wide_clips_and_missing_strips_are_drawn():

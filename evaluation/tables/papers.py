@@ -1,4 +1,5 @@
-"""Tables as papers printed them: data files with their source, and which of our columns and rows belong there."""
+"""Tables as papers printed them: data files with their source, and which of our columns and rows belong there. Figures
+are data files beside them, found and checked in the same way."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import yaml
 from freemask.errors import UserError, nearest
 
 FOLDER = Path(__file__).parent / "published"
+BEFORE = {"table": "", "figure": "fig"}  # the number in a file's name
 COSTS = ("seconds", "peak_gpu_gb", "peak_rss_gb")
 COST = "cost."
 Value = float | int | bool | str | None
@@ -113,30 +115,37 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 
 @cache
-def names() -> tuple[str, ...]:
-    """`freemask/2` for published/freemask-2.yaml."""
-    found = (re.fullmatch(r"(.+)-(\d+)", path.stem) for path in sorted(FOLDER.glob("*.yaml")))
+def names(what: str = "table") -> tuple[str, ...]:
+    """`freemask/2` for published/freemask-2.yaml; of figures, `freemask/4` for published/freemask-fig4.yaml."""
+    found = (re.fullmatch(rf"(.+)-{BEFORE[what]}(\d+)", path.stem) for path in sorted(FOLDER.glob("*.yaml")))
     return tuple(f"{each[1]}/{each[2]}" for each in found if each)
 
 
-def description(name: str) -> str:
-    first = _path(name).read_text(encoding="utf-8").partition("\n")[0]
+def description(name: str, what: str = "table") -> str:
+    first = _path(name, what).read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("# description:").strip()
 
 
-def read(name: str) -> PaperTable:
-    if name not in names():
-        raise UserError(
-            f"there is no table '{name}'", came=name, expected=nearest(name, names()), todo="freemask table"
-        )
-    return table_of(name, yaml.safe_load(_path(name).read_text(encoding="utf-8")))
+def content(name: str | None, what: str) -> dict[str, Any]:
+    """What a table's or figure's file says; where none of that name is, which there are."""
+    if name is None:
+        listed = "".join(f"\n    {each}  {description(each, what)}" for each in names(what))
+        todo = f"freemask {what} {names(what)[0]}"
+        raise UserError(f"which {what}?", came="no name", expected=f"one of{listed}", todo=todo)
+    if name not in names(what):
+        near = nearest(name, names(what))
+        raise UserError(f"there is no {what} '{name}'", came=name, expected=near, todo=f"freemask {what}")
+    return yaml.safe_load(_path(name, what).read_text(encoding="utf-8"))
 
 
-def table_of(name: str, content: Mapping[str, Any]) -> PaperTable:
-    """ValueError where the file is not a table: it ships with us, so that is no mistake of the user's."""
-    rest = dict(content)
-    columns = [_made(PaperColumn, key, each) for key, each in rest.pop("columns").items()]
-    lines = [_made(PaperLine, key, each) for key, each in rest.pop("lines").items()]
+def read(name: str | None) -> PaperTable:
+    return table_of(str(name), content(name, "table"))
+
+
+def table_of(name: str, given: Mapping[str, Any]) -> PaperTable:
+    rest = dict(given)
+    columns = [made(PaperColumn, key, each) for key, each in rest.pop("columns").items()]
+    lines = [made(PaperLine, key, each) for key, each in rest.pop("lines").items()]
     known = {column.key for column in columns}
     for column in columns:
         if len(column.ratio) not in (0, 2) or not known.issuperset(column.ratio):
@@ -144,13 +153,18 @@ def table_of(name: str, content: Mapping[str, Any]) -> PaperTable:
     for line in lines:
         if len(line.values) != len(columns):
             raise ValueError(f"{name}: '{line.key}' has {len(line.values)} values for {len(columns)} columns")
-    source = rest.get("source") or {}
-    if not source.get("paper") or not source.get("table"):
-        raise ValueError(f"{name}: no paper and table are named as its source")
-    return _made(PaperTable, None, {"name": name, **rest, "columns": columns, "lines": lines})
+    return whole(PaperTable, "table", {"name": name, **rest, "columns": columns, "lines": lines})
 
 
-def _made(cls: type[Part], key: str | None, given: Mapping[str, Any]) -> Part:
+def whole(cls: type[Part], what: str, given: Mapping[str, Any]) -> Part:
+    """A table or a figure. ValueError where the file is none: it ships with us, so that is no mistake of the user's."""
+    source = given.get("source") or {}
+    if not source.get("paper") or not source.get(what):
+        raise ValueError(f"{given['name']}: no paper and {what} are named as its source")
+    return made(cls, None, given)
+
+
+def made(cls: type[Part], key: str | None, given: Mapping[str, Any]) -> Part:
     values = {**given} if key is None else {"key": key, **given}
     unknown = set(values) - {each.name for each in fields(cls)}  # type: ignore[arg-type]
     if unknown:
@@ -158,5 +172,6 @@ def _made(cls: type[Part], key: str | None, given: Mapping[str, Any]) -> Part:
     return cls(**values)
 
 
-def _path(name: str) -> Path:
-    return FOLDER / f"{name.replace('/', '-')}.yaml"
+def _path(name: str, what: str) -> Path:
+    paper, _, number = name.rpartition("/")
+    return FOLDER / f"{paper}-{BEFORE[what]}{number}.yaml"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -11,12 +11,16 @@ from evaluation.tables.render import tex
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
-from experiments.figures.papers import FIGURES, SOURCE, PaperFigure, figure_of
+from experiments.figures.papers import SOURCE, PaperFigure, figure_of
 from experiments.runs.garbage import seldom_collected
 from experiments.runs.rows import write_text
+from experiments.runs.run import find
 from experiments.tables.lacking import content
-from experiments.tables.rows import folders, stores
+from experiments.tables.rows import folders
 from freemask.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from experiments.figures.frames import Kept
 
 VERB = Verb(
     "a paper's figure from runs and calibrations: curves, ablation grids, pictures, as PNG and PDF",
@@ -29,7 +33,7 @@ VERB = Verb(
         "freemask figure freemask/3 runs=[freemask-table2] out=paper",
     ),
     keys=(
-        "NAME              freemask/1 freemask/3 freemask/4 freemask/5 fatezero/8 fatezero/9",
+        "NAME              which figure; without it, a list of them",
         "runs=[A,B]        whose frames; left out, those of the figure's own experiment",
         "tasks=[ID,...]    which edits; left out, the first ones that every line finished",
         "frames=N          of each clip",
@@ -53,106 +57,109 @@ class Options(Keys):
             raise UserError("so many frames fit no figure", came=f"frames={self.frames}", expected="1 to 8")
 
 
+@dataclass(frozen=True)
+class Made:
+    """Pictures as they lie in the folder, and what is missing in them, each with its remedy."""
+
+    files: Sequence[Path]
+    caption: str
+    missing: Sequence[str]
+
+
 @seldom_collected()
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
-    figure, runs = figure_of(_name(options.name)), Path(config["paths"]["runs"]).expanduser()
-    out = Path(options.out).expanduser()
+    figure, out = figure_of(options.name), Path(options.out).expanduser()
+    runs = _runs(figure, options, Path(config["paths"]["runs"]).expanduser())
+    snippet = out / f"{figure.file_name}.tex"
     try:
-        made, caption, missing = (_curves if figure.verb == "calibrate" else _pictures)(
-            figure, options, runs, out
-        )
-        write_text(out / f"{figure.file_name}.tex", _latex(made, caption, figure.file_name))
+        made = (_curves if figure.verb == "calibrate" else _strips)(figure, options, runs, out)
+        write_text(snippet, _latex(made, figure.file_name))
     except OSError as error:
-        raise UserError(
-            "cannot write the figure", came=f"{out}: {error.strerror}", todo="out=FOLDER"
-        ) from error
-    print(caption)
-    for line in missing:
-        print(f"  missing: {line}")
-    print("files: " + ", ".join(str(path) for path in [*made, out / f"{figure.file_name}.tex"]))
+        came = f"{out}: {error.strerror}"
+        raise UserError("cannot write the figure", came=came, todo="out=FOLDER") from error
+    print("\n".join([made.caption, *(f"  missing: {line}" for line in made.missing)]))
+    print("files: " + ", ".join(str(path) for path in [*made.files, snippet]))
     return 0
 
 
-def _name(asked: str | None) -> str:
-    if asked is not None:
-        return asked
-    listed = "".join(f"\n    {name}  {figure.caption.partition(':')[0]}" for name, figure in FIGURES.items())
-    raise UserError(
-        "which figure?", came="no name", expected=f"one of{listed}", todo="freemask figure freemask/4"
-    )
+def _runs(figure: PaperFigure, options: Options, runs: Path) -> list[Path]:
+    """Those asked for, or the one that the figure's experiment makes."""
+    usual = str(content(figure.experiment).get("name") or figure.file_name)
+    if options.runs is None and not (runs / usual).is_dir():
+        raise _nothing(figure, f"no run {runs / usual}")
+    named = [usual] if options.runs is None else _list(options.runs)
+    return [find(each, runs) for each in named] if figure.verb == "calibrate" else folders(runs, named)
 
 
-Made = tuple[list[Path], str, list[str]]
-
-
-def _curves(figure: PaperFigure, options: Options, runs: Path, out: Path) -> Made:
+def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Made:
     """The cost curves of every calibrated model, and the maps of the first that kept some."""
-    from experiments.figures.calibrated import books, picture_of_maps
+    from experiments.figures.calibrated import books, draw_maps
     from experiments.figures.mmc import curves
 
-    found = books(_runs(figure, options, runs, need_rows=False))
+    found = books(runs)
     if not found:
         raise _nothing(figure, "no codebook")
-    made = _both(out / f"{figure.file_name}-curves")
-    for path in made:
+    files = _both(out / f"{figure.file_name}-curves")
+    for path in files:
         curves(path, {name: book for name, (book, _) in found.items()})
     caption = f"{figure.title}, ours. {figure.caption} Models: {', '.join(found)}."
     maps = _both(out / f"{figure.file_name}-maps")
-    shown = next(
-        (name for name, (book, folder) in found.items() if picture_of_maps(maps, book, folder)), None
-    )
+    shown = next((name for name, each in found.items() if draw_maps(maps, *each)), None)
     if shown is not None:
-        made += maps
+        files += maps
         caption += (
             f" Maps of a word over layers (rows) and times (columns) of {shown}; the chosen ones are bold."
         )
     wanted = content(figure.experiment).get("models") or ()
-    lacks = [
-        f"{name}: {_command(figure)} (left out where its weights are missing)"
-        for name in wanted
-        if name not in found
-    ]
-    return made, caption, lacks
+    how = f"{figure.command} (left out where its weights are missing)"
+    return Made(files, caption, [f"{name}: {how}" for name in wanted if name not in found])
 
 
-def _pictures(figure: PaperFigure, options: Options, runs: Path, out: Path) -> Made:
+def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Made:
+    """A line of frames for each variant; a label without any frames is only named."""
     from experiments.figures.frames import kept
     from experiments.figures.strips import Strips, draw
 
-    every = [each for each in kept(_runs(figure, options, runs)) if each.line in figure.lines]
+    every = [each for each in kept(runs) if each.line in figure.lines]
     if not every:
         raise _nothing(figure, "no finished edit with stored frames")
-    tasks = _tasks(figure, options, every)
+    tasks = _tasks(figure, _list(options.tasks), every)
     by = {(each.line, each.task): each for each in every}
-    pictures, missing = {}, []
-    for key, label in figure.lines.items():
-        if key == SOURCE:
-            known = [next(by[name, task] for name in figure.lines if (name, task) in by) for task in tasks]
-            pictures[label] = [each.clip(options.frames) for each in known]
+    first = [next(by[line, task] for line in figure.lines if (line, task) in by) for task in tasks]
+    pictures, missing = {}, {}
+    for line, label in figure.lines.items():
+        if line == SOURCE:
+            pictures[label] = [each.clip(options.frames) for each in first]
             continue
-        cells = [by[key, task].edited(options.frames) if (key, task) in by else None for task in tasks]
+        cells = [by[line, task].edited(options.frames) if (line, task) in by else None for task in tasks]
         if any(cells):
             pictures[label] = cells
         if not all(cells):
-            missing.append(f"{label}: {_how(figure, key)}")
-    titles = [_title(next(each for each in every if each.task == task)) for task in tasks]
-    caption = f"{figure.title}, ours. {figure.caption}" + (
-        f" Not there yet: {_names(missing)}." if missing else ""
-    )
-    made = _both(out / figure.file_name)
-    draw(made, Strips(pictures, titles, figure.fold), caption)
-    return made, caption, missing
+            missing[label] = _how(figure, line)
+    lacks = f" Not there yet: {', '.join(missing)}." if missing else ""
+    caption = f"{figure.title}, ours. {figure.caption}{lacks}"
+    files = _both(out / figure.file_name)
+    titles = [f"{each.source} → {each.target}" for each in first]
+    draw(files, Strips(pictures, titles, figure.fold), caption)
+    return Made(files, caption, [f"{label}: {how}" for label, how in missing.items()])
 
 
-def _runs(figure: PaperFigure, options: Options, runs: Path, need_rows: bool = True) -> list[Path]:
-    if options.runs is not None:
-        return folders(runs, [options.runs] if isinstance(options.runs, str) else list(options.runs))
-    usual = runs / str(content(figure.experiment).get("name") or figure.file_name)
-    if not stores(usual):
-        raise _nothing(figure, f"no run {usual}")
-    return [usual]
+def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -> Sequence[str]:
+    """Those asked for; otherwise the first of each kind that most lines have."""
+    kinds = {each.task: each.kind for each in every}
+    for task in asked:
+        if task not in kinds:
+            wrong, came = f"no frames of the task '{task}' are there", f"tasks=[{','.join(asked)}]"
+            raise UserError(wrong, came=came, expected=nearest(task, kinds))
+    lines = {task: {each.line for each in every if each.task == task} for task in kinds}
+    by_lines = sorted(kinds, key=lambda task: -len(lines[task]))
+    usual = [[task for task in by_lines if kinds[task] == kind][: figure.each] for kind in figure.kinds]
+    chosen = asked or sum(usual, [])
+    if not chosen:
+        raise _nothing(figure, f"only edits of the kind {', '.join(sorted(set(kinds.values())))}")
+    return chosen
 
 
 def _nothing(figure: PaperFigure, came: str) -> UserError:
@@ -160,65 +167,27 @@ def _nothing(figure: PaperFigure, came: str) -> UserError:
         f"there is nothing yet to draw {figure.name} from",
         came=came,
         expected=f"what experiment={figure.experiment} leaves, or runs=[NAME] with videos kept",
-        todo=_command(figure),
+        todo=figure.command,
     )
-
-
-def _command(figure: PaperFigure) -> str:
-    return f"freemask {figure.verb} experiment={figure.experiment}"
 
 
 def _how(figure: PaperFigure, line: str) -> str:
     if line in (content(figure.experiment).get("variants") or {}):
-        return f"{_command(figure)} only=[{line}]"
+        return f"{figure.command} only=[{line}]"
     return f"no method yet; of videos by its authors' code: freemask evaluate manifest=LIST.csv method_name={line}"
 
 
-def _tasks(figure: PaperFigure, options: Options, every: Sequence[Any]) -> list[str]:
-    """Those asked for; otherwise the first of each kind that most lines have."""
-    lines: dict[str, set[str]] = {}
-    for each in every:
-        lines.setdefault(each.task, set()).add(each.line)
-    asked = [options.tasks] if isinstance(options.tasks, str) else list(options.tasks or ())
-    for task in asked:
-        if task not in lines:
-            raise UserError(
-                f"no frames of the task '{task}' are there",
-                came=f"tasks={options.tasks}",
-                expected=nearest(task, lines),
-            )
-    kinds = {each.task: each.kind for each in every}
-    chosen = []
-    for kind in figure.kinds:
-        mine = sorted((task for task in lines if kinds[task] == kind), key=lambda task: -len(lines[task]))
-        chosen += mine[: figure.each]
-    chosen = asked or chosen
-    if not chosen:
-        raise _nothing(figure, f"only edits of the kind {', '.join(sorted(set(kinds.values())))}")
-    return chosen
-
-
-def _title(edit: Any) -> str:
-    return f"{edit.source} → {edit.target}"
-
-
-def _names(missing: Sequence[str]) -> str:
-    return ", ".join(each.partition(":")[0] for each in missing)
+def _list(given: str | Sequence[str] | None) -> list[str]:
+    return [given] if isinstance(given, str) else list(given or ())
 
 
 def _both(stem: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
 
 
-def _latex(made: Sequence[Path], caption: str, label: str) -> str:
+def _latex(made: Made, label: str) -> str:
     drawn = [
-        f"  \\includegraphics[width=\\linewidth]{{{path.name}}}" for path in made if path.suffix == ".pdf"
+        rf"\includegraphics[width=\linewidth]{{{path.name}}}" for path in made.files if path.suffix == ".pdf"
     ]
-    parts = [
-        r"\begin{figure}",
-        r"  \centering",
-        *drawn,
-        f"  \\caption{{{tex(caption)}}}",
-        f"  \\label{{fig:{label}}}",
-    ]
-    return "\n".join([*parts, r"\end{figure}"]) + "\n"
+    inside = [r"\centering", *drawn, rf"\caption{{{tex(made.caption)}}}", rf"\label{{fig:{label}}}"]
+    return "\n  ".join([r"\begin{figure}", *inside]) + "\n" + r"\end{figure}" + "\n"

@@ -15,7 +15,7 @@ from evaluation.tables import render
 from evaluation.tables.filled import Cell, Filled, fill
 from evaluation.tables.grid import Grid
 from evaluation.tables.paper import main_grid, paired_grid
-from evaluation.tables.papers import PaperTable, description, names, read
+from evaluation.tables.papers import PaperTable, read
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
@@ -38,7 +38,7 @@ VERB = Verb(
         "freemask table freemask/2 runs=[freemask-table2,tokenflow] out=paper",
     ),
     keys=(
-        "NAME              freemask/1 freemask/2 fatezero/1 st-modulator/1 st-modulator/2 st-modulator/3",
+        "NAME              which table; without it, a list of them",
         "runs=[A,B]        whose rows; left out, those of the table's own experiment (experiment=freemask/table2)",
         "out=FOLDER        where the .md, .tex, .csv, .html and .json go",
         "reference=LINE    the line that the others are compared with, task by task",
@@ -72,7 +72,7 @@ class Options(Keys):
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
-    table = read(_name(options.name))
+    table = read(options.name)
     if table.kind == "words":
         record, grids, lines = _words(table)
     else:
@@ -84,15 +84,6 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     print("\n\n".join(render.text(grid) for grid in grids))
     print("\nfiles: " + ", ".join(str(path) for path in kept))
     return 0
-
-
-def _name(asked: str | None) -> str:
-    if asked is not None:
-        return asked
-    listed = "".join(f"\n    {each}  {description(each)}" for each in names())
-    raise UserError(
-        "which table?", came="no name", expected=f"one of{listed}", todo="freemask table freemask/2"
-    )
 
 
 def _words(table: PaperTable) -> tuple[dict[str, Any], list[Grid], list[list[Any]]]:

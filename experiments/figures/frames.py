@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.tables.papers import name_of
+from experiments.figures.mmc import spread
 from experiments.runs.rows import Row, latest
 from experiments.tables.rows import stores
 from freemask.errors import UserError
@@ -68,8 +69,4 @@ def _frames(path: Path, count: int) -> list[np.ndarray]:
             frames = stored["frames"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError("stored frames cannot be read", came=f"{path}: {error}") from error
-    return [frames[place] for place in _spread(len(frames), count)]
-
-
-def _spread(length: int, count: int) -> list[int]:
-    return sorted({round(place) for place in np.linspace(0, length - 1, min(count, length))})
+    return [frames[place] for place in spread(len(frames), count)]

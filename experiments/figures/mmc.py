@@ -34,14 +34,13 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
         t_best, l_best = book.times.index(book.best_time), book.sites.index(book.best_site)
         _line(left, book.times, book.tmmc, t_best, color, label)
         _line(right, range(len(book.sites)), book.lmmc, l_best, color, label)
-    left.set(
-        xlabel="time (noise on the left, clean on the right)", ylabel="TMMC: mean over layers of 1 / IoU"
-    )
+    across = "time (noise on the left, clean on the right)"
+    left.set(xlabel=across, ylabel="TMMC: mean over layers of 1 / IoU")
     left.invert_xaxis()
     right.set(xlabel="layer", ylabel="LMMC: mean over times of 1 / IoU")
-    longest = max(books.values(), key=lambda book: len(book.sites))
-    if all(list(book.sites) == list(longest.sites) for book in books.values()):
-        right.set_xticks(range(len(longest.sites)), [short(site) for site in longest.sites], rotation=60)
+    sites, *others = {tuple(book.sites) for book in books.values()}
+    if not others:
+        right.set_xticks(range(len(sites)), [short(site) for site in sites], rotation=60)
     for axes in (left, right):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(ScalarFormatter())
@@ -60,10 +59,8 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, int]) -> None:
         sites, times = [str(site) for site in file["sites"]], [int(t) for t in file["times"]]
         heat = [file[f"maps{i}"].astype(np.float32) for i in range(len(sites))]
         frame, truth = file["frame"], file["truth"]
-    shown = _spread(times, best[1])
-    mosaic = np.concatenate(
-        [np.concatenate([_cell(maps[times.index(t)]) for t in shown], axis=1) for maps in heat], axis=0
-    )
+    shown = sorted({*(times[place] for place in spread(len(times), COLUMNS)), best[1]}, reverse=True)
+    rows = [np.concatenate([_cell(each[times.index(t)]) for t in shown], axis=1) for each in heat]
     height = max(3.0, 0.62 * len(sites))
     figure = Figure(figsize=(0.62 * len(shown) + 4.6, height + 0.7), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -74,11 +71,10 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, int]) -> None:
         axes.set_title(words, fontsize=9)
         axes.axis("off")
     axes = figure.add_subplot(grid[:, 1])
-    axes.imshow(mosaic)
-    axes.set_yticks(
-        [CELL * (i + 0.5) for i in range(len(sites))], [short(site) for site in sites], fontsize=8
-    )
-    axes.set_xticks([CELL * (i + 0.5) for i in range(len(shown))], [f"t = {t}" for t in shown], fontsize=8)
+    axes.imshow(np.concatenate(rows))
+    middle = [CELL * (place + 0.5) for place in range(max(len(sites), len(shown)))]
+    axes.set_yticks(middle[: len(sites)], [short(site) for site in sites], fontsize=8)
+    axes.set_xticks(middle[: len(shown)], [f"t = {t}" for t in shown], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.get_yticklabels()[sites.index(best[0])].set_fontweight("bold")
@@ -89,18 +85,15 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, int]) -> None:
 def _line(
     axes: Axes, x: Sequence[int], estimates: Sequence[Estimate], best: int, color: str, label: str
 ) -> None:  # noqa: PLR0913
-    mean = [each.mean for each in estimates]
+    mean, low, high = zip(*((each.mean, each.low, each.high) for each in estimates), strict=True)
     axes.plot(x, mean, color=color, label=label, marker=".", markersize=4)
-    axes.fill_between(
-        x, [e.low for e in estimates], [e.high for e in estimates], color=color, alpha=0.15, lw=0
-    )
+    axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
     axes.plot(x[best], mean[best], marker="o", markersize=9, markerfacecolor="none", color=color)
 
 
-def _spread(times: Sequence[int], best: int) -> list[int]:
-    """A few times from noise to clean, the best one among them."""
-    places = np.linspace(0, len(times) - 1, min(COLUMNS, len(times))).round().astype(int)
-    return sorted({*(times[i] for i in places), best}, reverse=True)
+def spread(length: int, count: int) -> list[int]:
+    """So many places of a list, or all where it has fewer: evenly, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, length - 1, min(count, length))})
 
 
 def _cell(values: np.ndarray) -> np.ndarray:

@@ -11,12 +11,8 @@ from matplotlib.figure import Figure
 
 DOTS = {"png": 160, "pdf": 220}
 SMALL = 200  # pictures smaller than this are shown pixel by pixel
-INCH, GAP, LABEL, LINE = (
-    0.82,
-    0.05,
-    1.3,
-    0.155,
-)  # a frame's height, between strips, beside them, of a line of words
+# In inches: a frame's height, between strips, beside them, of a line of words.
+INCH, GAP, LABEL, LINE = 0.82, 0.05, 1.3, 0.155
 
 
 @dataclass(frozen=True)

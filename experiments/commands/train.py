@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.compose import plain
-from freemask.errors import UserError
 
 VERB = Verb(
     "train the embedded models, or measure them (what=report)",
@@ -32,9 +31,6 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     """Run the recipe that `what` names. Lightning starts further processes by repeating this command."""
     run = plain(cfg)
     settings = run.pop("what")
-    if "bench" in settings:
-        came, todo = "freemask train what=fusion", "freemask bench what=fusion"
-        raise UserError("what=fusion trains nothing", came=came, todo=todo)
     recipe = get_method(settings.pop("_target_"))
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     recipe(run, **settings)

@@ -2,15 +2,16 @@
 
 Cells are measured one at a time in each process; several processes at once disturb each other's times."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from typing import Any
 
+from torch import Tensor
+
 from experiments.config.build import build
-from experiments.cost.machine import abilities, device_of, machine
-from experiments.cost.memory import keep_what_is_freed
-from experiments.cost.plan import Cell, Measure
-from experiments.cost.work import Edits, layers, official_maps, reach_of
+from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, peak_of
+from experiments.cost.work import Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on
 from experiments.jobs.job import Done, Lane
@@ -24,6 +25,37 @@ from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import EditTask, Progress
 
 SETTING = "setting"  # the item that tells what is measured, and on what
+WARM = 2  # steps of the edit that is run before one of its size is measured
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: `what` is kept (sizes, and the difference from recompute), time or memory."""
+
+    what: str
+    mode: str
+    frames: int
+    steps: int
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        more = f" #{self.number + 1}" if self.what == "time" else ""
+        return f"{self.what} {self.mode} {self.frames} frames {self.steps} steps{more}"
+
+
+def cells_of(options: Mapping[str, Any]) -> Iterator[Cell]:
+    """Memory first, where nothing depends on the order; then sizes, recompute before what is compared with it; then
+    times, the modes in turn."""
+    at, modes = (options["at_frames"], options["at_steps"]), list(dict.fromkeys(options["modes"]))
+    grid = product(options["frames"], options["grid_modes"], options["steps"])
+    for frames, mode, steps in sorted({*grid, *((at[0], mode, at[1]) for mode in modes)}):
+        yield Cell("memory", mode, frames, steps)
+    for mode in sorted(modes, key=lambda each: each != "recompute"):
+        yield Cell("kept", mode, *at)
+    for number in range(options["repeats"]):
+        for mode in modes if number % 2 == 0 else modes[::-1]:
+            yield Cell("time", mode, *at, number)
 
 
 def items_of(cells: Sequence[Cell]) -> list[Item]:
@@ -35,9 +67,8 @@ def fusing(method: Any) -> InvertFuse:
         came, todo = type(method).__name__, "method=freemask or method=fatezero"
         raise UserError("this method fuses nothing", came=came, expected="one that does", todo=todo)
     if not isinstance(method.fusion, Fusion):
-        raise UserError(
-            "without fusion there is nothing to measure", came="fusion=none", todo="fusion=official"
-        )
+        wrong = "without fusion there is nothing to measure"
+        raise UserError(wrong, came="fusion=none", todo="fusion=official")
     return method
 
 
@@ -59,59 +90,81 @@ class CostJob:
         fit = asked.fitted(multiple=backbone.multiple, native=backbone.native).fit(*backbone.native)
         method = fusing(build(config["method"], "method"))
         edits = Edits(backbone, method, EditTask(**config["task"]), fit.height, fit.width)
-        return Measuring(lanes[0], edits, Measure(edits), config["options"])
+        return Measuring(lanes[0], Measure(edits), config["options"])
 
 
 JOB = CostJob()
 
 
+@dataclass
+class Measure:
+    """Measures cells, all in one process. Before the first of a mode and size, a short edit makes what libraries keep
+    from then on."""
+
+    edits: Edits
+    warm: set[tuple[str, int]] = field(default_factory=set)
+    reference: Tensor | None = None
+
+    def __call__(self, cell: Cell) -> dict[str, Any]:
+        keep_what_is_freed(cell.what != "memory")
+        size, device = (cell.mode, cell.frames), self.edits.backbone.device
+        if cell.what == "kept":
+            return self._kept(cell)
+        if size not in self.warm:
+            self.edits.work(*size, min(WARM, cell.steps))()
+            self.warm.add(size)
+        return (timed if cell.what == "time" else peak_of)(self.edits.work(*size, cell.steps), device)
+
+    def _kept(self, cell: Cell) -> dict[str, Any]:
+        if cell.mode != "recompute" and self.reference is None:
+            self.reference, _ = self.edits.kept("recompute", cell.frames, cell.steps)
+        frames, sizes = self.edits.kept(cell.mode, cell.frames, cell.steps)
+        if self.reference is None:
+            self.reference = frames
+        return {"mb": sizes, "difference": float((frames - self.reference).abs().max())}
+
+
 @dataclass(frozen=True)
 class Measuring:
     lane: Lane
-    edits: Edits
     measure: Measure
     options: Mapping[str, Any]
 
     def do(self, place: int, item: Item, progress: Progress) -> Done:
         attempt = Attempt(self.lane.head(item))
-        attempt.tell(**made_on(self.edits.backbone))
+        attempt.tell(**made_on(self.measure.edits.backbone))
         progress(item.id, 0, 1)
-        with attempt.timed(item.id.split(" ")[0]):
-            attempt.work(lambda: self._work(item, attempt))
+        found = self._about if item.id == SETTING else lambda: self.measure(Cell(**item.data))
+        with attempt.timed(item.data.get("what", SETTING)):
+            attempt.work(lambda: attempt.done(found=found()))
         attempt.tell(seconds=attempt.seconds, finished=now())
         return Done(attempt.row)
 
-    def _work(self, item: Item, attempt: Attempt) -> None:
-        if item.id == SETTING:
-            attempt.done(found={**self._about(), "official": self._official()})
-            return
-        cell = Cell(**item.data)
-        keep_what_is_freed(cell.what != "memory")
-        attempt.done(found=self.measure(cell))
-
     def _about(self) -> dict[str, Any]:
-        backbone, method = self.edits.backbone, self.edits.method
+        edits = self.measure.edits
+        backbone, method = edits.backbone, edits.method
         assert isinstance(method.fusion, Fusion)
         return {
             **machine(),
             "device": device_of(backbone.device),
             "fusion": {"variant": method.fusion.variant, **method.fusion.parts},
-            "masks": type(method.mask).__name__ if method.fusion.masks(self.edits.task.kind) else "none",
+            "masks": type(method.mask).__name__ if method.fusion.masks(edits.task.kind) else "none",
             "guidance": method.guidance,
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "gpu": backbone.device.type == "cuda",
-            "size": [self.edits.height, self.edits.width],
-            "latents": list(backbone.encode(self.edits.clip(1).frames).shape[1:]),
-            **abilities(),
+            "size": [edits.height, edits.width],
+            "latents": list(backbone.encode(edits.clip(1).frames).shape[1:]),
+            "limits": limits(),
+            "official": self._official(),
         }
 
     def _official(self) -> dict[str, Any]:
         """Computed, not measured: what keeping every attention map takes, as the official code does."""
-        found, steps = layers(self.edits), self.options["at_steps"]
-        size = self.edits.backbone.dtype.itemsize
-        sizes = {}
+        found, steps = layers(self.measure.edits), self.options["at_steps"]
+        backbone, sizes = self.measure.edits.backbone, {}
+        each = backbone.dtype.itemsize
         for frames in sorted({self.options["at_frames"], *self.options["frames"]}):
-            reach = reach_of(self.edits.backbone, frames)
-            sizes[str(frames)] = official_maps(found, reach, frames=frames, steps=steps, bytes_each=size)
-        return {"computed": True, "steps": steps, "bytes_each": size, "mb_by_frames": sizes}
+            reach = reach_of(backbone, frames)
+            sizes[str(frames)] = official_maps(found, reach, frames=frames, steps=steps, bytes_each=each)
+        return {"computed": True, "steps": steps, "bytes_each": each, "mb_by_frames": sizes}

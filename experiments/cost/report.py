@@ -1,4 +1,4 @@
-"""What the measurements of `freemask bench what=fusion` say: ratios, growth, a Markdown file and a plot."""
+"""What the measurements of `freemask bench` say: ratios, growth, tables and a plot."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,118 +7,210 @@ from typing import Any
 
 import numpy as np
 
-from experiments.cost.job import SETTING
-from experiments.cost.text import headline, markdown
-from experiments.figures import bench as figure
+from evaluation.tables import render
+from evaluation.tables.grid import DASH, Block, Grid, Part, Shown, lines_of
+from experiments.cost import plot
+from experiments.cost.job import SETTING, Cell
 from experiments.runs.rows import Row, write_text
 
 Record = Mapping[str, Any]
-BY_STEP = ("word heat", "latents")  # what every way of fusing keeps of each step
+KEPT = ("features", "word heat", "latents")
+HEADS = {"seconds": "seconds", "cpu_seconds": "CPU s", "rss_mb": "peak RSS MB", "gpu_mb": "peak GPU MB"}
+WIDTH = 118
 
 
-def write(path: Path, name: str, data: dict[str, Any]) -> str:
-    """Numbers, table and plot beside each other; the tables, and where the files are."""
-    data["summary"] = {**summary(data), "official": data["about"].pop("official")}
-    names = {"numbers": path, "table": path.with_suffix(".md"), "plot": path.with_suffix(".png")}
+def data_of(cells: Sequence[Cell], rows: Sequence[Row], parts: Record) -> dict[str, Any]:
+    """Every measurement by the name of its cell, what it was measured on, and what they say together."""
+    by = {row["task"]: row for row in rows}
+    found = {}
+    for cell in cells:
+        row = by[cell.name]
+        said = row.get("found", {}) if row["status"] == "done" else {"failed": row.get("message", "")}
+        found[cell.name] = {
+            "what": cell.what,
+            "mode": cell.mode,
+            "frames": cell.frames,
+            "steps": cell.steps,
+            **said,
+        }
+    setting = by[SETTING]
+    about = {**setting.get("found", {}), "model": setting.get("choices", {}).get("model")}
+    official = about.pop("official")
+    memory = "gpu_mb" if about["gpu"] else "rss_mb"  # the memory that is short
+    data = {"parts": dict(parts), "about": about, "cells": found}
+    summary = {"table": _table(data), "memory": memory, "growth": growth(data, memory), "official": official}
+    return {**data, "summary": summary}
+
+
+def write(path: Path, name: str, data: Record) -> str:
+    """Numbers, tables and plot beside each other; what the screen shows of them."""
+    files = {"numbers": path, "table": path.with_suffix(".md"), "plot": path.with_suffix(".png")}
+    title, shown = _headline(name, data), grids(name, data)
     write_text(path, json.dumps(data, indent=1) + "\n")
-    said = markdown(name, data)
-    write_text(names["table"], f"{said}\n\n![Time and peak memory]({names['plot'].name})\n")
-    figure.draw(names["plot"], data, headline(name, data))
-    return "\n".join([said, "", *(f"{each:<8} {place}" for each, place in names.items())])
+    tables = [render.markdown(grid, min(place + 1, 2)) for place, grid in enumerate(shown)]
+    image = f"![Time and peak memory]({files['plot'].name})"
+    write_text(files["table"], "\n\n".join([*tables, image]) + "\n")
+    plot.draw(files["plot"], data, title)
+    listed = "\n".join(f"{each:<8} {place}" for each, place in files.items())
+    return "\n\n".join([*(render.text(grid, WIDTH) for grid in shown), listed])
 
 
-def data_of(rows: Sequence[Row], parts: Record) -> dict[str, Any]:
-    """Every measurement by the name of its cell, and what it was measured on."""
-    cells, about = {}, {}
-    for row in rows:
-        if row["task"] == SETTING:
-            about = {**row.get("found", {}), "model": row.get("choices", {}).get("model")}
-            continue
-        what, mode, frames, _, steps, *_ = row["task"].split(" ")
-        cell = {"what": what, "mode": mode, "frames": int(frames), "steps": int(steps)}
-        failed = {"failed": row.get("message", "")} if row["status"] != "done" else {}
-        cells[row["task"]] = {**cell, **row.get("found", {}), **failed}
-    return {"what": "fusion", "parts": dict(parts), "about": about, "cells": cells}
-
-
-def summary(data: Record) -> dict[str, Any]:
-    memory = memory_key(data)
-    return {"table": table(data), "memory": memory, "growth": growth(data, memory)}
-
-
-def memory_key(data: Record) -> str:
-    """The memory that is short: the GPU's where there is one."""
-    return "gpu_mb" if data["about"]["gpu"] else "rss_mb"
-
-
-def table(data: Record) -> list[dict[str, Any]]:
+def _table(data: Record) -> list[dict[str, Any]]:
     """A line per mode: the best time, the peak, what is kept; each measured number also by that of plain."""
     options = data["parts"]["options"]
     at = {"frames": options["at_frames"], "steps": options["at_steps"]}
-    lines = []
+    lines = {}
     for mode in dict.fromkeys(options["modes"]):
         line: dict[str, Any] = {"mode": mode}
-        times = cells(data, "time", mode=mode, **at)
-        for key in ("seconds", "cpu_seconds") if times else ():
-            line[key] = min(each[key] for each in times)
-        for found in cells(data, "memory", mode=mode, **at):
-            line |= {key: found[key] for key in ("rss_mb", "gpu_mb") if key in found}
-        for found in cells(data, "kept", mode=mode, **at):
+        for found in [*_cells(data, "time", mode=mode, **at), *_cells(data, "memory", mode=mode, **at)]:
+            line |= {key: min(found[key], line.get(key, found[key])) for key in HEADS if key in found}
+        for found in _cells(data, "kept", mode=mode, **at):
             line |= {"kept_mb": found["mb"], "difference": found["difference"]}
-        lines.append(line)
-    plain = next(line for line in lines if line["mode"] == "plain")
-    for line in lines:
-        both = [key for key in ("seconds", "cpu_seconds", "rss_mb", "gpu_mb") if key in line and key in plain]
-        line["ratios"] = {key: line[key] / plain[key] for key in both if plain[key] > 0}
-    return lines
+        lines[mode] = line
+    plain = lines["plain"]
+    for line in lines.values():
+        line["ratios"] = {
+            key: line[key] / plain[key] for key in HEADS if key in line and plain.get(key, 0) > 0
+        }
+    return list(lines.values())
 
 
 def growth(data: Record, memory: str) -> dict[str, list[dict[str, Any]]]:
     """Straight lines through the peaks: MB per frame at each number of steps, MB per step at each of frames."""
     options = data["parts"]["options"]
-    frames, steps = (sorted(set(options[key])) for key in ("frames", "steps"))
     found: dict[str, list[dict[str, Any]]] = {"per_frame": [], "per_step": []}
     for mode in dict.fromkeys(options["grid_modes"]):
-        for n in steps:
-            points = [(c["frames"], c[memory]) for c in cells(data, "memory", mode=mode, steps=n)]
-            found["per_frame"] += [{"mode": mode, "steps": n, **_line(points)}] if len(points) > 1 else []
-        for f in frames:
-            points = [(c["steps"], c[memory]) for c in cells(data, "memory", mode=mode, frames=f)]
-            if len(points) > 1:
-                found["per_step"].append(
-                    {"mode": mode, "frames": f, **_line(points), **_by_step(data, mode, f)}
-                )
+        for along, other in (("frames", "steps"), ("steps", "frames")):
+            for value in sorted(set(options[other])):
+                cells = _cells(data, "memory", mode=mode, **{other: value})
+                points = [(cell[along], cell[memory]) for cell in cells]
+                if len(points) > 1:
+                    kept = _by_step(data, mode, value) if along == "steps" else {}
+                    found[f"per_{along[:-1]}"].append({"mode": mode, other: value, **_line(points), **kept})
     return found
 
 
-def cells(data: Record, what: str, **asked: Any) -> list[Record]:
+def _cells(data: Record, what: str, **asked: Any) -> list[Record]:
     """The measurements of a kind that succeeded, of these modes, frames or steps."""
-    wanted = {"what": what, **asked}
-    return [
-        found
-        for found in data["cells"].values()
-        if "failed" not in found and all(found[key] == value for key, value in wanted.items())
-    ]
+    wanted = {"what": what, **asked}.items()
+    return [each for each in data["cells"].values() if "failed" not in each and wanted <= each.items()]
 
 
 def _line(points: Sequence[tuple[int, float]]) -> dict[str, float]:
     """The least-squares line, and how far the worst point lies from it."""
     x, y = (np.array(each, dtype=float) for each in zip(*sorted(points), strict=True))
     slope, start = np.polyfit(x, y, 1)
-    return {
-        "slope_mb": float(slope),
-        "at_zero_mb": float(start),
-        "off_mb": float(np.abs(slope * x + start - y).max()),
-    }
+    off = np.abs(slope * x + start - y).max()
+    return {"slope_mb": float(slope), "at_zero_mb": float(start), "off_mb": float(off)}
 
 
 def _by_step(data: Record, mode: str, frames: int) -> dict[str, float]:
     """What a step adds to what is kept, from the sizes of the edit in the table, scaled to this many frames."""
-    kept = cells(data, "kept", mode=mode)
-    if not kept:
-        return {}
-    one, scale = kept[0], frames / kept[0]["frames"] / kept[0]["steps"]
-    return {
-        "kept_mb": scale * sum(one["mb"][name] for name in BY_STEP),
-        "features_mb": scale * one["mb"]["features"],
-    }
+    for one in _cells(data, "kept", mode=mode):
+        scale = frames / one["frames"] / one["steps"]
+        features = one["mb"]["features"]
+        return {"kept_mb": scale * (sum(one["mb"].values()) - features), "features_mb": scale * features}
+    return {}
+
+
+def grids(name: str, data: Record) -> list[Grid]:
+    has_peaks = data["parts"]["options"]["grid_modes"]
+    return [
+        _edits(name, data),
+        *([_peaks(data)] if has_peaks else []),
+        _official(data["summary"]["official"]),
+    ]
+
+
+def _edits(name: str, data: Record) -> Grid:
+    options, about = data["parts"]["options"], data["about"]
+    keys = [key for key in HEADS if key != "gpu_mb" or about["gpu"]]
+    lines = {}
+    for line in data["summary"]["table"]:
+        cells = [_number(line.get(key), line["ratios"].get(key)) for key in keys]
+        cells += [_number(line.get("kept_mb", {}).get(part)) for part in KEPT]
+        cells += [f"{line['difference']:.1e}" if "difference" in line else DASH]
+        lines[line["mode"]] = [Shown(cell) for cell in cells]
+    fusion = ", ".join(f"{part} {mode}" for part, mode in about["fusion"].items())
+    notes = [
+        f"{about['model']} on {about['cpu']}, {about['cpu_count']} processors, torch {about['versions']['torch']}, "
+        f"commit {about['commit'][:12]}{' with changes' if about['dirty'] else ''}.",
+        f"A moving pattern, edited as {options['kind']}: '{options['source']}' to '{options['target']}'. "
+        f"Fusion: {fusion}. Masks: {about['masks']}. Guidance {about['guidance']}.",
+        "plain: the same edit without fusion; recompute runs the source beside it, cache_* keep its queries and keys; "
+        "in brackets, divided by plain.",
+        f"Times: the best of {options['repeats']}, the modes in turn, after an edit that does not count.",
+        "Peaks: on top of the loaded model and its clip, in MB of 10^6 bytes; RSS is resident memory. glibc returns "
+        "freed blocks at once while memory is measured.",
+        "off recompute: the largest difference of a pixel (0 to 1) from the edit of recompute.",
+        *about["limits"],
+    ]
+    failed = [
+        f"{task}: {' '.join(each['failed'].split())}"
+        for task, each in data["cells"].items()
+        if "failed" in each
+    ]
+    head = [*(HEADS[key] for key in keys), *(f"{part} MB" for part in KEPT), "off recompute"]
+    title = f"What fusion costs: {_headline(name, data)}"
+    return Grid(title, head, lines_of(lines), notes, failed, corner="mode")
+
+
+def _peaks(data: Record) -> Grid:
+    """Over frames downwards and steps to the right; at the end of each line its slope."""
+    options, memory = data["parts"]["options"], data["summary"]["memory"]
+    every, steps = sorted(set(options["frames"])), sorted(set(options["steps"]))
+    peaks = {(c["mode"], c["frames"], c["steps"]): c[memory] for c in _cells(data, "memory")}
+    slopes = data["summary"]["growth"]
+    by_frame = {(each["mode"], each["steps"]): each["slope_mb"] for each in slopes["per_frame"]}
+    by_step = {(each["mode"], each["frames"]): each for each in slopes["per_step"]}
+    blocks = []
+    for mode in dict.fromkeys(options["grid_modes"]):
+        parts = []
+        for frames in every:
+            line = by_step.get((mode, frames), {})
+            kept = line["kept_mb"] + line["features_mb"] if "kept_mb" in line else None
+            numbers = [*(peaks.get((mode, frames, n)) for n in steps), line.get("slope_mb"), kept]
+            parts.append(_part(f"{frames} frames", numbers))
+        parts.append(_part("MB per frame", [*(by_frame.get((mode, n)) for n in steps), None, None]))
+        blocks.append(Block(mode, parts))
+    title = f"Peak {'GPU' if memory == 'gpu_mb' else 'resident'} memory above the loaded model, MB"
+    notes = [
+        "Per frame and per step: the slopes of straight lines through these peaks. Kept per step: what one more "
+        "step adds to features, word heat and latents, from the sizes above."
+    ]
+    return Grid(title, [*(f"{n} steps" for n in steps), "MB per step", "kept per step"], blocks, notes)
+
+
+def _official(found: Record) -> Grid:
+    blocks = [
+        Block(f"{n} frames", [_part("", [sizes["self"], sizes["cross"], sum(sizes.values())])])
+        for n, sizes in found["mb_by_frames"].items()
+    ]
+    note = (
+        f"Self and cross attention of layers with at most 32 x 32 queries, {found['bytes_each']} bytes each."
+    )
+    title = f"Computed, not measured: all attention maps of {found['steps']} steps, as the official code keeps them, MB"
+    return Grid(title, ["self", "cross", "together"], blocks, [note])
+
+
+def _part(label: str, numbers: Sequence[float | None]) -> Part:
+    return Part(label, [Shown(_number(each)) for each in numbers])
+
+
+def _headline(name: str, data: Record) -> str:
+    """Model, clip and machine on one line."""
+    options, about = data["parts"]["options"], data["about"]
+    height, width = about["size"]
+    clip = f"{options['at_frames']} frames of {width} x {height}, {options['at_steps']} steps"
+    threads = (
+        "" if about["gpu"] else f", {about['torch_threads']} thread{'s' * (about['torch_threads'] != 1)}"
+    )
+    return f"{name}, {clip}, {about['dtype']}, on {about['device']}{threads}"
+
+
+def _number(value: float | None, ratio: float | None = None) -> str:
+    """Three digits that say something."""
+    if value is None:
+        return DASH
+    shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:#.3g}"
+    return shown if ratio is None else f"{shown} ({ratio:.2f})"

@@ -1,26 +1,29 @@
-"""What `freemask bench what=fusion` measures: one edit in several modes, what it keeps, and how long it takes."""
+"""What `freemask bench` measures: one edit in several modes, what it keeps, and how long it takes."""
 
+import gc
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from experiments.cost.machine import MB, wait
 from experiments.jobs import seeds
 from freemask.attention.math import attend
 from freemask.attention.record import GIB, Recording
 from freemask.attention.rewire import references
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.methods.invert_fuse import InvertFuse, Known
-from freemask.types import QKV, Backbone, Clip, EditTask, Stream, Taps, Where
+from freemask.types import QKV, Backbone, Clip, EditTask, Taps, Where
 
-MB = 10**6
-MODES = ("plain", "recompute", "cache_device", "cache_host", "cache_disk")
+# `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
+# its queries and keys.
+Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so many queries
 
 
@@ -59,9 +62,8 @@ class Edits:
         known = Known(self.backbone.encode(clip.frames), source=heat)
         with method.begin(self.backbone, clip, self.task, known=known) as session:
             inversion, after = session.inversion, Callbacks(after=session.after)
-            edited = sample(
-                self.backbone, inversion.latents[-1], session.predict, session.subject.times, on=after
-            )
+            start, times = inversion.latents[-1], session.subject.times
+            edited = sample(self.backbone, start, session.predict, times, on=after)
             sizes = {
                 "features": 0 if session.cache is None else session.cache.bytes,
                 "word heat": sum(heat.bytes.values()) + sum(session.target.bytes.values()),
@@ -79,14 +81,13 @@ def pattern(frames: int, height: int, width: int) -> Float[Tensor, "f 3 h w"]:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Seconds on the clock and of the processor, which other programs hardly change; and how busy the machine was."""
-    _wait(device)
+    """Seconds on the clock and of the processor, which other programs hardly change."""
+    gc.collect()
+    wait(device)
     clock, processor = time.perf_counter(), time.process_time()
     work()
-    _wait(device)
-    clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    load = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
-    return {"seconds": clock, "cpu_seconds": processor, **load}
+    wait(device)
+    return {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - processor}
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,9 @@ def layers(edits: Edits) -> list[Layer]:
         return attend(qkv)
 
     backbone, taps = edits.backbone, Taps(attention=tap)
-    only: tuple[Stream, ...] = ("source",)
     latents, text = backbone.encode(edits.clip(1).frames), backbone.embed(edits.task.source)
-    backbone.predict(
-        latents[None], backbone.noise_path.times(1)[0], text.tokens[None], streams=only, taps=taps
-    )
+    noisiest = backbone.noise_path.times(1)[0]
+    backbone.predict(latents[None], noisiest, text.tokens[None], streams=("source",), taps=taps)
     return found
 
 
@@ -144,8 +143,3 @@ def _size(tensors: Iterable[Tensor]) -> int:
     """Bytes in memory, those that several tensors share counted once."""
     blocks = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
     return sum(blocks.values())
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -11,9 +11,8 @@ from synthetic_rows import row, write
 from evaluation.tables.papers import description, names, whole
 from experiments.cli.app import main
 from experiments.config import choices
-from experiments.figures.calibrated import books
-from experiments.figures.frames import kept
 from experiments.figures.papers import SOURCE, PaperFigure, figure_of
+from experiments.figures.stored import books, kept
 from experiments.figures.strips import Strips, draw
 from experiments.runs.record import Record
 from freemask.data.write import to_bytes

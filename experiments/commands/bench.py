@@ -15,13 +15,13 @@ from experiments.config.compose import plain
 from experiments.config.fingerprint import Identity
 from experiments.config.options import Keys
 from experiments.cost import report
-from experiments.cost.job import cells_of, fusing, items_of
+from experiments.cost.job import SETTING, cells_of, fusing
 from experiments.cost.machine import machine
 from experiments.cost.work import Mode
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs.one_clip import words_of
-from experiments.runs.plan import Plan, Variant
+from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
 from experiments.runs.rows import file_name
 from freemask.data.one import changed_words
@@ -41,7 +41,7 @@ VERB = Verb(
     ),
     keys=(
         "at_frames= at_steps=     the clip of the table; repeats=N of each time, the best one counts",
-        "modes=[plain,recompute,cache_device,cache_host,cache_disk]   of the table",
+        "modes=[cache_device,cache_host,cache_disk]   of the table, beside plain and recompute",
         "frames=[...] steps=[...] grid_modes=[...]   over which peak memory is measured",
         "size=                    pixels, or [height, width]",
         "method.budget_gb=N       the most that the cache modes may keep",
@@ -50,7 +50,7 @@ VERB = Verb(
     ),
 )
 
-NEEDED = ("plain", "recompute")  # modes with which the others are compared
+NEEDED: tuple[Mode, ...] = ("plain", "recompute")  # modes with which the others are compared
 JOB = "experiments.cost.job"
 
 
@@ -75,11 +75,6 @@ class Options(Keys):
     fresh: bool
 
     def __post_init__(self) -> None:
-        for mode in NEEDED:
-            if mode not in self.modes:
-                wrong = f"the table needs the mode '{mode}', with which others are compared"
-                came = f"modes=[{','.join(self.modes)}]"
-                raise UserError(wrong, came=came, expected=f"modes=[{','.join(NEEDED)},...]")
         for key in ("at_frames", "at_steps", "repeats", "frames", "steps"):
             value = getattr(self, key)
             if min([value] if isinstance(value, int) else value, default=1) < 1:
@@ -100,12 +95,13 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     engine: Engine = build(config["runner"], "runner")
     fusing(build(config["method"], "method"))
     variant = _variant(config, options, flags["choices"])
-    cells = list(cells_of(asdict(options)))
+    cells = list(cells_of(variant.config["options"]))
     name = options.name or str(flags["choices"].get("model"))
     folder = named_folder(config, f"bench-fusion-{name}")
     if options.fresh and Record.seen(folder).job == JOB:
         shutil.rmtree(folder)
-    order = Order(Plan(JOB, [variant], items_of(cells)), folder, redo=True, unit="measurements")
+    items = [Item(SETTING), *(Item(cell.name, asdict(cell)) for cell in cells)]
+    order = Order(Plan(JOB, [variant], items), folder, redo=True, unit="measurements")
     ended = carry_out(order, config, engine)
     if not ended.speaks or ended.left:
         return 0
@@ -120,6 +116,7 @@ def _variant(config: Mapping[str, Any], options: Options, chosen: Mapping[str, s
     folder."""
     task = options.task()
     own = {key: value for key, value in asdict(options).items() if key not in ("name", "out", "fresh")}
+    own |= {"modes": list(dict.fromkeys([*NEEDED, *options.modes]))}
     own |= {"kind": task.kind, "words": dict(task.words)}
     made = {"options": own, "model": config["model"], "method": config["method"]}
     method = {key: value for key, value in config["method"].items() if not key.startswith("inversions")}

@@ -20,7 +20,7 @@ from experiments.tables.rows import folders
 from freemask.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from experiments.figures.frames import Kept
+    from experiments.figures.stored import Kept
 
 VERB = Verb(
     "a paper's figure from runs and calibrations: curves, ablation grids, pictures, as PNG and PDF",
@@ -95,8 +95,8 @@ def _runs(figure: PaperFigure, options: Options, runs: Path) -> list[Path]:
 
 def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Made:
     """The cost curves of every calibrated model, and the maps of the first that kept some."""
-    from experiments.figures.calibrated import books, draw_maps
     from experiments.figures.mmc import curves
+    from experiments.figures.stored import books, draw_maps
 
     found = books(runs)
     if not found:
@@ -119,7 +119,7 @@ def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
 
 def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Made:
     """A line of frames for each variant; a label without any frames is only named."""
-    from experiments.figures.frames import kept
+    from experiments.figures.stored import kept
     from experiments.figures.strips import Strips, draw
 
     every = [each for each in kept(runs) if each.line in figure.lines]

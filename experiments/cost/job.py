@@ -3,7 +3,7 @@
 Cells are measured one at a time in each process; several processes at once disturb each other's times."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -47,7 +47,7 @@ class Cell:
 def cells_of(options: Mapping[str, Any]) -> Iterator[Cell]:
     """Memory first, where nothing depends on the order; then sizes, recompute before what is compared with it; then
     times, the modes in turn."""
-    at, modes = (options["at_frames"], options["at_steps"]), list(dict.fromkeys(options["modes"]))
+    at, modes = (options["at_frames"], options["at_steps"]), options["modes"]
     grid = product(options["frames"], options["grid_modes"], options["steps"])
     for frames, mode, steps in sorted({*grid, *((at[0], mode, at[1]) for mode in modes)}):
         yield Cell("memory", mode, frames, steps)
@@ -56,10 +56,6 @@ def cells_of(options: Mapping[str, Any]) -> Iterator[Cell]:
     for number in range(options["repeats"]):
         for mode in modes if number % 2 == 0 else modes[::-1]:
             yield Cell("time", mode, *at, number)
-
-
-def items_of(cells: Sequence[Cell]) -> list[Item]:
-    return [Item(SETTING), *(Item(cell.name, asdict(cell)) for cell in cells)]
 
 
 def fusing(method: Any) -> InvertFuse:
@@ -90,22 +86,34 @@ class CostJob:
         fit = asked.fitted(multiple=backbone.multiple, native=backbone.native).fit(*backbone.native)
         method = fusing(build(config["method"], "method"))
         edits = Edits(backbone, method, EditTask(**config["task"]), fit.height, fit.width)
-        return Measuring(lanes[0], Measure(edits), config["options"])
+        return Measuring(lanes[0], edits, config["options"])
 
 
 JOB = CostJob()
 
 
 @dataclass
-class Measure:
+class Measuring:
     """Measures cells, all in one process. Before the first of a mode and size, a short edit makes what libraries keep
     from then on."""
 
+    lane: Lane
     edits: Edits
+    options: Mapping[str, Any]
     warm: set[tuple[str, int]] = field(default_factory=set)
     reference: Tensor | None = None
 
-    def __call__(self, cell: Cell) -> dict[str, Any]:
+    def do(self, place: int, item: Item, progress: Progress) -> Done:
+        attempt = Attempt(self.lane.head(item))
+        attempt.tell(**made_on(self.edits.backbone))
+        progress(item.id, 0, 1)
+        found = self._about if item.id == SETTING else lambda: self.measure(Cell(**item.data))
+        with attempt.timed(item.data.get("what", SETTING)):
+            attempt.work(lambda: attempt.done(found=found()))
+        attempt.tell(seconds=attempt.seconds, finished=now())
+        return Done(attempt.row)
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
         keep_what_is_freed(cell.what != "memory")
         size, device = (cell.mode, cell.frames), self.edits.backbone.device
         if cell.what == "kept":
@@ -123,26 +131,8 @@ class Measure:
             self.reference = frames
         return {"mb": sizes, "difference": float((frames - self.reference).abs().max())}
 
-
-@dataclass(frozen=True)
-class Measuring:
-    lane: Lane
-    measure: Measure
-    options: Mapping[str, Any]
-
-    def do(self, place: int, item: Item, progress: Progress) -> Done:
-        attempt = Attempt(self.lane.head(item))
-        attempt.tell(**made_on(self.measure.edits.backbone))
-        progress(item.id, 0, 1)
-        found = self._about if item.id == SETTING else lambda: self.measure(Cell(**item.data))
-        with attempt.timed(item.data.get("what", SETTING)):
-            attempt.work(lambda: attempt.done(found=found()))
-        attempt.tell(seconds=attempt.seconds, finished=now())
-        return Done(attempt.row)
-
     def _about(self) -> dict[str, Any]:
-        edits = self.measure.edits
-        backbone, method = edits.backbone, edits.method
+        edits, backbone, method = self.edits, self.edits.backbone, self.edits.method
         assert isinstance(method.fusion, Fusion)
         return {
             **machine(),
@@ -161,9 +151,8 @@ class Measuring:
 
     def _official(self) -> dict[str, Any]:
         """Computed, not measured: what keeping every attention map takes, as the official code does."""
-        found, steps = layers(self.measure.edits), self.options["at_steps"]
-        backbone, sizes = self.measure.edits.backbone, {}
-        each = backbone.dtype.itemsize
+        backbone, found, steps = self.edits.backbone, layers(self.edits), self.options["at_steps"]
+        each, sizes = backbone.dtype.itemsize, {}
         for frames in sorted({self.options["at_frames"], *self.options["frames"]}):
             reach = reach_of(backbone, frames)
             sizes[str(frames)] = official_maps(found, reach, frames=frames, steps=steps, bytes_each=each)

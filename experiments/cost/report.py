@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from evaluation.tables.grid import DASH, Block, Grid, Part, Shown, lines_of
 from experiments.cost import plot
 from experiments.cost.job import SETTING, Cell
 from experiments.runs.rows import Row, write_text
+from freemask.errors import UserError
 
 Record = Mapping[str, Any]
 KEPT = ("features", "word heat", "latents")
@@ -22,18 +24,14 @@ WIDTH = 118
 def data_of(cells: Sequence[Cell], rows: Sequence[Row], parts: Record) -> dict[str, Any]:
     """Every measurement by the name of its cell, what it was measured on, and what they say together."""
     by = {row["task"]: row for row in rows}
-    found = {}
+    setting, found = by[SETTING], {}
+    if setting["status"] != "done":
+        wrong = "it cannot be told what is measured"
+        raise UserError(wrong, came=setting.get("message", ""), todo="the same command tries again")
     for cell in cells:
-        row = by[cell.name]
-        said = row.get("found", {}) if row["status"] == "done" else {"failed": row.get("message", "")}
-        found[cell.name] = {
-            "what": cell.what,
-            "mode": cell.mode,
-            "frames": cell.frames,
-            "steps": cell.steps,
-            **said,
-        }
-    setting = by[SETTING]
+        row, own = by[cell.name], asdict(cell)
+        failed = {} if row["status"] == "done" else {"failed": row.get("message", "")}
+        found[cell.name] = {**own, **row.get("found", {}), **failed}
     about = {**setting.get("found", {}), "model": setting.get("choices", {}).get("model")}
     official = about.pop("official")
     memory = "gpu_mb" if about["gpu"] else "rss_mb"  # the memory that is short
@@ -44,15 +42,13 @@ def data_of(cells: Sequence[Cell], rows: Sequence[Row], parts: Record) -> dict[s
 
 def write(path: Path, name: str, data: Record) -> str:
     """Numbers, tables and plot beside each other; what the screen shows of them."""
-    files = {"numbers": path, "table": path.with_suffix(".md"), "plot": path.with_suffix(".png")}
-    title, shown = _headline(name, data), grids(name, data)
+    table, picture, shown = path.with_suffix(".md"), path.with_suffix(".png"), grids(name, data)
     write_text(path, json.dumps(data, indent=1) + "\n")
     tables = [render.markdown(grid, min(place + 1, 2)) for place, grid in enumerate(shown)]
-    image = f"![Time and peak memory]({files['plot'].name})"
-    write_text(files["table"], "\n\n".join([*tables, image]) + "\n")
-    plot.draw(files["plot"], data, title)
-    listed = "\n".join(f"{each:<8} {place}" for each, place in files.items())
-    return "\n\n".join([*(render.text(grid, WIDTH) for grid in shown), listed])
+    write_text(table, "\n\n".join([*tables, f"![Time and peak memory]({picture.name})"]) + "\n")
+    plot.draw(picture, data, _headline(name, data))
+    texts = [render.text(grid, WIDTH) for grid in shown]
+    return "\n\n".join([*texts, f"files: {path}, {table}, {picture}"])
 
 
 def _table(data: Record) -> list[dict[str, Any]]:
@@ -68,10 +64,9 @@ def _table(data: Record) -> list[dict[str, Any]]:
             line |= {"kept_mb": found["mb"], "difference": found["difference"]}
         lines[mode] = line
     plain = lines["plain"]
+    known = [key for key in HEADS if plain.get(key, 0) > 0]
     for line in lines.values():
-        line["ratios"] = {
-            key: line[key] / plain[key] for key in HEADS if key in line and plain.get(key, 0) > 0
-        }
+        line["ratios"] = {key: line[key] / plain[key] for key in known if key in line}
     return list(lines.values())
 
 
@@ -85,8 +80,7 @@ def growth(data: Record, memory: str) -> dict[str, list[dict[str, Any]]]:
                 cells = _cells(data, "memory", mode=mode, **{other: value})
                 points = [(cell[along], cell[memory]) for cell in cells]
                 if len(points) > 1:
-                    kept = _by_step(data, mode, value) if along == "steps" else {}
-                    found[f"per_{along[:-1]}"].append({"mode": mode, other: value, **_line(points), **kept})
+                    found[f"per_{along[:-1]}"].append({"mode": mode, other: value, **_line(points)})
     return found
 
 
@@ -104,22 +98,9 @@ def _line(points: Sequence[tuple[int, float]]) -> dict[str, float]:
     return {"slope_mb": float(slope), "at_zero_mb": float(start), "off_mb": float(off)}
 
 
-def _by_step(data: Record, mode: str, frames: int) -> dict[str, float]:
-    """What a step adds to what is kept, from the sizes of the edit in the table, scaled to this many frames."""
-    for one in _cells(data, "kept", mode=mode):
-        scale = frames / one["frames"] / one["steps"]
-        features = one["mb"]["features"]
-        return {"kept_mb": scale * (sum(one["mb"].values()) - features), "features_mb": scale * features}
-    return {}
-
-
 def grids(name: str, data: Record) -> list[Grid]:
-    has_peaks = data["parts"]["options"]["grid_modes"]
-    return [
-        _edits(name, data),
-        *([_peaks(data)] if has_peaks else []),
-        _official(data["summary"]["official"]),
-    ]
+    peaks = [_peaks(data)] if data["parts"]["options"]["grid_modes"] else []
+    return [_edits(name, data), *peaks, _official(data["summary"]["official"])]
 
 
 def _edits(name: str, data: Record) -> Grid:
@@ -162,23 +143,18 @@ def _peaks(data: Record) -> Grid:
     peaks = {(c["mode"], c["frames"], c["steps"]): c[memory] for c in _cells(data, "memory")}
     slopes = data["summary"]["growth"]
     by_frame = {(each["mode"], each["steps"]): each["slope_mb"] for each in slopes["per_frame"]}
-    by_step = {(each["mode"], each["frames"]): each for each in slopes["per_step"]}
+    by_step = {(each["mode"], each["frames"]): each["slope_mb"] for each in slopes["per_step"]}
     blocks = []
     for mode in dict.fromkeys(options["grid_modes"]):
-        parts = []
-        for frames in every:
-            line = by_step.get((mode, frames), {})
-            kept = line["kept_mb"] + line["features_mb"] if "kept_mb" in line else None
-            numbers = [*(peaks.get((mode, frames, n)) for n in steps), line.get("slope_mb"), kept]
-            parts.append(_part(f"{frames} frames", numbers))
-        parts.append(_part("MB per frame", [*(by_frame.get((mode, n)) for n in steps), None, None]))
-        blocks.append(Block(mode, parts))
+        parts = [
+            _part(f"{f} frames", [*(peaks.get((mode, f, n)) for n in steps), by_step.get((mode, f))])
+            for f in every
+        ]
+        slope = _part("MB per frame", [*(by_frame.get((mode, n)) for n in steps), None])
+        blocks.append(Block(mode, [*parts, slope]))
     title = f"Peak {'GPU' if memory == 'gpu_mb' else 'resident'} memory above the loaded model, MB"
-    notes = [
-        "Per frame and per step: the slopes of straight lines through these peaks. Kept per step: what one more "
-        "step adds to features, word heat and latents, from the sizes above."
-    ]
-    return Grid(title, [*(f"{n} steps" for n in steps), "MB per step", "kept per step"], blocks, notes)
+    notes = ["Per frame and per step: the slopes of straight lines through these peaks."]
+    return Grid(title, [*(f"{n} steps" for n in steps), "MB per step"], blocks, notes)
 
 
 def _official(found: Record) -> Grid:

@@ -1,7 +1,7 @@
-"""Frames of finished edits for a figure: what runs have kept of them, and of the clips that they began with."""
+"""What a figure is made of: frames of finished edits and of their clips, codebooks of calibrations, maps of words."""
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from evaluation.tables.papers import name_of
-from experiments.figures.mmc import spread
+from experiments.figures.mmc import maps, spread
 from experiments.runs.rows import Row, latest
 from experiments.tables.rows import stores
 from freemask.errors import UserError
+from freemask.masks.codebook import Codebook
+
+BOOK = "codebook.json"
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,25 @@ def _frames(path: Path, count: int) -> list[np.ndarray]:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError("stored frames cannot be read", came=f"{path}: {error}") from error
     return [frames[place] for place in spread(len(frames), count)]
+
+
+def books(runs: Iterable[Path]) -> dict[str, tuple[Codebook, Path]]:
+    """By model: of a run of several models, or of a single one."""
+    found = {}
+    for run in runs:
+        for path in [*run.glob(BOOK), *sorted(run.glob(f"*/{BOOK}"))]:
+            book = Codebook.read(path)
+            found[book.model if path.parent == run else path.parent.name] = (book, path.parent)
+    return found
+
+
+def draw_maps(paths: Sequence[Path], book: Codebook, folder: Path) -> bool:
+    """Of the first item whose maps were kept; False where none were."""
+    for row in latest(folder).values():
+        kept = folder / row.get("files", {}).get("maps", "none")
+        if kept.is_file():
+            for path in paths:
+                title = f"'{row.get('word')}' in: {row.get('source')}"
+                maps(path, kept, title, (book.best_site, book.best_time))
+            return True
+    return False

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from experiments.cli.app import main
-from experiments.cost.job import Cell, Measuring, cells_of
+from experiments.cost.job import SETTING, Cell, Measuring, cells_of
 from experiments.cost.machine import peak_of
-from experiments.cost.report import growth
+from experiments.cost.report import data_of, growth
 from experiments.cost.work import Layer, official_maps, pattern
 from experiments.runs.store import RunStore
+from freemask.errors import UserError
 from freemask.memory import forget_rss_peak
 
 SMALL = [
@@ -94,6 +95,10 @@ def test_the_report_can_be_read(out, data, capsys):
     assert "2 frames of 16 x 16, 2 steps, float32" in said
     assert data["about"]["device"] in said and "Computed, not measured" in said
     assert data["about"]["commit"] and data["about"]["versions"]["torch"] in said
+    for line in data["summary"]["table"]:
+        assert f"({line['ratios']['seconds']:.2f})" in next(
+            each for each in said.splitlines() if each.startswith(f"| {line['mode']} |")
+        )
     assert (out / "bench-fusion-random_image.png").read_bytes().startswith(b"\x89PNG")
     assert bench("--json", out=out) == 0  # nothing is measured again
     assert json.loads(capsys.readouterr().out) == data
@@ -208,6 +213,11 @@ def test_the_modes_take_turns_and_memory_comes_first():
     ]
     assert cells[0] == Cell("memory", "plain", 2, 50)
     assert len({cell.name for cell in cells}) == len(cells)
+
+
+def test_a_machine_that_could_not_be_described_is_an_error_with_its_reason():
+    with pytest.raises(UserError, match="out of room"):
+        data_of([], [{"task": SETTING, "status": "failed", "message": "out of room"}], {})
 
 
 def test_growth_is_the_slope_of_the_peaks():

@@ -109,9 +109,7 @@ def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
     shown = next((name for name, each in found.items() if draw_maps(maps, *each)), None)
     if shown is not None:
         files += maps
-        caption += (
-            f" Maps of a word over layers (rows) and times (columns) of {shown}; the chosen ones are bold."
-        )
+        caption += f" Maps of a word over layers (rows) and times (columns) of {shown}; the best are bold."
     wanted = content(figure.experiment).get("models") or ()
     how = f"{figure.command} (left out where its weights are missing)"
     return Made(files, caption, [f"{name}: {how}" for name in wanted if name not in found])
@@ -153,7 +151,9 @@ def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -
         if task not in kinds:
             wrong, came = f"no frames of the task '{task}' are there", f"tasks=[{','.join(asked)}]"
             raise UserError(wrong, came=came, expected=nearest(task, kinds))
-    lines = {task: {each.line for each in every if each.task == task} for task in kinds}
+    lines: dict[str, set[str]] = {}
+    for each in every:
+        lines.setdefault(each.task, set()).add(each.line)
     by_lines = sorted(kinds, key=lambda task: -len(lines[task]))
     usual = [[task for task in by_lines if kinds[task] == kind][: figure.each] for kind in figure.kinds]
     chosen = asked or sum(usual, [])

@@ -65,7 +65,7 @@ def _identity(
     config: Mapping[str, Any], measure: Measure, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
 ) -> Identity:
     """Everything that changes a row."""
-    whole = identity_over(digest_of(tasks), {**config, "method": {}, "metric": {}}, chosen)
+    whole = identity_over(digest_of(tasks), {**config, "method": {}, "metric": {}, "seed": None}, chosen)
     return Identity({**{key: whole.parts[key] for key in ("model", "data")}, **measure.parts()})
 
 

@@ -182,3 +182,9 @@ def test_metric_errors_and_only_failures_are_shown():
     assert bad.split()[:3] == ["bad", "0", "1"]
     assert "20.00" in shown and "20.00*" not in shown and "[" not in shown.splitlines()[2]
     assert "bad" in render.markdown(means_grid(summarise(rows, UP))) and "bad" in csv(summarise(rows, UP))
+
+
+def test_html_of_a_plain_grid_has_a_head_for_every_cell():
+    shown = render.html_table(means_grid(summarise(ROWS, UP)))
+    first = shown[shown.index("<tbody>") : shown.index("</tbody>")]
+    assert shown.count("<th>") == first.count("<th ") + first.count("<td")

@@ -30,6 +30,7 @@ table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular
 th, td { padding: .15rem .7rem; text-align: right; white-space: nowrap } thead th { border-bottom: 1px solid }
 th[scope=rowgroup], td.part { text-align: left; vertical-align: top } tbody { border-bottom: 1px solid var(--line) }
 .quiet { opacity: .75 } li, p { max-width: 60rem } pre { white-space: pre-wrap } .wide { overflow-x: auto }
+img { max-width: 100%; display: block; margin: .6rem 0; background: white } .failed { color: #c0262d }
 """
 
 
@@ -157,13 +158,16 @@ def html_table(grid: Grid, level: int = 1) -> str:
             f"<td>{_marked(each, '<b>{}</b>', '<u>{}</u>', escaping.escape)}</td>" for each in part.cells
         )
 
-    head = "".join(f"<th>{escaping.escape(each)}</th>" for each in ["", "", *grid.head])
+    head = "".join(
+        f"<th>{escaping.escape(each)}</th>"
+        for each in ([grid.corner] if grid.plain else ["", ""]) + [*grid.head]
+    )
     bodies = []
     for block in grid.blocks:
         rows = []
         for place, part in enumerate(block.parts):
             title = f'<th scope="rowgroup" rowspan="{len(block.parts)}">{escaping.escape(block.title)}</th>'
-            label = f'<td class="part">{escaping.escape(part.label)}</td>'
+            label = "" if grid.plain else f'<td class="part">{escaping.escape(part.label)}</td>'
             rows.append(f"<tr>{title if place == 0 else ''}{label}{cells(part)}</tr>")
         bodies.append(f"<tbody>{''.join(rows)}</tbody>")
     notes = _items(grid.notes) + (f"<p>Missing</p>{_items(grid.missing)}" if grid.missing else "")

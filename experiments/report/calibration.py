@@ -1,16 +1,18 @@
 """What a calibration comes to: the codebook, its curves for loggers, figures, a page, and the lines on the screen."""
 
-import html
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import torch
 
+from evaluation.tables import render
+from evaluation.tables.grid import Grid, Shown, lines_of
 from experiments.jobs.calibrate import NO_MASK
 from experiments.loggers.base import Guarded
-from experiments.report.page import STYLE
 from experiments.runs.rows import write_text
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate, match
@@ -40,10 +42,10 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
         strides=first["strides"],
         grids=first["grids"],
         times=first["times"],
-        iou=_rounded(found.iou.tolist()),
-        cost=_rounded(found.cost.tolist()),
-        lmmc=[_estimate(each) for each in found.lmmc],
-        tmmc=[_estimate(each) for each in found.tmmc],
+        iou=[[round(value, 4) for value in line] for line in found.iou.tolist()],
+        cost=[[round(value, 4) for value in line] for line in found.cost.tolist()],
+        lmmc=[Estimate(*(round(value, 4) for value in each)) for each in found.lmmc],
+        tmmc=[Estimate(*(round(value, 4) for value in each)) for each in found.tmmc],
         best_site=first["sites"][found.best_layer],
         best_time=first["times"][found.best_time],
         made={
@@ -65,20 +67,25 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
 
 def log(logger: Guarded, book: Codebook) -> None:
     """The curves as points: the k-th holds the k-th layer's and the k-th time's cost."""
+    curves = {"lmmc": ("layer", range(len(book.sites)), book.lmmc), "tmmc": ("time", book.times, book.tmmc)}
     for k in range(max(len(book.sites), len(book.times))):
         point: dict[str, float] = {}
-        if k < len(book.sites):
-            point |= {"layer": k} | _named("lmmc", book.lmmc[k])
-        if k < len(book.times):
-            point |= {"time": book.times[k]} | _named("tmmc", book.tmmc[k])
+        for name, (axis, places, found) in curves.items():
+            if k < len(found):
+                cost = found[k]
+                point |= {
+                    axis: places[k],
+                    name: cost.mean,
+                    f"{name}_low": cost.low,
+                    f"{name}_high": cost.high,
+                }
         logger.row({"task": f"point {k}", "metrics": point}, {})
 
 
 def without_tables(row: Row) -> dict[str, Any]:
     """A row as loggers show it."""
-    return {
-        key: value for key, value in row.items() if key not in ("iou", "sites", "strides", "grids", "times")
-    }
+    tables = ("iou", "sites", "strides", "grids", "times")
+    return {key: value for key, value in row.items() if key not in tables}
 
 
 def finish(folder: Path, run: Path, rows: Sequence[Row], book: Codebook | None, left: int) -> None:
@@ -86,10 +93,11 @@ def finish(folder: Path, run: Path, rows: Sequence[Row], book: Codebook | None, 
     counts = {status: sum(row["status"] == status for row in rows) for status in ("done", "failed", NO_MASK)}
     said = f"{counts['done']} done, {counts['failed']} failed, {counts[NO_MASK]} without a mask, {left} left"
     if book is not None:
-        pictures = _figures(folder, run, rows, book)
         book.write(folder / "codebook.json")
-        write_text(folder / "index.html", page(folder.name, said, book, pictures, rows))
-        print(summary(book))
+        _leave(folder, run, said, book, rows)
+        ranking = _ranking(book)
+        first = replace(ranking, title=f"{ranking.title}, the first {SHOWN}", blocks=ranking.blocks[:SHOWN])
+        print("\n".join(_facts(book)), render.text(first), sep="\n\n", end="\n\n")
     print(said)
     for row in [row for row in rows if row["status"] != "done"][:SHOWN]:
         print(f"  {row['status']}: {row['task']}: {row['message'].splitlines()[0]}")
@@ -109,142 +117,76 @@ def together(folder: Path, books: Mapping[str, Codebook]) -> None:
     from experiments.figures.mmc import curves
 
     curves(folder / CURVES, books)
-    parts = [_picture(CURVES, "costs by time and by layer")]
-    parts += [
-        f"<h2><a href='{quote(name)}/index.html'>{_text(name)}</a></h2>{_about(books[name])}"
-        for name in books
-    ]
-    write_text(folder / "index.html", _document(folder.name, parts))
+    parts = [_head(folder.name), _picture(CURVES)]
+    for name, book in books.items():
+        parts.append(f"<h2><a href='{quote(name)}/index.html'>{escape(name)}</a></h2>{_lines(_facts(book))}")
+    write_text(folder / "index.html", render.html_page(folder.name, parts))
     print()
     for name, book in books.items():
-        layer, time = _best(book)
-        print(f"{name}: {layer}; {time}")
+        print(f"{name}: {'; '.join(_best(book))}")
     print(f"all curves:             {folder / CURVES}")
     print(f"page to look at:        {folder / 'index.html'}")
 
 
-def summary(book: Codebook) -> str:
-    layer, time = _best(book)
-    single = book.best_map()
-    head = [
-        f"{book.model}: {book.n} of {book.of} items, {book.clips} clips, {book.overlap} overlap",
-        f"best layer  {layer}",
-        f"best time   {time}",
-        f"overlap there, mean over items: {book.overlap_at(book.best_site, book.best_time):.3f}",
-        f"best single map: {single[0]} at {single[1]}, overlap {book.overlap_at(*single):.3f}",
-        "",
-        f"layers by LMMC, the first {min(SHOWN, len(book.sites))} of {len(book.sites)}",
-    ]
-    lines = [
-        f"  {cells[0]:<62} {cells[1]:>7}  {cells[2]:>22}  {cells[3]:>6}" for cells in _ranking(book)[:SHOWN]
-    ]
-    if book.floors:
-        head.insert(-2, f"masks that miss (overlap at most {book.floor}): {book.floors[0]['share']:.1%}")
-    if book.warning:
-        head.insert(-2, f"warning: {book.warning}")
-    head.append(f"  {'layer':<62} {'grid':>7}  {'LMMC':>22}  {'IoU':>6}")
-    return "\n".join(head + lines)
-
-
-def page(name: str, said: str, book: Codebook, pictures: Sequence[str], rows: Sequence[Row]) -> str:
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in line) + "</tr>" for line in _ranking(book)
-    )
-    parts = [
-        f"<p class='quiet'>{_text(said)}</p>",
-        _about(book),
-        _picture(CURVES, "costs by time and by layer"),
-        *(_picture(each, "maps of a word by layer and time") for each in pictures),
-        f"<table><tr><th>layer</th><th>grid</th><th>LMMC</th><th>mean IoU</th></tr>{cells}</table>",
-        *(
-            f"<p class='failed'>{_text(row['task'])}: {_text(row['message'])}</p>"
-            for row in rows
-            if row["message"]
-        ),
-    ]
-    return _document(name, parts)
-
-
-def _figures(folder: Path, run: Path, rows: Sequence[Row], book: Codebook) -> list[str]:
-    """Draws them; gives the pictures of maps, relative to the folder."""
+def _leave(folder: Path, run: Path, said: str, book: Codebook, rows: Sequence[Row]) -> None:
+    """The curves, pictures of the maps that were kept, and the page around them."""
     from experiments.figures.mmc import curves, maps
 
     curves(folder / CURVES, {book.model: book})
-    made = []
+    parts = [_head(folder.name), _lines([said, *_facts(book)]), _picture(CURVES)]
     for row in rows:
         kept = run / row.get("files", {}).get("maps", "none")
         if kept.is_file():
             picture = kept.with_suffix(".png")
             maps(picture, kept, f"'{row['word']}' in: {row['source']}", (book.best_site, book.best_time))
-            made.append(picture.relative_to(folder).as_posix())
-    return made
+            parts.append(_picture(picture.relative_to(folder).as_posix()))
+    parts.append(render.html_table(_ranking(book), 2))
+    parts += [_lines([f"{row['task']}: {row['message']}"], "failed") for row in rows if row["message"]]
+    write_text(folder / "index.html", render.html_page(folder.name, parts))
 
 
-def _about(book: Codebook) -> str:
-    layer, time = _best(book)
-    single = book.best_map()
+def _facts(book: Codebook) -> list[str]:
+    single, floors = book.best_map(), book.floors
     how = ", ".join(f"{key} {value}" for key, value in book.binarise.items())
-    return (
-        f"<p>best layer <b>{_text(layer)}</b><br>best time <b>{_text(time)}</b><br>"
-        f"mean overlap there {book.overlap_at(book.best_site, book.best_time):.3f}; of the best single map "
-        f"({_text(single[0])} at {single[1]}) {book.overlap_at(*single):.3f}</p>"
-        f"<p class='quiet'>{_text(book.model)} ({_text(book.backbone)}); "
-        f"{book.n} of {book.of} items, {book.clips} clips; {_text(how)}; "
-        f"{_text(book.overlap)} overlap, at least {book.floor} each; "
-        "95 % intervals over clips</p>"
-        + (f"<p class='failed'>{_text(book.warning)}</p>" if book.warning else "")
-    )
+    return [
+        f"{book.model} ({book.backbone}): {book.n} of {book.of} items, {book.clips} clips; {how}; {book.overlap} "
+        f"overlap, at least {book.floor} each; 95 % intervals over clips",
+        *_best(book),
+        f"mean overlap there: {book.overlap_at(book.best_site, book.best_time):.3f}",
+        f"best single map: {single[0]} at {single[1]}, overlap {book.overlap_at(*single):.3f}",
+        *([f"masks that miss (overlap at most {book.floor}): {floors[0]['share']:.1%}"] if floors else []),
+        *([f"warning: {book.warning}"] if book.warning else []),
+    ]
 
 
-def _best(book: Codebook) -> tuple[str, str]:
+def _best(book: Codebook) -> list[str]:
     layer = _spelled(book.lmmc[book.sites.index(book.best_site)])
     time = _spelled(book.tmmc[book.times.index(book.best_time)])
-    return f"{book.best_site}: LMMC {layer}", f"{book.best_time}: TMMC {time}"
+    return [f"best layer  {book.best_site}: LMMC {layer}", f"best time   {book.best_time}: TMMC {time}"]
 
 
-def _ranking(book: Codebook) -> list[tuple[str, str, str, str]]:
-    """Layers, the best first: name, grid, LMMC, mean IoU over times."""
+def _ranking(book: Codebook) -> Grid:
+    """Layers, the best first."""
     order = sorted(range(len(book.sites)), key=lambda i: book.lmmc[i].mean)
-    return [
-        (
-            book.sites[i],
-            "x".join(map(str, book.grids[i])),
-            _spelled(book.lmmc[i]),
-            f"{sum(book.iou[i]) / len(book.times):.3f}",
-        )
-        for i in order
-    ]
+    lines = {}
+    for i in order:
+        overlap = sum(book.iou[i]) / len(book.times)
+        cells = ["x".join(map(str, book.grids[i])), _spelled(book.lmmc[i]), f"{overlap:.3f}"]
+        lines[book.sites[i]] = [Shown(each) for each in cells]
+    return Grid(f"{len(order)} layers by LMMC", ["grid", "LMMC", "mean IoU"], lines_of(lines), corner="layer")
 
 
 def _spelled(each: Estimate) -> str:
     return f"{each.mean:.2f} [{each.low:.2f}, {each.high:.2f}]"
 
 
-def _estimate(each: Estimate) -> Estimate:
-    return Estimate(*(round(value, 4) for value in each))
+def _head(name: str) -> str:
+    return f"<h1>{escape(name)}</h1>"
 
 
-def _rounded(rows: list[list[float]]) -> list[list[float]]:
-    return [[round(value, 4) for value in row] for row in rows]
+def _lines(said: Sequence[str], kind: str = "") -> str:
+    return f"<p class='{kind}'>{'<br>'.join(map(escape, said))}</p>"
 
 
-def _named(name: str, each: Estimate) -> dict[str, float]:
-    return {name: each.mean, f"{name}_low": each.low, f"{name}_high": each.high}
-
-
-def _picture(path: str, words: str) -> str:
-    return f'<img src="{quote(path)}" alt="{_text(words)}">'
-
-
-def _document(name: str, parts: Sequence[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(name)}</title><style>{STYLE}</style></head>\n<body>\n<h1>{_text(name)}</h1>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
-    )
-
-
-def _text(words: object) -> str:
-    return html.escape(str(words))
+def _picture(path: str) -> str:
+    return f'<img src="{quote(path)}" alt="overlap by layer and time">'

@@ -191,8 +191,8 @@ def test_torn_lines_doubles_and_strange_values_do_no_harm(tmp_path):
         )
     assert main(["report", str(run)]) == 0
     core = data_of(run / "index.html")
-    assert core["tasks"]["id"] == ["a", "b", "e", "f"]
-    assert core["metrics"]["up"] == [2.0, 3.0, None, None]
+    assert core["tasks"]["id"] == ["a", "b", "d", "e", "f"]
+    assert core["metrics"]["up"] == [2.0, 3.0, None, None, None]
 
 
 def test_files_are_linked_from_wherever_the_page_lies(tmp_path):
@@ -261,7 +261,7 @@ WRONG = [
     (["file.txt"], "a run is a folder"),
     (["calibration"], "these rows are no edits"),
     (["one", "variants=[x,zz]"], "there is no variant 'zz'"),
-    (["one", "reference=zz"], "the reference is none of the variants"),
+    (["one", "reference=zz"], "there is no variant 'zz'"),
     (["one", "two"], "out=FOLDER"),
     (["one", "out=file.txt"], "the page's place is a file"),
     (["one", "out=file.txt/deeper"], "cannot write the page"),

@@ -15,11 +15,10 @@ from rich.console import Console
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
-from experiments.report.gather import Gathered, Variant
-from experiments.report.page import Page, notices_of, write_page
-from experiments.report.sources import Source, Sources, runs_of, sources_of
-from experiments.runs.garbage import seldom_collected
-from experiments.runs.rows import columns, read
+from experiments.report.gather import Variant
+from experiments.report.page import notices_of, write_page
+from experiments.report.sources import Source, different, no_rows, of_one, sources_of
+from experiments.runs.rows import latest
 from experiments.runs.run import find
 from freemask.errors import UserError, nearest
 
@@ -58,53 +57,47 @@ class Options(Keys):
         return [self.variants] if isinstance(self.variants, str) else self.variants
 
 
-@seldom_collected()
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
     folders = [find(each, config["paths"]["runs"]) for each in _asked(options, flags.get("overrides", ()))]
-    sources = sources_of(folders)
     path = _page_path(options.out, folders)
     with Console(stderr=True).status("reading rows"):
-        gathered, sources = gather(sources, options, path.parent)
+        sources = sources_of(folders)
+        labels = [source.label for source in sources]
+        for name in options.names or ():
+            _check("variants", name, labels)
+        chosen = [source for source in sources if source.label in (options.names or labels)]
+        variants = [each for each in (_variant(source, path.parent) for source in chosen) if each.rows]
+        if not variants:
+            raise no_rows(folders[0])
+        if options.reference is not None:
+            _check("reference", options.reference, [each.name for each in variants])
+        reference = options.reference or (sources[0].run.record.reference if of_one(sources) else None)
+        columns = {name: each for source in chosen for name, each in source.run.columns().items()}
         title = options.title or " and ".join(each.resolve().name for each in folders)
-        notices = [*notices_of(gathered), *_apart(sources.each)]
-        reference = options.reference or sources.reference
-        write_page(path, Page(title, reference, notices), gathered)
-    done = gathered.count - gathered.failures
-    named = f"{len(gathered.variants)} variants, " if len(gathered.variants) > 1 else ""
-    print(f"{named}{done} done, {gathered.failures} failed")
+        notices = [*notices_of(variants), *different(chosen)]
+        write_page(path, title, variants, columns, reference, notices)
+    done = [row["status"] == "done" for each in variants for row in each.rows]
+    named = f"{len(variants)} variants, " if len(variants) > 1 else ""
+    print(f"{named}{sum(done)} done, {len(done) - sum(done)} failed")
     for each in notices:
         print(f"note: {each}")
     print(f"page to look at:        {path}")
     return 0
 
 
-def gather(sources: Sources, options: Options, page: Path) -> tuple[Gathered, Sources]:
-    """Reads all rows; files are linked from the page's folder."""
-    gathered, kept = Gathered(), sources.only(options.names) if options.names else sources
-    for source in kept.each:
-        name = source.label or "run"
-        gathered.describe(columns(source.folder))
-        about = Variant(name, _link(source.folder, page))
-        gathered.add(about, read(source.folder))
-        if not source.label:
-            about.name = str((about.about.get("method") or [source.folder.name])[0])
-    names = [each.name for each in gathered.variants]
-    if not names:
+def _check(key: str, asked: str, names: Sequence[str]) -> None:
+    if asked not in names:
         raise UserError(
-            "there are no rows yet",
-            came=", ".join(str(each) for each in runs_of(kept.each)),
-            expected="at least one edit that is done or has failed",
-            todo="wait for the run, or freemask run name=NAME",
+            f"there is no variant '{asked}'", came=f"{key}={asked}", expected=nearest(asked, names)
         )
-    if options.reference is not None and options.reference not in names:
-        raise UserError(
-            "the reference is none of the variants",
-            came=f"reference={options.reference}",
-            expected=nearest(options.reference, names),
-        )
-    return gathered, kept
+
+
+def _variant(source: Source, page: Path) -> Variant:
+    rows = list(latest(source.folder).values())
+    method = rows[0].get("method") if rows else None
+    return Variant(source.label or str(method or source.folder.name), rows, _link(source.folder, page))
 
 
 def _asked(options: Options, overrides: Sequence[str]) -> list[str]:
@@ -142,12 +135,3 @@ def _link(folder: Path, page: Path) -> str:
     except ValueError:  # another drive
         return folder.resolve().as_uri() + "/"
     return "" if near == "." else quote(near.replace(os.sep, "/").encode("utf-8", "surrogateescape")) + "/"
-
-
-def _apart(sources: Sequence[Source]) -> list[str]:
-    """Runs over different data or measured differently are shown together only with a word about it."""
-    found = []
-    for key, said in (("data", "different data"), ("metric", "different metrics")):
-        if len({str(each.record.parts.get(key)) for each in sources if each.record.parts}) > 1:
-            found.append(f"These runs have {said}: differences between them are not the variants' alone.")
-    return found

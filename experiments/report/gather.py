@@ -1,221 +1,157 @@
 """Rows -> what the page is made of: columns of numbers, every text once, and the rest in pieces for later."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
-from experiments.report.values import Texts, items, mapping, numbers, rounded, safe_json, spread
+from experiments.report.numbers import settled
+from experiments.runs.rows import file_name, numbers
 
 Row = Mapping[str, Any]
 TASK = ("task", "clip", "kind", "source", "target")
-LATER = (
-    "facts",
-    "words",
-    "seed",
-    "where",
-    "device",
-    "dtype",
-    "finished",
-    "steps",
-)  # what only an open case shows
+# What only an open case shows.
+LATER = ("facts", "words", "seed", "where", "device", "dtype", "finished", "steps")
 ABOUT = ("method", "steps", "model", "run", "device", "dtype", "seed")
-STEMS = ("sheet", "frames", "edited", "video")  # the files whose names say how a task's files are called
 PIECE = 1000  # rows whose details lie in one file
 MOST = 20  # different values that are listed
 
 
 @dataclass
 class Variant:
-    """One line of the tables: where its rows are from, and what all of them say."""
+    """One line of the tables: its rows, and the folder that their files are named from, as a link from the page."""
 
     name: str
-    base: str = ""  # the folder that its files are named from, as a link from the page
-    about: dict[str, Any] = field(default_factory=dict)
+    rows: Sequence[Row]
+    base: str = ""
+    about: dict[str, Any] = field(init=False)
 
-
-class _Slim(NamedTuple):
-    """A row without what others say as well."""
-
-    finished: str
-    task: int
-    done: bool
-    message: int
-    shape: int
-    panels: int
-    files: int
-    commit: int
-    warnings: tuple[int, ...]
-    seconds: tuple[tuple[int, float], ...]
-    peaks: tuple[float | None, float | None]
-    metrics: tuple[tuple[int, float], ...]
-    details: str
-
-
-class Gathered:
-    """Takes rows variant by variant; of several rows of one task and seed the last one counts."""
-
-    def __init__(self) -> None:
-        self.variants: list[Variant] = []
-        self.columns: dict[str, dict[str, Any]] = {}
-        self._rows: list[list[_Slim]] = []
-        self._tasks, self._stages, self._metrics, self._warnings = Texts(), Texts(), Texts(), Texts()
-        self._messages, self._shapes, self._panels, self._files, self._commits = (Texts() for _ in range(5))
-        self._stem_of: dict[int, str] = {}
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self._rows))
-
-    @property
-    def failures(self) -> int:
-        return sum(not row.done for rows in self._rows for row in rows)
-
-    @property
-    def commits(self) -> list[str]:
-        return [each for each in self._commits.values if each]
-
-    def add(self, variant: Variant, rows: Iterable[Row]) -> int:
-        last: dict[tuple[str, str], _Slim] = {}
-        for row in rows:
-            if not isinstance(row.get("metrics"), Mapping):
-                continue
-            slim, key = self._slim(row), (row["task"], str(row.get("seed")))
-            if key not in last or slim.finished >= last[key].finished:
-                last[key] = slim
-                _note(variant.about, row)
-        if last:
-            self.variants.append(variant)
-            self._rows.append([last[key] for key in sorted(last)])
-        return len(last)
-
-    def describe(self, columns: Mapping[str, Any]) -> None:
-        """What the columns of rows mean."""
-        for name, facts in columns.items():
-            if name not in self.columns and isinstance(facts, Mapping):
-                self.columns[name] = dict(facts)
-
-    def _slim(self, row: Row) -> _Slim:
-        told = tuple(str(row.get(key, "")) for key in TASK)
-        task, shape, panels = self._tasks.number(told), items(row.get("frames")), items(row.get("panels"))
-        later = {key: row[key] for key in LATER if row.get(key) not in (None, "", {})}
-        return _Slim(
-            finished=str(row.get("finished", "")),
-            task=task,
-            done=row["status"] == "done",
-            message=self._messages.number(str(row.get("message") or "")),
-            shape=self._shapes.number(shape, str(shape)),
-            panels=self._panels.number(panels, str(panels)),
-            files=self._plan(task, mapping(row.get("files"))),
-            commit=self._commits.number(str(row.get("commit") or "") + ("+" if row.get("dirty") else "")),
-            warnings=tuple(dict.fromkeys(self._warnings.number(each) for each in _warnings(row))),
-            seconds=numbers(row.get("seconds"), self._stages, 4),
-            peaks=(rounded(row.get("peak_rss_gb"), 4), rounded(row.get("peak_gpu_gb"), 4)),
-            metrics=numbers(row.get("metrics"), self._metrics, 6),
-            details=safe_json(later),
-        )
-
-    def _plan(self, task: int, files: Mapping[str, Any]) -> int:
-        """Links with {} for what all of a task's files are called, so that tasks share them."""
-        paths = {kind: each for kind, each in files.items() if isinstance(each, str) and each}
-        if paths.get("source", "").endswith(".npz"):  # nothing to look at, and called after the clip
-            del paths["source"]
-        named = next((PurePosixPath(paths[kind]).name for kind in STEMS if kind in paths), "")
-        stem = self._stem_of.setdefault(task, named.rpartition(".")[0] or named) if named else ""
-        plan = tuple((kind, _template(each, stem)) for kind, each in paths.items())
-        return self._files.number(plan)
-
-    def core(self, reference: int) -> dict[str, Any]:
-        """What is needed to filter, sort, average and show thumbnails."""
-        order = [row for rows in self._rows for row in rows]
-        rows: dict[str, list] = {
-            key: [getattr(row, key) for row in order]
-            for key in ("task", "message", "shape", "panels", "files", "commit")
+    def __post_init__(self) -> None:
+        said = {
+            key: dict.fromkeys(str(row[key]) for row in self.rows if row.get(key) is not None)
+            for key in ABOUT
         }
-        rows |= {"variant": [index for index, mine in enumerate(self._rows) for _ in mine]}
-        rows |= {"done": [int(row.done) for row in order]}
-        rows |= {"rss": [row.peaks[0] for row in order], "gpu": [row.peaks[1] for row in order]}
-        return {
-            "reference": reference,
-            "variants": [vars(each) for each in self.variants],
-            "columns": [_column(name, self.columns.get(name, {})) for name in self._metrics.values],
-            "messages": self._messages.values,
-            "shapes": self._shapes.values,
-            "panels": self._panels.values,
-            "files": [{kind: _link(part) for kind, part in plan} for plan in self._files.values],
-            "commits": self._commits.values,
-            "warnings": self._warnings.values,
-            **self._core_of_tasks(),
-            "rows": rows,
-            "stages": spread(self._stages.values, [row.seconds for row in order]),
-            "metrics": spread(self._metrics.values, [row.metrics for row in order]),
-            "noted": {index: row.warnings for index, row in enumerate(order) if row.warnings},
-        }
-
-    def _core_of_tasks(self) -> dict[str, Any]:
-        clips, kinds = Texts(), Texts()
-        columns = [list(each) for each in zip(*self._tasks.values, strict=True)] or [[] for _ in TASK]
-        names = ("id", "clip", "kind", "source", "target")
-        named: dict[str, list[Any]] = dict(zip(names, columns, strict=True))
-        named["clip"] = [clips.number(each) for each in named["clip"]]
-        named["kind"] = [kinds.number(each) for each in named["kind"]]
-        stems = [self._stem_of.get(index) for index in range(len(named["id"]))]
-        named["stem"] = [each if each is None else quote(_bytes(each)) for each in stems]
-        return {"tasks": named, "clips": clips.values, "kinds": kinds.values}
-
-    def measured(self) -> list[dict[str, list[tuple[int, str, float]]]]:
-        """By variant and column: the task, its clip and the value of every edit that is done."""
-        names, tasks = self._metrics.values, self._tasks.values
-        found: list[dict[str, list[tuple[int, str, float]]]] = []
-        for rows in self._rows:
-            mine: dict[str, list[tuple[int, str, float]]] = {}
-            for row in (each for each in rows if each.done):
-                for name, value in row.metrics:
-                    mine.setdefault(names[name], []).append((row.task, tasks[row.task][1], value))
-            found.append(mine)
-        return found
-
-    def details(self) -> list[str]:
-        """JSON lists of the rows' other facts, so many rows in each."""
-        every = [row.details for rows in self._rows for row in rows]
-        return [f"[{','.join(every[start : start + PIECE])}]" for start in range(0, len(every), PIECE)]
+        self.about = {key: list(each)[:MOST] for key, each in said.items()}
+        self.about["versions"] = self.rows[0].get("versions") if self.rows else None
 
 
-def _template(path: str, stem: str) -> tuple[str, str] | str:
-    """What stands before and after the stem."""
-    before, found, after = path.partition(stem) if stem else (path, "", "")
-    return (before, after) if found and stem not in after else path
+def core(variants: Sequence[Variant], columns: Mapping[str, Any], reference: int) -> dict[str, Any]:
+    """What is needed to filter, sort, average and show thumbnails."""
+    rows = [row for each in variants for row in each.rows]
+    tasks, task = _numbered(tuple(str(row.get(key, "")) for key in TASK) for row in rows)
+    messages, message = _numbered(str(row.get("message") or "") for row in rows)
+    shapes, shape = _numbered(tuple(row.get("frames") or ()) for row in rows)
+    panels, panel = _numbered(tuple(row.get("panels") or ()) for row in rows)
+    files, file = _numbered(_links(row) for row in rows)
+    commits, commit = _numbered(commit_of(row) for row in rows)
+    warned = [_warnings(row) for row in rows]
+    warnings, warning = _numbered(each for said in warned for each in said)
+    one = iter(warning)
+    variant = [place for place, each in enumerate(variants) for _ in each.rows]
+    done = [int(row["status"] == "done") for row in rows]
+    metrics = _series([numbers(row.get("metrics")) for row in rows], 6)
+    numbered = {
+        "task": task,
+        "message": message,
+        "shape": shape,
+        "panels": panel,
+        "files": file,
+        "commit": commit,
+    }
+    peaks = {key: [row.get(f"peak_{key}_gb") for row in rows] for key in ("rss", "gpu")}
+    measured: list[dict[str, list]] = [{} for _ in variants]
+    for name, values in metrics.items():
+        for place, ok, number, value in zip(variant, done, task, values, strict=True):
+            if ok and value is not None:
+                measured[place].setdefault(name, []).append((number, tasks[number][1], value))
+    return {
+        "reference": reference,
+        "variants": [{"name": each.name, "base": each.base, "about": each.about} for each in variants],
+        "columns": [_column(name, columns.get(name) or {}) for name in metrics],
+        "messages": messages,
+        "shapes": shapes,
+        "panels": panels,
+        "files": [dict(each) for each in files],
+        "commits": commits,
+        "warnings": warnings,
+        **_tasks(tasks),
+        "rows": {**numbered, **peaks, "variant": variant, "done": done},
+        "stages": _series([numbers(row.get("seconds")) for row in rows], 4),
+        "metrics": metrics,
+        "noted": {place: [next(one) for _ in said] for place, said in enumerate(warned) if said},
+        "settled": settled(measured, reference),
+    }
 
 
-def _link(part: tuple[str, str] | str) -> str:
-    return quote(_bytes(part)) if isinstance(part, str) else "{}".join(quote(_bytes(each)) for each in part)
+def details(variants: Sequence[Variant]) -> list[str]:
+    """JSON lists of the rows' other facts, so many rows in each."""
+    every = [
+        {key: row[key] for key in LATER if row.get(key) not in (None, "", {})}
+        for each in variants
+        for row in each.rows
+    ]
+    return [safe_json(every[start : start + PIECE]) for start in range(0, len(every), PIECE)]
 
 
-def _bytes(path: str) -> bytes:
-    """A file name as it is on disk, be it text or not."""
-    try:
-        return path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return path.encode("utf-8", "replace")
+def commit_of(row: Row) -> str:
+    """With a plus where there were local changes."""
+    return str(row.get("commit") or "") + ("+" if row.get("dirty") else "")
+
+
+def safe_json(value: Any) -> str:
+    """For inside a script element: nothing in it ends the element, and every character survives."""
+    text = json.dumps(value, separators=(",", ":"), default=str, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _numbered(values: Iterable[Any]) -> tuple[list[Any], list[int]]:
+    """Every value once, and of each its number."""
+    places: dict[Any, int] = {}
+    found = [places.setdefault(each, len(places)) for each in values]
+    return list(places), found
+
+
+def _series(found: Sequence[Mapping[str, float]], digits: int) -> dict[str, list[float | None]]:
+    """A list per name with an entry per row."""
+    every: dict[str, list[float | None]] = {}
+    for place, each in enumerate(found):
+        for name, value in each.items():
+            if name not in every:
+                every[name] = [None] * len(found)
+            every[name][place] = float(f"{value:.{digits}g}")
+    return every
+
+
+def _links(row: Row) -> tuple[tuple[str, str], ...]:
+    """With {} for what the task's files are called, so that tasks share them."""
+    stem = quote(file_name(row["task"]))
+    return tuple(
+        (kind, quote(str(path), errors="replace").replace(stem, "{}", 1))
+        for kind, path in (row.get("files") or {}).items()
+        if not (
+            kind == "source" and str(path).endswith(".npz")
+        )  # nothing to look at, and called after the clip
+    )
+
+
+def _tasks(tasks: Sequence[Sequence[str]]) -> dict[str, Any]:
+    ids, clip, kind, source, target = map(list, zip(*tasks, strict=True)) if tasks else ([] for _ in TASK)
+    (clips, clip), (kinds, kind) = _numbered(clip), _numbered(kind)
+    named = {"id": ids, "clip": clip, "kind": kind, "source": source, "target": target}
+    return {
+        "tasks": named | {"stem": [quote(file_name(each)) for each in ids]},
+        "clips": clips,
+        "kinds": kinds,
+    }
 
 
 def _warnings(row: Row) -> list[str]:
-    errors = mapping(row.get("metric_errors"))
-    said = [*items(row.get("warnings")), *items(row.get("metric_warnings"))]
-    return [*map(str, said), *(f"metric {name} failed: {error}" for name, error in errors.items())]
-
-
-def _note(about: dict[str, Any], row: Row) -> None:
-    """Every thing that the rows of a variant say."""
-    for key in ABOUT:
-        value, known = row.get(key), about.setdefault(key, [])
-        if value is not None and value not in known and len(known) < MOST:
-            known.append(value)
-    about.setdefault("versions", row.get("versions"))
+    said = [*(row.get("warnings") or ()), *(row.get("metric_warnings") or ())]
+    failed = (f"metric {name} failed: {error}" for name, error in (row.get("metric_errors") or {}).items())
+    return list(dict.fromkeys([*map(str, said), *failed]))
 
 
 def _column(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    up = facts.get("higher_is_better")
     texts = {key: str(facts.get(key) or "") for key in ("unit", "description", "needs")}
-    return {"name": name, "up": up if isinstance(up, bool) else None, **texts}
+    return {"name": name, "up": facts.get("higher_is_better"), **texts}

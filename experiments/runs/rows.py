@@ -10,12 +10,14 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, Required, TypedDict, cast
 
 from freemask.errors import UserError
 
 ROWS, COLUMNS = "rows", "columns.json"
+JSON = json.JSONDecoder(parse_constant=lambda _: None)  # what is no number is nothing
 # Values that most rows of a run have in common: they lie in memory once.
 ALIKE = ("versions", "choices", "commit", "device", "message", "run", "model", "evaluated_by")
 
@@ -184,6 +186,12 @@ def keep_columns(folder: Path, told: Mapping[str, Any]) -> None:
         write_text(folder / COLUMNS, json.dumps({**known, **told}, indent=1, ensure_ascii=False))
 
 
+def numbers(found: Any) -> dict[str, float]:
+    """What of a row's metrics or seconds is a finite number, by name."""
+    known = found if isinstance(found, dict) else {}
+    return {name: each for name, each in known.items() if type(each) in (int, float) and isfinite(each)}
+
+
 def row_files(folder: Path) -> list[Path]:
     return sorted((folder / ROWS).glob("*.jsonl"))
 
@@ -193,7 +201,7 @@ def _row_of(line: bytes) -> Row | None:
     if not line.strip():
         return None
     try:
-        row = json.loads(line)
+        row = JSON.decode(line.decode())
     except (ValueError, RecursionError):
         return None
     whole = isinstance(row, dict) and isinstance(row.get("task"), str) and isinstance(row.get("status"), str)

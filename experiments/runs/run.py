@@ -13,6 +13,7 @@ from experiments.runs.store import RunStore
 from freemask.errors import UserError, nearest
 
 PLANS = "plans"
+EDITS = ("edit", "outside")  # kinds of work whose rows are edits
 DEEP = 4  # folders below a place in which runs are looked for: those of a sweep lie in a folder of their own
 
 
@@ -75,6 +76,12 @@ def below(place: Path, known_by: Collection[str] = (RECORD,)) -> Iterator[Path]:
             yield Path(here)
         elif len(Path(here).relative_to(place).parts) >= DEEP:
             folders.clear()
+
+
+def edits(place: Path) -> list[Run]:
+    """The runs at and below a folder whose rows are edits; a single edit's folder too."""
+    found = [Run.open(each) for each in below(place, (RECORD, ROWS))]
+    return [each for each in found if each.record.job in EDITS]
 
 
 def find(asked: str, runs: str | Path) -> Path:

@@ -91,8 +91,8 @@ def _unmeasured(filled: Filled) -> list[Lack]:
         if column.family is None or column.cost or not without:
             continue
         named = filled.chosen.get(column.key, f"a column '{column.ours}'")
-        whose = "no line" if len(without) == len(finished) else ""
-        why = f"{whose} has {named}" if whose else f"{_listed([each.title for each in without])} lack {named}"
+        whose = ", ".join(each.title for each in without)
+        why = f"no line has {named}" if len(without) == len(finished) else f"{whose} lack {named}"
         store = without[0].rows[0].get("store", "RUN")
         command = f"freemask evaluate {store} metric={_metric(filled.table)}"
         found.append(Lack(f"column:{column.key}", f"column {column.title}", "", why, command))
@@ -105,5 +105,6 @@ def _metric(table: PaperTable) -> str:
     return next((each["override /metric"] for each in chosen if "override /metric" in each), "default")
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
+def missing(lacks: Sequence[Lack]) -> list[str]:
+    """A line for each, with the command that would produce it."""
+    return [f"{each.title}: {each.why}" + (f": {each.command}" if each.command else "") for each in lacks]

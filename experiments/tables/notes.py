@@ -1,10 +1,9 @@
 """The sentences below a paper's table: what the numbers are, and which of them must not be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from evaluation.tables.filled import UNIFORM, Filled
 from evaluation.tables.run import INTERVAL
-from experiments.tables.lacking import Lack
 
 
 def notes(filled: Filled) -> list[str]:
@@ -38,9 +37,10 @@ def _study(filled: Filled) -> list[str]:
 def _obstacles(filled: Filled) -> list[str]:
     """Why some differences to the published values are not shown."""
     found = []
-    world = [line.title for line in filled.lines if line.published and line.cells and line.of_world]
+    measured = [line for line in filled.lines if line.published and line.cells]
+    world = [line.title for line in measured if line.of_world]
     if world:
-        which = "All of our lines are" if len(world) == len(_measured(filled)) else f"{', '.join(world)}:"
+        which = "All of our lines are" if len(world) == len(measured) else f"{', '.join(world)}:"
         found.append(
             f"{which} measured on clips of the embedded world, which are not the paper's: "
             "no difference to a published value is shown."
@@ -50,19 +50,11 @@ def _obstacles(filled: Filled) -> list[str]:
         if reason and any(column.key in line.cells for line in filled.lines):
             found.append(f"{column.title}: {reason}; no difference is shown.")
     used = [
-        f"{c.title} is {filled.chosen[c.key]}{_scale(c.scale)}"
+        f"{c.title} is {filled.chosen[c.key]}" + ("" if c.scale == 1 else f" times {c.scale:.4g}")
         for c in filled.table.columns
         if c.key in filled.chosen
     ]
     return [*found, *([f"Our columns: {', '.join(used)}."] if used else [])]
-
-
-def _scale(scale: float | int) -> str:
-    return "" if scale == 1 else f" times {scale:.4g}"
-
-
-def _measured(filled: Filled) -> list[str]:
-    return [line.title for line in filled.lines if line.published and line.cells]
 
 
 def _made(filled: Filled) -> list[str]:
@@ -95,8 +87,3 @@ def _left_out(filled: Filled) -> list[str]:
             "again with this version, which writes that down."
         )
     return found
-
-
-def missing(lacks: Sequence[Lack]) -> list[str]:
-    """A line for each, with the command that would produce it."""
-    return [f"{each.title}: {each.why}" + (f": {each.command}" if each.command else "") for each in lacks]

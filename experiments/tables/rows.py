@@ -1,35 +1,13 @@
-"""Rows for a table, of runs with a hundred thousand of them: only what a table needs of each is kept."""
+"""Rows for a paper's table: the last ones of the edits in some runs, with what an edit cost as columns of their own."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from evaluation.tables.papers import COST, COSTS
-from experiments.runs.record import RECORD
-from experiments.runs.rows import ROWS, columns, last_of, read, row_files
-from experiments.runs.run import Run, below, find
+from experiments.runs.rows import Row, latest, numbers, row_files
+from experiments.runs.run import Run, edits, find
 from freemask.errors import UserError
-
-KEPT = (
-    "task",
-    "clip",
-    "kind",
-    "seed",
-    "status",
-    "variant",
-    "method",
-    "choices",
-    "device",
-    "dtype",
-    "frames",
-    "model",
-    "run",
-    "steps",
-    "commit",
-    "dirty",
-)
 
 
 def folders(runs: Path, named: Sequence[str]) -> list[Path]:
@@ -46,20 +24,22 @@ def folders(runs: Path, named: Sequence[str]) -> list[Path]:
     return found
 
 
-def stores(run: Path) -> list[Path]:
+def stores(place: Path) -> list[Path]:
     """The folders at and below a run, or a sweep, that hold rows of edits."""
-    found = [Run.open(each) for each in below(run, (RECORD, ROWS))]
-    edits = [each for each in found if each.record.job in ("edit", "outside")]
-    return [store.folder for each in edits for store in each.stores.values() if row_files(store.folder)]
+    return [store.folder for run in edits(place) for store in run.stores.values() if row_files(store.folder)]
 
 
-def rows_of(run: Path) -> Iterator[dict[str, Any]]:
-    for store in stores(run):
-        yield from latest(store)
+def rows_of(place: Path) -> Iterator[dict[str, Any]]:
+    for store in stores(place):
+        for row in latest(store).values():
+            metrics = numbers(row.get("metrics")) | _costs(row)
+            yield {**row, "metrics": metrics, "store": str(store)}
 
 
-def columns_of(run: Path) -> dict[str, Any]:
-    return {name: each for store in stores(run) for name, each in columns(store).items()}
+def _costs(row: Row) -> dict[str, float]:
+    seconds = numbers(row.get("seconds")).values()
+    costs = {key: row.get(key) for key in COSTS} | {"seconds": sum(seconds) if seconds else None}
+    return {COST + key: value for key, value in numbers(costs).items()}
 
 
 def planned(run: Path) -> int | None:
@@ -67,38 +47,3 @@ def planned(run: Path) -> int | None:
     found = Run.open(run)
     plans = [plan for plan in found.plans() if plan.get("job") == found.record.job]
     return len(plans[-1]["items"]) if plans else None
-
-
-def latest(store: Path) -> list[dict[str, Any]]:
-    """The last row of each task, and only what a table needs of it."""
-    slim = ({**_kept(row), "store": str(store)} for row in read(store))
-    return list(last_of(slim).values())  # pyright: ignore[reportReturnType, reportArgumentType]
-
-
-def _kept(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: _interned(row.get(key)) for key in KEPT}
-    frames = row.get("frames")
-    kept["frames"] = frames[0] if isinstance(frames, list) and frames else None
-    return kept | {"finished": str(row.get("finished") or ""), "metrics": _metrics(row)}
-
-
-def _metrics(row: Mapping[str, Any]) -> dict[str, float | None]:
-    """And what the edit cost, as columns of their own."""
-    seconds = [each for each in _numbers(row.get("seconds")).values() if each is not None]
-    costs = {"seconds": sum(seconds) if seconds else None}
-    costs |= _numbers({key: row.get(key) for key in COSTS if key != "seconds"})
-    return _numbers(row.get("metrics")) | {sys.intern(COST + key): value for key, value in costs.items()}
-
-
-def _numbers(given: Any) -> dict[str, float | None]:
-    """What is no finite number counts as no value."""
-    if not isinstance(given, dict):
-        return {}
-    return {
-        sys.intern(name): value if type(value) in (int, float) and isfinite(value) else None
-        for name, value in given.items()
-    }
-
-
-def _interned(value: Any) -> Any:
-    return sys.intern(value) if type(value) is str else value

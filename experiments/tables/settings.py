@@ -9,8 +9,7 @@ from evaluation.tables.grid import Block, Grid, Part, Shown
 from evaluation.tables.paper import written
 from evaluation.tables.papers import PaperColumn, PaperLine, PaperTable
 from experiments.config.compose import config_of
-from experiments.tables.lacking import no_method
-from experiments.tables.notes import missing
+from experiments.tables.lacking import missing, no_method
 
 SAME, OTHER = "same", "differs"
 

@@ -37,7 +37,7 @@ FLOORS = (
     ("runs", "loggers"),
     ("jobs",),
     ("engines",),
-    ("report", "tables", "figures", "cost", "workshop"),
+    ("report", "tables", "figures", "cost", "doctor", "workshop"),
     ("commands",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -8,57 +8,47 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import choices
 from experiments.config.build import build, check_arguments
+from experiments.config.compose import plain
 from experiments.runs.progress import reporting
 from freemask.data.audit import Audit, Finding
 from freemask.errors import UserError
 from freemask.types import Progress
 
 
-def look_at(data: DictConfig) -> dict[str, Any]:
-    """`state` in one line, `wrong` and `notes` one by one, `get` where the data are to be had."""
-    target = str(data.get("_target_", ""))
-    option = next(
-        (
-            each
-            for each in choices.group("data")
-            if choices.content("data", each.name).get("_target_") == target
-        ),
-        None,
-    )
-    get = {"get": option.facts["get"]} if option and "get" in option.facts else {}
+def look_at(data: DictConfig, chosen: str | None) -> dict[str, Any]:
+    """`state` in one line, `wrong` and `notes` one by one, `get` where the data of that option are to be had."""
+    facts = choices.option("data", chosen).facts if chosen else {}
     missing = [f"{key}=..." for key in sorted(OmegaConf.missing_keys(data))]
     needs = Audit(findings=[Finding("data", f"needs {', '.join(missing)}")])
-    found = needs if missing else _audit(target, data)
-    return {"source": option.name if option else target, **_told(found)} | ({} if found.fine else get)
+    found = needs if missing else _audit(plain(data))
+    get = {"get": facts["get"]} if "get" in facts and not found.fine else {}
+    return {"source": chosen or str(data.get("_target_", "")), **_told(found), **get}
 
 
-def _audit(target: str, data: DictConfig) -> Audit:
-    values = OmegaConf.to_container(data, resolve=True)
-    assert isinstance(values, dict)
-    plain = {str(key): value for key, value in values.items()}
+def _audit(data: Mapping[str, Any]) -> Audit:
     audit = Audit()
     try:
         with reporting(1, "data") as bars:
-            inspect = _inspector(target, plain, bars.stage)
-            if inspect is not None:
-                return inspect
-        audit.tasks = build(plain, "data").tasks()
+            inspected = _inspected(data, bars.stage)
+            if inspected is not None:
+                return inspected
+        audit.tasks = build(data, "data").tasks()
     except (UserError, OSError) as error:
-        audit.refused(plain.get("root", "data"), error)
+        audit.refused(data.get("root", "data"), error)
     return audit
 
 
-def _inspector(target: str, plain: Mapping[str, Any], progress: Progress) -> Audit | None:
+def _inspected(data: Mapping[str, Any], progress: Progress) -> Audit | None:
     """The inspection of a source that has one; its arguments are checked as those of the source."""
     from freemask.data.audit_davis import audit_davis
     from freemask.data.audit_files import audit_files
     from freemask.data.davis import Davis
     from freemask.data.files import Files
 
-    source = get_object(target)
+    source = get_object(str(data.get("_target_", "")))
     if not (isinstance(source, type) and issubclass(source, Files | Davis)):
         return None
-    arguments = {key: build(value, f"data.{key}") for key, value in plain.items() if key != "_target_"}
+    arguments = {key: build(value, f"data.{key}") for key, value in data.items() if key != "_target_"}
     check_arguments(source, arguments, "data")
     if issubclass(source, Davis):
         return audit_davis(**arguments, progress=progress)

@@ -1,0 +1,1 @@
+"""What is here, what an edit would need, and whether the chosen data are whole."""

@@ -1,0 +1,118 @@
+"""What an edit will need, reckoned from the network's configuration: a guide with its assumptions."""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from experiments.doctor.weights import local
+from freemask.backbones.checkpoint import SHIPPED
+from freemask.errors import UserError, nearest
+
+GB = 1e9
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+LIBRARIES = 0.9  # GB of host memory that torch, diffusers and transformers take by being imported
+LIVE = 24  # tensors of the widest level alive at the peak of the UNet: skips, concatenations, feed-forward
+LIVE_VAE = 6  # the same for the autoencoder, per frame in hand
+PACKED = 0.6  # PNG and npz against raw bytes, on filmed clips
+FRAMES = 8
+SIDES = ("frames", "height", "width")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What memory depends on. Parameters count in millions."""
+
+    unet: float
+    others: float
+    width: int
+    vae_width: int
+    factor: int
+    channels: int
+    native: tuple[int, int]
+
+
+# Used where the files are not here to be read. Zeroscope and ModelScope are one architecture, so are the Stable
+# Diffusion models.
+MODELSCOPE = Shape(1413, 424, 320, 128, 8, 4, (256, 256))
+STABLE_DIFFUSION = Shape(860, 207, 320, 128, 8, 4, (512, 512))
+
+ASSUMPTIONS = (
+    f"weights + stored inversion latents + the larger of UNet ({LIVE} live tensors of its widest level) and "
+    f"autoencoder ({LIVE_VAE} per frame in hand); no attention matrix is kept; rough to a factor of 1.5"
+)
+
+
+def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
+    """For the chosen model, method and clip."""
+    model, method = config["model"], config["method"]
+    path, dtype = model.get("path"), str(model.get("dtype", "float32"))
+    if dtype not in BYTES:
+        raise UserError(
+            f"there is no dtype '{dtype}'", came=f"model.dtype={dtype}", expected=nearest(dtype, BYTES)
+        )
+    for key in SIDES:
+        if config[key] is not None and (not isinstance(config[key], int) or config[key] < 1):
+            raise UserError(f"{key} must be a whole number above 0", came=f"{key}={config[key]}")
+    if path is None:
+        return {"state": "this model has no weights on disk; it needs about 1 GB, the libraries themselves"}
+    folder = local(path)
+    if folder is None and path in SHIPPED:
+        return {"state": "the embedded weights are missing: freemask train, or reinstall"}
+    image = "inflated2d" in str(model.get("_target_"))
+    shape = _shape_of(folder) if folder else STABLE_DIFFUSION if image else MODELSCOPE
+    clip = [config[key] or each for key, each in zip(SIDES, (FRAMES, *shape.native), strict=True)]
+    # Two streams run at once under classifier-free guidance, three where the source runs beside them.
+    streams, steps = 3 if method.get("features") == "recompute" else 2, method.get("steps", 50)
+    read = "read from its files" if folder else "of the published architecture"
+    needs = _needs(shape, clip, BYTES[dtype], steps, streams, model.get("vae_batch", 8))
+    about = {"model": f"{path}, {dtype}, sizes {read}", "steps": steps}
+    return {**needs, "assumptions": ASSUMPTIONS, **about}
+
+
+def _needs(
+    shape: Shape, clip: list[int], size: int, steps: int, streams: int, vae_batch: int
+) -> dict[str, Any]:
+    """`size`: bytes of a number."""
+    frames, height, width = clip
+    cells = (height // shape.factor) * (width // shape.factor)
+    weights = (shape.unet * size + shape.others * 4) * 1e6
+    latents = (steps + 1) * frames * shape.channels * cells * 4
+    unet = streams * frames * cells * shape.width * size * LIVE
+    vae = min(vae_batch, frames) * height * width * shape.vae_width * 4 * LIVE_VAE
+    peak = (weights + latents + max(unet, vae)) / GB
+    return {
+        "clip": f"{frames} frames of {width}x{height}",
+        "weights_gb": weights / GB,
+        "latents_gb": latents / GB,
+        "unet_gb": unet / GB,
+        "vae_gb": vae / GB,
+        "peak_gb": peak,
+        "host_gb_on_cpu": peak + LIBRARIES,
+        "disk_mb": frames * height * width * 3 * (PACKED + 0.3) / 1e6,
+    }
+
+
+def _shape_of(folder: Path) -> Shape:
+    """From a checkpoint's configuration and the headers of its weights."""
+    unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+    widths = vae.get("block_out_channels") or vae["encoder_block_out_channels"]
+    factor = 2 ** (len(widths) - 1)
+    size = unet.get("sample_size") or 32
+    high, wide = (size, size) if isinstance(size, int) else size
+    others = sum(_millions(folder / part) for part in ("vae", "text_encoder"))
+    width, channels = unet["block_out_channels"][0], unet.get("in_channels", 4)
+    native = (high * factor, wide * factor)
+    return Shape(_millions(folder / "unet"), others, width, widths[0], factor, channels, native)
+
+
+def _millions(folder: Path) -> float:
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total / 1e6

@@ -12,7 +12,6 @@ from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.figures.papers import SOURCE, PaperFigure, figure_of
-from experiments.runs.garbage import seldom_collected
 from experiments.runs.rows import write_text
 from experiments.runs.run import find
 from experiments.tables.lacking import content
@@ -66,7 +65,6 @@ class Made:
     missing: Sequence[str]
 
 
-@seldom_collected()
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli.verb import Verb
-from experiments.runs.garbage import seldom_collected
 from experiments.runs.run import below, find
 from experiments.runs.status import RunStatus, Tally
 from freemask.errors import UserError
@@ -25,7 +24,6 @@ VERB = Verb(
 )
 
 
-@seldom_collected()
 def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
     given = {key: value for key, _, value in (word.partition("=") for word in words)}
     strange = sorted(set(given) - {"name", "paths.runs"})

@@ -14,7 +14,6 @@ from experiments.config.fingerprint import refuse_other_version
 from experiments.engines.base import Engine, Listener, View
 from experiments.jobs.job import Lane, open_lanes
 from experiments.loggers.base import Guarded, Logger
-from experiments.runs.garbage import seldom_collected
 from experiments.runs.plan import Launch, Plan
 from experiments.runs.progress import reporting
 from experiments.runs.record import RECORD, Record
@@ -120,7 +119,6 @@ def plan_path(order: Order) -> str:
     return os.path.relpath(order.plan.write(order.folder))
 
 
-@seldom_collected()
 def last_rows(order: Order) -> list[Row]:
     """Of the plan's items, variant after variant."""
     found = []
@@ -158,6 +156,5 @@ def _launch(order: Order) -> Launch:
     return replace(launch, redo=now(), whole=order.whole) if order.redo else launch
 
 
-@seldom_collected()
 def _left(lane: Lane, plan: Plan) -> int:
     return sum(lane.needs(item) for item in plan.items)

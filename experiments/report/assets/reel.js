@@ -1,6 +1,6 @@
 // The frames of one edit, decoded once and kept, so that everything that is shown beside each other is in step to
 // the frame. A video that cannot be decoded is replaced by the frames of the contact sheet.
-const LAYOUT = { gap: 6, line: 22 };  // of side-by-side videos, as experiments/sheets.py draws them
+const LAYOUT = { gap: 6, line: 22 };  // of side-by-side videos, as experiments/jobs/pictures.py draws them
 const BUDGET = 400e6;  // bytes of decoded frames; of longer videos only every second, third, ... frame is shown
 
 class Reel {

@@ -1,5 +1,5 @@
 // Still pictures of an edit, cut out of its contact sheet: a row of frames for the source, the masks and the result.
-const SHEET = { gap: 6, line: 22, most: 8 };  // as experiments/sheets.py draws it
+const SHEET = { gap: 6, line: 22, most: 8 };  // as experiments/jobs/pictures.py draws it
 
 const filesOf = (row) => {
   const plan = db.core.files[db.rows.files[row]], stem = db.core.tasks.stem[db.rows.task[row]], base = variantOf(row).base;

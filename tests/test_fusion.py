@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from freemask.alignment import WordMap
 from freemask.attention.math import attend, probabilities
@@ -11,8 +12,9 @@ from freemask.attention.record import Recording
 from freemask.diffusion.noise_paths import Ddim as DdimPath
 from freemask.errors import UserError
 from freemask.fusion import ops
+from freemask.fusion import policies as kinds
 from freemask.fusion.fuser import Fuser
-from freemask.fusion.policies import Call, Cross, LatentBlend, Self, Temporal, Window
+from freemask.fusion.policies import Call, Cross, LatentBlend, Policy, Self, Temporal, Window
 from freemask.fusion.settings import WINDOWS, Fusion, Policies, fusion
 from freemask.masks.plan import MaskPlan, Subject, Wanted, everywhere
 from freemask.types import QKV, Clip, EditTask, Grid, Site, Text, Where
@@ -344,13 +346,56 @@ def test_every_kind_of_edit_has_every_window():
         Fusion().begin(subject(kind), masks=True)
 
 
-def test_no_square_matrix_is_ever_formed(monkeypatch):
-    """Every attention call of every policy goes through `attend`, whose fused kernel forms no matrix."""
-    seen = []
-    monkeypatch.setattr(ops, "attend", lambda each: (seen.append(each), attend(each))[1])
-    own, source = spatial(1), spatial(2)
-    Self(Window(0, 1), True)(call(SELF, own, source, mask()))
-    assert len(seen) == 2 and not hasattr(ops, "probabilities")
+class Shapes(TorchDispatchMode):
+    """The last two axes of all that is computed, attention itself (whose kernels are tested elsewhere) apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.calls, self.watching = set(), 0, True
+
+    def __torch_dispatch__(self, called, types, args=(), kwargs=None):
+        made = called(*args, **(kwargs or {}))
+        if self.watching and isinstance(made, torch.Tensor):
+            self.seen.add(tuple(made.shape[-2:]))
+        return made
+
+    def attend(self, each):
+        self.calls, self.watching = self.calls + 1, False
+        made = attend(each)
+        self.watching = True
+        return made
+
+
+POLICIES = {
+    "self": (Self(Window(0, 1), True), SELF, (3, 8, 8)),
+    "self, turned round": (Self(Window(0, 1), True, inverse=True), SELF, (3, 8, 8)),
+    "words": (cross(factors=torch.linspace(0.5, 3, LENGTH, dtype=torch.float64)), CROSS, (3, 8, LENGTH)),
+    "words, masked first": (cross(masked_first=True), CROSS, (3, 8, LENGTH)),
+    "frames by keys": (Temporal(Window(0, 1), True, inside="source"), TEMPORAL, (8, 3, 3)),
+    "frames by maps": (Temporal(Window(0, 1), False, keys=False), TEMPORAL, (8, 3, 3)),
+}
+
+
+def test_every_kind_of_policy_is_tried():
+    assert {type(policy) for policy, *_ in POLICIES.values()} == {
+        each for each in vars(kinds).values() if isinstance(each, type) and "awake" in vars(each)
+    } - {Policy}
+
+
+@pytest.mark.parametrize("lend", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", POLICIES)
+def test_no_matrix_of_queries_by_keys_is_ever_formed(monkeypatch, name, masked, lend):
+    """Whatever a policy computes outside `attend`, whose fused kernel forms no matrix."""
+    policy, site, (b, n, m) = POLICIES[name]
+    shapes = Shapes()
+    for module in (ops, kinds):
+        monkeypatch.setattr(module, "attend", shapes.attend)
+    asked = call(site, qkv(b, n, m, 1), qkv(b, n, m, 2), mask() if masked else None, lend)
+    with shapes:
+        policy(asked)
+    assert (n, m) not in shapes.seen and (m, n) not in shapes.seen
+    assert shapes.calls
 
 
 def test_constant_masks_and_wrong_grids():

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from freemask.backbones.unet3d import UNet3D
-from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.plan import Keeps, MaskPlan, everywhere
 from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import Clip, EditTask, Method
+from tests.quiet import quiet
 
 TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
+STEPS = 2
 ALL_THE_WAY = {"shape": {"temporal": 1, "cross": 1, "self": 1, "latent": [0, 1]}}
 ATTENTION = {"temporal": "masked", "cross": "masked", "self": "masked"}
 
@@ -53,8 +54,14 @@ def run(method, backbone, task=TASK, footage=None):
     return method(backbone, footage or clip(), task, torch.Generator().manual_seed(0))
 
 
-def freemask(mask=None, steps=3, guidance=2.0, **settings):
+def freemask(mask=None, steps=STEPS, guidance=2.0, **settings):
     return InvertFuse(steps=steps, guidance=guidance, mask=mask, fusion=Fusion(**settings))
+
+
+@pytest.fixture(scope="module")
+def plain(backbone):
+    """The same edit without fusion and masks."""
+    return run(Ddim(steps=STEPS, guidance=2.0), backbone).frames
 
 
 def near(a, b, limit=2e-5):
@@ -62,10 +69,11 @@ def near(a, b, limit=2e-5):
     return float((a - b).abs().max()) < limit
 
 
-@pytest.mark.parametrize("frames", [1, 2, 8, 17])
+@pytest.mark.parametrize("frames", [1, 17])
 def test_a_mask_of_ones_is_the_plain_edit(backbone, frames):
-    made = run(freemask(Fixed(1.0)), backbone, footage=clip(frames, 8, 12))
-    assert near(made.frames, run(Ddim(steps=3, guidance=2.0), backbone, footage=clip(frames, 8, 12)).frames)
+    footage = clip(frames, 8, 12)
+    made = run(freemask(Fixed(1.0), windows=ALL_THE_WAY), backbone, footage=footage)
+    assert near(made.frames, run(Ddim(steps=STEPS, guidance=2.0), backbone, footage=footage).frames)
     assert made.frames.shape == (frames, 3, 8, 12) and made.facts["mask_share"] == 1
     assert any("every pixel" in said for said in made.warnings)
 
@@ -99,12 +107,10 @@ def test_half_a_mask_keeps_the_other_half(backbone):
 
 
 def test_the_source_prompt_at_guidance_one_reconstructs():
-    """A random network is no denoiser; with a quiet last layer it changes slowly along the path, as a trained one."""
-    quiet = UNet3D.random(0, dtype="float64", max_tokens=20)
-    quiet.unet.conv_out.weight.mul_(0.002)
     same = dataclasses.replace(TASK, target=TASK.source, words={"car": "car"})
-    made = run(freemask(Fixed(), steps=5, guidance=1, parts=ATTENTION), quiet, same)
-    own = quiet.decode(quiet.encode(clip().frames))
+    with quiet(UNet3D.random(0, dtype="float64", max_tokens=20)) as backbone:
+        made = run(freemask(Fixed(), steps=3, guidance=1, parts=ATTENTION), backbone, same)
+        own = backbone.decode(backbone.encode(clip().frames))
     assert float((made.frames - own).norm() / own.norm()) < 0.01
 
 
@@ -118,43 +124,38 @@ def test_with_every_query_key_and_value_from_the_source_the_prompt_has_no_say(ba
     assert not near(loose[0].frames, loose[1].frames, 1e-3)
 
 
-@pytest.mark.parametrize("variant", ["paper", "official"])
-@pytest.mark.parametrize("place", ["device", "host", "disk"])
-def test_cached_and_recomputed_features_give_the_same_edit(backbone, variant, place):
-    settings = {"variant": variant, "parts": ATTENTION}
-    again = run(freemask(Fixed(), **settings), backbone)
-    method = dataclasses.replace(freemask(Fixed(), **settings), features="cache", cache_on=place)
-    kept = run(method, backbone)
-    assert near(again.frames, kept.frames)
-    assert kept.facts["features_gb"] > 0 and "features_gb" not in again.facts
-    assert not near(kept.frames, run(Ddim(steps=3, guidance=2.0), backbone).frames, 1e-3)
+@pytest.mark.parametrize(
+    ("variant", "places"), [("paper", ["device", "host", "disk"]), ("official", ["disk"])]
+)
+def test_cached_and_recomputed_features_give_the_same_edit(backbone, plain, variant, places):
+    method = freemask(Fixed(), variant=variant, parts=ATTENTION, windows=ALL_THE_WAY)
+    again = run(method, backbone)
+    assert "features_gb" not in again.facts and not near(again.frames, plain, 1e-3)
+    for place in places:
+        kept = run(dataclasses.replace(method, features="cache", cache_on=place), backbone)
+        assert near(again.frames, kept.frames) and kept.facts["features_gb"] > 0
 
 
 def test_a_cache_that_is_too_small_says_so(backbone):
     method = dataclasses.replace(freemask(Fixed()), features="cache", budget_gb=1e-6)
     with pytest.raises(UserError, match="do not fit"):
         run(method, backbone)
-    assert isinstance(run(Ddim(steps=1), backbone).frames, torch.Tensor)
 
 
-def test_a_stored_inversion_changes_nothing_and_serves_every_method(backbone, tmp_path):
-    fresh = run(freemask(Fixed()), backbone)
+def test_a_stored_inversion_changes_nothing_and_serves_every_method(backbone, plain, tmp_path):
     kept = dataclasses.replace(freemask(Fixed()), inversions=str(tmp_path))
-    first, second = run(kept, backbone), run(kept, backbone)
+    fresh, first, second = (run(each, backbone) for each in (freemask(Fixed()), kept, kept))
     assert torch.equal(fresh.frames, first.frames) and torch.equal(first.frames, second.frames)
-    assert (first.facts["inversion_passes"], second.facts["inversion_passes"]) == (3, 0)
+    assert (first.facts["inversion_passes"], second.facts["inversion_passes"]) == (STEPS, 0)
     files = len(list(tmp_path.rglob("*.safetensors")))
-    plain = run(Ddim(steps=3, guidance=2.0), backbone)
-    assert torch.equal(
-        run(Ddim(steps=3, guidance=2.0, inversions=str(tmp_path)), backbone).frames, plain.frames
-    )
-    assert len(list(tmp_path.rglob("*.safetensors"))) == files
-    assert isinstance(Inversions(tmp_path), Inversions)
+    stored = run(Ddim(steps=STEPS, guidance=2.0, inversions=str(tmp_path)), backbone)
+    assert torch.equal(stored.frames, plain)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == files > 0
 
 
-def test_no_fusion_and_no_mask_is_ddim(backbone):
-    made = run(InvertFuse(steps=3, guidance=2.0, mask={}, fusion={}), backbone)
-    assert near(made.frames, run(Ddim(steps=3, guidance=2.0), backbone).frames)
+def test_no_fusion_and_no_mask_is_ddim(backbone, plain):
+    made = run(InvertFuse(steps=STEPS, guidance=2.0, mask={}, fusion={}), backbone)
+    assert near(made.frames, plain)
     assert not made.extras and isinstance(InvertFuse(), Method)
 
 
@@ -167,7 +168,7 @@ def test_masks_and_facts_come_with_the_edit(backbone):
 
 
 def test_the_source_branch_runs_only_while_it_is_needed(backbone):
-    """Ten steps, text attention for five of them: three streams there, two afterwards."""
+    """Four steps, text attention for two of them: three streams there, two afterwards."""
     seen = []
 
     class Watching:
@@ -178,9 +179,9 @@ def test_the_source_branch_runs_only_while_it_is_needed(backbone):
             seen.append(streams)
             return backbone.predict(x, t, text, streams=streams, taps=taps)
 
-    run(freemask(steps=10, parts={"cross": "plain"}), Watching())
+    run(freemask(steps=4, parts={"cross": "plain"}), Watching())
     sampling = [streams for streams in seen if streams != ("source",)]
-    assert sampling == [("source", "uncond", "cond")] * 5 + [("uncond", "cond")] * 5
+    assert sampling == [("source", "uncond", "cond")] * 2 + [("uncond", "cond")] * 2
 
 
 def test_too_long_a_prompt_and_bad_settings_are_refused(backbone):

@@ -1,6 +1,5 @@
 """Every YAML of conf/method: shape and range, the same seed the same result, nothing left behind, identity."""
 
-from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -18,6 +17,7 @@ from freemask.methods.common import whole
 from freemask.methods.ddim import Ddim
 from freemask.methods.sdedit import SdEdit
 from freemask.types import Clip, EditTask, Method
+from tests.quiet import quiet
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
 SAME = EditTask("t", "c", TASK.source, TASK.source, {"red": "red"}, "style")
@@ -38,21 +38,10 @@ def run(method, backbone, task=TASK, source=None, seed=0):
     return method(backbone, source or clip(), task, torch.Generator().manual_seed(seed))
 
 
-@contextmanager
-def quiet(backbone):
-    """A random network is no denoiser; with a quiet last layer it changes slowly along the path, as a trained one."""
-    weight, before = backbone.unet.conv_out.weight, backbone.unet.conv_out.weight.clone()
-    weight.mul_(0.002)
-    try:
-        yield
-    finally:
-        weight.copy_(before)
-
-
 @cache
 def composed(name: str, *words: str):
     """A YAML of conf/method as the command line makes it, few steps, and a tiny network of the kind it asks for."""
-    words = (f"method={name}", "method.steps=3", "paths.inversions=null", *words)
+    words = (f"method={name}", "method.steps=2", "paths.inversions=null", *words)
     config = config_of("edit", words)
     if "codebook" in (config.mask or {}):  # measured on a trained network
         config = config_of("edit", [*words, "mask=average"])

@@ -234,18 +234,12 @@ NASTY = [
 ]
 
 
-def arrives(text: str, *spelling: str) -> None:
-    command = dispatch.read(["edit", *spelling])
-    assert plain(config_of("edit", command.overrides))["source"] == text
-    (job,) = _jobs([_parse(each) for each in command.overrides])
-    assert plain(config_of("edit", job))["source"] == text
-
-
 @pytest.mark.parametrize("text", NASTY)
 def test_prompts_arrive_unchanged_in_every_spelling(text):
-    arrives(text, f"source={text}")
-    arrives(text, "--source", text)
-    arrives(text, f"--source={text}")
+    spellings = [f"source={text}"], ["--source", text], [f"--source={text}"]
+    (overrides,) = {tuple(dispatch.read(["edit", *words]).overrides) for words in spellings}
+    assert list(_jobs([_parse(each) for each in overrides])) == [[*overrides]]
+    assert plain(config_of("edit", overrides))["source"] == text
 
 
 @settings(max_examples=300, deadline=None)

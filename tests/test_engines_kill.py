@@ -17,7 +17,7 @@ from experiments.runs.claims import present
 from tests.kill.check import differing, faults, rows_of
 from tests.kill.hunt import Hunt
 
-EDITS = 8
+EDITS = 6
 RUN = [
     *(
         "run",
@@ -93,7 +93,7 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("runner", STARTS)
+@pytest.mark.parametrize("runner", ["local", pytest.param("fabric", marks=pytest.mark.long)])
 def test_killed_processes_lose_and_repeat_nothing(undisturbed, runner):
     hunt = Hunt(STARTS[runner], Path("out") / runner, EDITS, kills=2, rng=random.Random(1), longest=0.4)
     hunt.go()

@@ -83,23 +83,17 @@ def test_a_new_word_walks_the_known_inversion_once(backbone, tmp_path):
         torch.testing.assert_close(kept.all("grass")[key], value)
 
 
-@pytest.mark.parametrize("what", ["clip", "prompt", "steps", "model", "dtype"])
-def test_everything_that_matters_is_in_the_key(backbone, tmp_path, what):
-    x = latents(backbone)
-    made(Inversions(tmp_path), backbone, x)
-    other, steps, prompt = backbone, 3, PROMPT
-    if what == "clip":
-        x = latents(backbone, 1)
-    elif what == "prompt":
-        prompt = "a red car on sand"
-    elif what == "steps":
-        steps = 4
-    elif what == "model":
-        other = UNet3D.random(1, max_tokens=20)
-    else:
-        other = UNet3D.random(0, dtype="float64", max_tokens=20)
-    found = Inversions(tmp_path).invert(other, x, other.embed(prompt), steps)
-    assert found.passes == steps
+def test_everything_that_matters_is_in_the_key(backbone, tmp_path):
+    text, steps = backbone.embed(PROMPT), 2
+    others = UNet3D.random(1, max_tokens=20), UNet3D.random(0, dtype="float64", max_tokens=20)
+    store, x = Inversions(tmp_path), latents(backbone)
+    assert store.invert(backbone, x, text, steps).passes == steps
+    assert store.invert(backbone, latents(backbone, 1), text, steps).passes == steps
+    assert store.invert(backbone, x, backbone.embed("a red car on sand"), steps).passes == steps
+    assert store.invert(backbone, x, text, steps + 1).passes == steps + 1
+    for other in others:  # of another model, and in another precision
+        assert store.invert(other, x, other.embed(PROMPT), steps).passes == steps
+    assert store.invert(backbone, x, text, steps).passes == 0
 
 
 def test_other_keeps_and_spies_run_the_network_again(backbone, tmp_path):

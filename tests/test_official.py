@@ -21,7 +21,7 @@ from tests.official.slices import layers, stored
 from tests.official.written_case import write
 from tests.official.written_out import Edit, Scene, Sizes
 
-STEPS = 4
+STEPS = 3
 # The authors' sizes for latents of 64 x 64, for latents of 16 x 16.
 SIZES = Sizes(queries=64, positions=64, stride=4, index=2)
 EXTRA = ["fusion.most_queries=64", "fusion.most_positions=64", "mask.temporal_index=2"]

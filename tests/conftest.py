@@ -1,23 +1,19 @@
 """What all tests share: one thread (two fight on a busy machine), axes that are checked, the folder of real clips where
-it is given, and what is the same in hundreds of tests and need not be made anew: composed configurations and tiny
-random models."""
+it is given, and what is the same in hundreds of tests and need not be made anew: YAML that was read, composed
+configurations and tiny random models. The process that only hands tests out to others loads no heavy library."""
 
-import copy
+import atexit
+import gc
+import io
 import os
+import pickle
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from jaxtyping import install_import_hook
-
-from experiments.config import compose
-from freemask.backbones.inflated2d import Inflated2D
-from freemask.backbones.unet3d import UNet3D
-
-torch.set_num_threads(1)
 
 # freemask and evaluation are checked as a whole (pyproject.toml), of experiments each module that names axes: others
 # may name types whose modules they do not import, for an engine needs no torch.
@@ -41,22 +37,61 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def made_once() -> Iterator[None]:
+    import torch
+    from omegaconf import OmegaConf
+
+    from experiments.config import compose
+    from freemask.backbones.inflated2d import Inflated2D
+    from freemask.backbones.unet3d import UNet3D
+
+    torch.set_num_threads(1)
+    atexit.register(gc.unfreeze)
+    load, handed_out = OmegaConf.load, []
+    parsed = cache(lambda text: pickle.dumps(load(io.StringIO(text))))
+
+    def read(file: Any) -> Any:
+        return pickle.loads(parsed(file.read())) if hasattr(file, "read") else load(file)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compose, "_compose", _kept(compose._compose, copy.deepcopy))
+        patch.setattr(OmegaConf, "load", read)
+        patch.setattr(compose, "_compose", _kept(compose._compose, pickle.dumps, pickle.loads))
         for kind in (UNet3D, Inflated2D):
-            patch.setattr(kind, "random", classmethod(_kept(kind.random.__func__, lambda made: made)))
+            make = _remembered(kind.random.__func__, handed_out)
+            patch.setattr(kind, "random", classmethod(_kept(make)))
         yield
+    changed = [told for told, model, before in handed_out if _state(model) != before]
+    assert not changed, f"a test left a network that all share in another state: {changed}"
 
 
-def _kept(make: Callable[..., Any], hand_out: Callable[[Any], Any]) -> Callable[..., Any]:
-    """The first result of each call that looks alike; `hand_out` is what a caller gets of it."""
+def _kept(make: Callable[..., Any], pack: Any = lambda made: made, unpack: Any = lambda made: made) -> Any:
+    """The first result of each call that looks alike; packed, so that a caller gets one of its own."""
     known: dict[str, Any] = {}
 
     @wraps(make)
     def kept(*given: Any, **named: Any) -> Any:
-        key = repr((given, named, sorted(os.environ.items())))
+        around = {**os.environ, "PYTEST_CURRENT_TEST": ""}  # the name of the test, which changes nothing
+        key = repr((given, named, sorted(around.items())))
         if key not in known:
-            known[key] = make(*given, **named)
-        return hand_out(known[key])
+            known[key] = pack(make(*given, **named))
+        return unpack(known[key])
 
     return kept
+
+
+def _remembered(make: Callable[..., Any], models: list[tuple]) -> Callable[..., Any]:
+    """Notes each model, and the state in which all tests should find it."""
+
+    @wraps(make)
+    def made(*given: Any, **named: Any) -> Any:
+        model = make(*given, **named)
+        models.append(((given, named), model, _state(model)))
+        gc.freeze()  # by now the libraries are loaded, and need not be searched for garbage time and again
+        return model
+
+    return made
+
+
+def _state(model: Any) -> tuple:
+    from freemask.backbones.identity import of_modules
+
+    return of_modules({"unet": model.unet}, {}), model.attention_slicing, model.codec.batch

@@ -327,6 +327,21 @@ def test_workers_started_by_hand_each_do_their_share(tmp_path):
     assert carry_out(order, SILENT, Local(worker=0, workers=2)).left == 0
 
 
+def test_what_others_had_in_hand_is_done_when_they_have_let_go(plan, tmp_path):
+    """Somebody holds t1 while this worker goes through the list, and dies at its end."""
+    launch, somebody = Launch(plan.write(tmp_path), "none", tmp_path), Claims(tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    assert somebody.take("t1")
+
+    def hear(row, files) -> None:
+        if (row["variant"], row["task"]) == ("a", "t4"):
+            somebody.drop("t1")
+
+    with worker.Worker(launch, "w", hear=hear) as one:
+        one.share(plan.items)
+    assert set(RunStore(tmp_path / "a").latest()) == {item.id for item in ITEMS}
+
+
 def test_folders_of_another_kind_or_version_are_refused_and_left_alone(tmp_path):
     folder, order = tmp_path / "run", Order(plan_of(ITEMS[:1]), tmp_path / "run")
     carry_out(order, SILENT, Local())

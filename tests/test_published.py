@@ -122,3 +122,20 @@ def test_files_and_names_agree():
     assert {path.stem for path in FOLDER.glob("*.yaml")} == {
         name.replace("/", "-") for name in TABLES
     } | figures
+
+
+@pytest.mark.parametrize(
+    ("choices", "variant", "line"),
+    [
+        ({"method": "fatezero", "mask": "fatezero"}, None, "fatezero"),
+        ({"method": "fatezero", "mask": "mmc"}, None, "fatezero_mmc"),
+        ({"method": "fatezero", "mask": "fatezero"}, "freemask", "fatezero"),
+        ({"method": "freemask", "mask": "mmc"}, "fatezero", "freemask"),
+        ({"method": "freemask", "mask": "mmc"}, "of my own", "freemask"),
+        ({"method": "sdedit", "mask": None}, "freemask", None),
+    ],
+)
+def test_a_line_takes_rows_by_what_they_were_made_with_and_never_by_a_name(choices, variant, line):
+    row = {"choices": choices, "method": choices["method"]} | ({"variant": variant} if variant else {})
+    found = read("freemask/2").line_of(row)
+    assert (found and found.key) == line

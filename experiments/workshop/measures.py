@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,29 +43,22 @@ def even_scenes(count: int, first: int) -> list[Scene]:
         listed = [values[i % len(values)] for i in range(count)]
         return [listed[i] for i in rng.permutation(count)]
 
-    columns = [turns(v) for v in (CLASSES, list(COLORS), list(BACKGROUNDS), MOTIONS, list(STYLES), (1, 1, 2))]
+    properties = {"cls": CLASSES, "color": list(COLORS), "background": list(BACKGROUNDS), "motion": MOTIONS}
+    properties |= {"style": list(STYLES), "things": (1, 1, 2)}
+    columns = zip(*map(turns, properties.values()), strict=True)
     room = SPLITS["heldout"].start + first
-    scenes = []
-    for number, (cls, color, background, motion, style, things) in enumerate(zip(*columns, strict=True)):
-        wishes = Wishes(
-            cls=cls, color=color, background=background, motion=motion, style=style, things=things
-        )
-        scenes.append(sample_scene(room + number, wishes))
-    return scenes
+    return [
+        sample_scene(room + number, Wishes(**dict(zip(properties, values, strict=True))))
+        for number, values in enumerate(columns)
+    ]
 
 
-@dataclass(frozen=True)
-class Models:
-    backbone: UNet3D
-    judge: clips.Clip
-
-
-@lru_cache(maxsize=2)
-def models(weights: str) -> Models:
+@lru_cache(maxsize=1)
+def models(weights: str) -> tuple[UNet3D, clips.Clip]:
+    """The video model, and the judge."""
     torch.set_num_threads(1)
     root = Path(weights)
-    judge = clips.load(clips.find("embedded", str(root / "clip")), "cpu")
-    return Models(UNet3D.load(root / "t2v"), judge)
+    return UNet3D.load(root / "t2v"), clips.load(clips.find("embedded", str(root / "clip")), "cpu")
 
 
 def _best(judge: clips.Clip, seen: Tensor, captions: list[str]) -> int:
@@ -104,17 +96,16 @@ def labels(scene: Scene) -> dict[str, str]:
 
 def real(weights: str, scene: Scene) -> dict:
     """The judge on a true clip, and what the autoencoder loses on it."""
-    made = models(weights)
+    backbone, judge = models(weights)
     frames = truth(scene).frames
-    again = made.backbone.decode(made.backbone.encode(frames))
+    again = backbone.decode(backbone.encode(frames))
     loss = float(psnr(frames, again).mean())
-    return {**labels(scene), "verdicts": verdicts(made.judge, frames, scene), "vae_psnr": loss}
+    return {"labels": labels(scene), "verdicts": verdicts(judge, frames, scene), "vae_psnr": loss}
 
 
 def generated(weights: str, scene: Scene, steps: int, guidance: float) -> dict:
     """A clip from the caption alone, judged."""
-    made = models(weights)
-    backbone = made.backbone
+    backbone, judge = models(weights)
     height, width = scene.height // backbone.multiple, scene.width // backbone.multiple
     channels = backbone.encode(torch.zeros(1, 3, scene.height, scene.width)).shape[1]
     rng = Generator().manual_seed(scene.seed)
@@ -122,11 +113,15 @@ def generated(weights: str, scene: Scene, steps: int, guidance: float) -> dict:
     predict = guided(backbone, backbone.embed(scene.caption), guidance)
     frames = backbone.decode(sample(backbone, noise, predict, steps))
     return {
-        **labels(scene),
+        "labels": labels(scene),
         "caption": scene.caption,
-        "verdicts": verdicts(made.judge, frames, scene),
-        "frames": (frames * 255).round().to(torch.uint8).numpy(),
+        "verdicts": verdicts(judge, frames, scene),
+        "frames": _bytes(frames),
     }
+
+
+def _bytes(frames: Tensor) -> np.ndarray:
+    return (frames * 255).round().to(torch.uint8).numpy()
 
 
 def cell_iou(heat: Tensor, mask: Tensor, threshold: float) -> float:
@@ -142,7 +137,7 @@ def cell_iou(heat: Tensor, mask: Tensor, threshold: float) -> float:
 
 def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrained: bool = False) -> dict:
     """Invert, record the first thing's word, sample back. `ious` is layers x times; untrained skips the way back."""
-    backbone = _untrained(weights) if untrained else models(weights).backbone
+    backbone = _untrained(weights) if untrained else models(weights)[0]
     frames, name = truth(scene).frames, scene.name_of(0)
     latents, text = backbone.encode(frames), backbone.embed(scene.caption)
     columns = [c for word in name.split()[-1:] for c in text.columns[word]]
@@ -154,7 +149,7 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
     times = backbone.noise_path.times(steps)
     maps = kept.all("word")
     ious = np.array([[cell_iou(maps[site, t].float(), mask, threshold) for t in times] for site in sites])
-    result = {**labels(scene), "caption": scene.caption, "ious": ious, "sites": sites, "times": times}
+    result = {"labels": labels(scene), "caption": scene.caption, "ious": ious, "sites": sites, "times": times}
     if untrained:
         return result
     back = backbone.decode(sample(backbone, path[-1], guided(backbone, text), steps))
@@ -163,8 +158,8 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
     return {
         **result,
         "psnr": float(psnr(backbone.decode(latents), back).mean()),
-        "source": (frames[0] * 255).round().to(torch.uint8).numpy(),
-        "back": (back[0] * 255).round().to(torch.uint8).numpy(),
+        "source": _bytes(frames)[0],
+        "back": _bytes(back)[0],
         "map": shown[0].float().numpy(),
     }
 
@@ -174,7 +169,7 @@ def _untrained(weights: str) -> UNet3D:
     """The same network with fresh weights: what an untaught map scores."""
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
-    made = models(weights).backbone
+    made, _ = models(weights)
     torch.manual_seed(0)
     fresh = UNet3DConditionModel.from_config(made.unet.config)
     path = Ddim.from_config(json.loads((Path(weights) / "t2v/scheduler/scheduler_config.json").read_text()))

@@ -1,50 +1,45 @@
 """The page of the embedded models' report: tables in HTML, clips and maps as PNG beside it."""
 
 import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch.nn.functional import pad
 
-SCALE = 2
+from experiments.jobs.pictures import beside
+from freemask.data.write import to_bytes
 
-
-def _label(text: str, width: int) -> np.ndarray:
-    strip = Image.new("RGB", (width, 26), "white")
-    pen = ImageDraw.Draw(strip)
-    half = len(text) // 2
-    cut = text.find(" ", half) if len(text) > 24 else -1
-    lines = [text] if cut < 0 else [text[:cut], text[cut + 1 :]]
-    for row, line in enumerate(lines):
-        pen.text((2, row * 12), line, fill="black")
-    return np.asarray(strip)
+COLUMNS, HEIGHT = 3, 192
 
 
-def _grid(cells: list[np.ndarray], columns: int) -> Image.Image:
-    while len(cells) % columns:
-        cells.append(np.full_like(cells[0], 255))
-    rows = [np.concatenate(cells[i : i + columns], axis=1) for i in range(0, len(cells), columns)]
-    return Image.fromarray(np.concatenate(rows, axis=0))
-
-
-def _picture(frames: list[np.ndarray], text: str) -> np.ndarray:
-    """Frames (`3 h w`, 8 bit) side by side, enlarged, with a caption above."""
-    flat = np.concatenate([f.transpose(1, 2, 0) for f in frames], axis=1)
-    large = flat.repeat(SCALE, 0).repeat(SCALE, 1)
-    edge = np.full((large.shape[0], 6, 3), 255, dtype=np.uint8)
-    body = np.concatenate([large, edge], axis=1)
-    return np.concatenate([_label(text, body.shape[1]), body], axis=0)
-
-
-def sheet_generated(rows: list[dict]) -> Image.Image:
-    def marks(row: dict) -> str:
-        return "".join(f" {w[0].upper()}{'+' if all(v) else '-'}" for w, v in row["verdicts"].items())
-
-    cells = [
-        _picture([r["frames"][0], r["frames"][4], r["frames"][-1]], r["caption"] + marks(r)) for r in rows
+def sheet(path: Path, cells: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Frames (`3 h w`, 8 bit) side by side, each group under its words, in rows."""
+    clips = {
+        words: torch.from_numpy(np.concatenate(frames, -1))[None] / 255 for words, frames in cells.items()
+    }
+    names = list(clips)
+    rows = [
+        beside({words: clips[words] for words in names[start : start + COLUMNS]}, HEIGHT)
+        for start in range(0, len(names), COLUMNS)
     ]
-    return _grid(cells, 4)
+    wide = max(row.shape[-1] for row in rows)
+    whole = torch.cat([pad(row, (0, wide - row.shape[-1]), value=1.0) for row in rows], dim=-2)
+    Image.fromarray(to_bytes(whole)[0]).save(path, optimize=True)
+
+
+def _generated(row: dict) -> tuple[str, list[np.ndarray]]:
+    marks = "".join(f"{what[0].upper()}{'+' if all(v) else '-'} " for what, v in row["verdicts"].items())
+    return marks + row["caption"], [row["frames"][place] for place in (0, 4, -1)]
+
+
+def _inverted(row: dict) -> tuple[str, list[np.ndarray]]:
+    size = row["source"].shape[2], row["source"].shape[1]
+    words = f"{row['psnr']:.1f} dB, IoU {row['ious'].max():.2f}: {row['caption']}"
+    return words, [row["source"], row["back"], _heat(row["map"], size)]
 
 
 def _heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -53,22 +48,9 @@ def _heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (np.stack([large, large**2, 1 - large]) * 255).clip(0, 255).astype(np.uint8)
 
 
-def sheet_inverted(rows: list[dict]) -> Image.Image:
-    cells = []
-    for row in rows:
-        size = row["source"].shape[2], row["source"].shape[1]
-        text = f"{row['caption']} {row['psnr']:.1f} dB, IoU {row['ious'].max():.2f}"
-        cells.append(_picture([row["source"], row["back"], _heat(row["map"], size)], text))
-    return _grid(cells, 4)
-
-
-def sheet_curves(mean: np.ndarray, sites: list[str], times: list[int]) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
+def _curves(mean: np.ndarray, sites: list[str], times: list[int]) -> Figure:
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     shown = axes[0].imshow(mean, aspect="auto", extent=(times[0], times[-1], len(sites) - 0.5, -0.5))
     axes[0].set(title="IoU of the word's map", xlabel="time t", ylabel="text layer")
     figure.colorbar(shown, ax=axes[0])
@@ -89,14 +71,12 @@ def _table(title: str, groups: dict) -> str:
     return f"<h2>{title}</h2><table>{head}{''.join(rows)}</table>"
 
 
-def write_page(
-    folder: Path, document: dict, generated: list[dict], inverted: list[dict], mean: np.ndarray
-) -> Path:
-    sheet_generated(generated).save(folder / "embedded-generated.png", optimize=True)
-    sheet_inverted(inverted).save(folder / "embedded-inverted.png", optimize=True)
-    sheet_curves(mean, inverted[0]["sites"], inverted[0]["times"]).savefig(
-        folder / "embedded-maps.png", dpi=90
-    )
+def write_page(folder: Path, document: dict, rows: dict[str, list[dict]], mean: np.ndarray) -> None:
+    inverted = rows["inverted"]
+    sheet(folder / "embedded-generated.png", dict(map(_generated, rows["generated"])))
+    sheet(folder / "embedded-inverted.png", dict(map(_inverted, inverted)))
+    curves = _curves(mean, inverted[0]["sites"], inverted[0]["times"])
+    curves.savefig(folder / "embedded-maps.png", dpi=90)
     bars = "".join(
         f"<tr class={'yes' if bar['met'] else 'no'}><td>{name}</td><td>{document[name]}</td><td>{bar['bar']}</td>"
         f"<td>{'met' if bar['met'] else 'missed'}</td></tr>"
@@ -117,6 +97,4 @@ td,th{{padding:2px 12px;text-align:left}}
 <div class="side"><div>{_table("Generated clips", document["generated_by"])}</div>
 <div>{_table("Real held-out clips", document["real_by"])}</div></div>
 """
-    path = folder / "embedded.html"
-    path.write_text(page)
-    return path
+    (folder / "embedded.html").write_text(page)

@@ -15,14 +15,11 @@ from experiments.workshop import measures as measure
 from experiments.workshop.page import write_page
 from freemask.data.world.spec import SPLITS, Scene
 
+WORDS = ("class", "color", "background")
 BARS = {
     "vae_psnr": 30.0,
-    "class_acc": 0.85,
-    "color_acc": 0.85,
-    "background_acc": 0.85,
-    "real_class_acc": 0.97,
-    "real_color_acc": 0.97,
-    "real_background_acc": 0.97,
+    **{f"{word}_acc": 0.85 for word in WORDS},
+    **{f"real_{word}_acc": 0.97 for word in WORDS},
     "inversion_psnr": 30.0,
     "mask_iou": 0.5,
 }
@@ -30,19 +27,18 @@ MEASURED = ("generated", "real", "inverted")  # kinds of scenes; their seeds lie
 
 
 def accuracy(rows: list[dict], what: str) -> float:
-    answers = [answer for row in rows for answer in row["verdicts"][what]]
-    return float(np.mean(answers))
+    return float(np.mean([answer for row in rows for answer in row["verdicts"][what]]))
 
 
 def by_value(rows: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
     """Scores for every value of every property; a thing's own class and colour are the first thing's."""
     groups: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        for name in ("class", "color", "background", "motion", "style", "things"):
-            groups[name][row[name]].append(row)
+        for name, value in row["labels"].items():
+            groups[name][value].append(row)
     return {
         name: {
-            value: {"n": len(some), **{w: accuracy(some, w) for w in ("class", "color", "background")}}
+            value: {"n": len(some), **{word: accuracy(some, word) for word in WORDS}}
             for value, some in sorted(values.items())
         }
         for name, values in groups.items()
@@ -61,7 +57,7 @@ def report(run: dict[str, Any], **settings: Any) -> None:
     mean = np.stack([row["ious"] for row in rows["inverted"]]).mean(0)
     document = _document(rows, mean, settings)
     (folder / "embedded.json").write_text(json.dumps(document, indent=1) + "\n")
-    write_page(folder, document, rows["generated"], rows["inverted"], mean)
+    write_page(folder, document, rows, mean)
 
 
 def _measured(processes: int, settings: dict[str, Any]) -> dict[str, list[dict]]:
@@ -83,11 +79,10 @@ def _measured(processes: int, settings: dict[str, Any]) -> dict[str, list[dict]]
 
 
 def _numbers(rows: dict[str, list[dict]], mean: np.ndarray) -> dict[str, float]:
-    words = ("class", "color", "background")
     return {
         "vae_psnr": float(np.mean([row["vae_psnr"] for row in rows["real"]])),
-        **{f"{word}_acc": accuracy(rows["generated"], word) for word in words},
-        **{f"real_{word}_acc": accuracy(rows["real"], word) for word in words},
+        **{f"{word}_acc": accuracy(rows["generated"], word) for word in WORDS},
+        **{f"real_{word}_acc": accuracy(rows["real"], word) for word in WORDS},
         "inversion_psnr": float(np.mean([row["psnr"] for row in rows["inverted"]])),
         "mask_iou": float(mean.max()),
         "mask_iou_untrained": float(np.stack([row["ious"] for row in rows["untrained"]]).mean(0).max()),
@@ -95,7 +90,7 @@ def _numbers(rows: dict[str, list[dict]], mean: np.ndarray) -> dict[str, float]:
 
 
 def _document(rows: dict[str, list[dict]], mean: np.ndarray, settings: dict[str, Any]) -> dict[str, Any]:
-    numbers, inverted = _numbers(rows, mean), rows["inverted"]
+    numbers, inverted, (stand, dirty) = _numbers(rows, mean), rows["inverted"], commit()
     sites, times = inverted[0]["sites"], inverted[0]["times"]
     layer, time = np.unravel_index(mean.argmax(), mean.shape)
     start = SPLITS["heldout"].start + settings["first"]
@@ -107,8 +102,8 @@ def _document(rows: dict[str, list[dict]], mean: np.ndarray, settings: dict[str,
             what: [start + 1000 * place, start + 1000 * place + settings[what]]
             for place, what in enumerate(MEASURED)
         },
-        "commit": commit()[0],
-        "dirty": commit()[1],
+        "commit": stand,
+        "dirty": dirty,
         "settings": {key: settings[key] for key in ("steps", "sampling_steps", "guidance", "threshold")},
         "mask_best": {"site": sites[layer], "t": times[time]},
         "mask_iou_by_layer": dict(zip(sites, mean.mean(1).round(4).tolist(), strict=True)),

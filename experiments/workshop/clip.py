@@ -10,41 +10,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.muon import split_parameters
-from experiments.workshop.tokenizer import write_tokenizer
+from experiments.workshop.job import Job
+from experiments.workshop.networks import clip_config
+from experiments.workshop.tokenizer import token_ids, vocabulary, write_tokenizer
 from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, STYLES
-
-MODEL: dict[str, Any] = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 64, "layers": [1, 2, 2, 1], "width": 16, "head_width": 32},
-    "text_cfg": {
-        "context_length": 32,
-        "vocab_size": 0,
-        "width": 64,
-        "heads": 4,
-        "layers": 2,
-        "hf_tokenizer_name": ".",
-    },
-}
-PREPROCESS: dict[str, Any] = {
-    "size": 64,
-    "mode": "RGB",
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.25, 0.25, 0.25],
-    "interpolation": "bicubic",
-    "resize_mode": "shortest",
-}
-
-
-def build_clip(vocabulary: int) -> Any:
-    from open_clip.model import CLIP
-
-    text: dict[str, Any] = {
-        key: value for key, value in MODEL["text_cfg"].items() if key != "hf_tokenizer_name"
-    }
-    vision: Any = dict(MODEL["vision_cfg"])
-    whole: Any = {**text, "vocab_size": vocabulary}
-    return CLIP(MODEL["embed_dim"], vision, whole)
 
 
 def with_articles(caption: str) -> str:
@@ -93,39 +62,31 @@ def hard_negatives(caption: str, dice: random.Random) -> list[str]:
     ]
 
 
-class Contrast(nn.Module):
+class Contrast(Job):
     """Symmetric contrastive loss; each image must also beat its own wrong captions."""
 
+    taught = ("clip",)
     mean: Tensor
     std: Tensor
 
-    def __init__(self, corpus: Corpus, work: Path, *, batch: int) -> None:
+    def __init__(self, corpus: Corpus, *, batch: int) -> None:
+        from open_clip.model import CLIP
+
         super().__init__()
         self.corpus, self.batch = corpus, batch
-        self.ids = _words_to_ids(work / "tokenizer")
-        self.clip: Any = build_clip(self.ids["<|endoftext|>"] + 1)
-        mean, std = (torch.tensor(PREPROCESS[key])[:, None, None] for key in ("mean", "std"))
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-
-    def trained(self) -> dict[str, nn.Module]:
-        return {"clip": self.clip}
-
-    def groups(self, matrix_lr: float, vector_lr: float) -> list[dict]:
-        return split_parameters(self.clip, matrix_lr=matrix_lr, vector_lr=vector_lr)
-
-    def tokens(self, captions: list[str]) -> Tensor:
-        """Every word of a caption is one token, so a dictionary replaces the tokenizer in the inner loop."""
-        rows = torch.zeros(len(captions), MODEL["text_cfg"]["context_length"], dtype=torch.long)
-        for i, caption in enumerate(captions):
-            row = ["<|startoftext|>", *(word + "</w>" for word in caption.split()), "<|endoftext|>"]
-            rows[i, : len(row)] = torch.tensor([self.ids[token] for token in row])
-        return rows
+        config = clip_config(len(vocabulary()))
+        self.clip: Any = CLIP(**config["model_cfg"])
+        self.length = config["model_cfg"]["text_cfg"]["context_length"]
+        for name in ("mean", "std"):
+            value = torch.tensor(config["preprocess_cfg"][name])[:, None, None]
+            self.register_buffer(name, value, persistent=False)
 
     def draw(self, rng: Generator) -> tuple[Tensor, list[str]]:
         which, pixels = self.corpus.draw(rng, self.batch)
-        noise = torch.randn(pixels.shape, generator=rng) * torch.rand(self.batch, 1, 1, 1, generator=rng)
-        images = (pixels.to(self.mean.device).float() / 255 - self.mean) / self.std
+        noise = torch.randn(pixels[:, 0].shape, generator=rng) * torch.rand(
+            self.batch, 1, 1, 1, generator=rng
+        )
+        images = (pixels[:, 0].to(self.mean.device).float() / 255 - self.mean) / self.std
         return images + 0.3 * noise.to(images.device), [self.corpus.captions[i] for i in which]
 
     def loss(self, rng: Generator) -> Tensor:
@@ -135,7 +96,7 @@ class Contrast(nn.Module):
         count = len(wrong[0])
         texts = [*captions, *(text for group in wrong for text in group)]
         seen = F.normalize(self.clip.encode_image(images), dim=-1)
-        read = F.normalize(self.clip.encode_text(self.tokens(texts).to(images.device)), dim=-1)
+        read = F.normalize(self.clip.encode_text(token_ids(texts, self.length).to(images.device)), dim=-1)
         scale = self.clip.logit_scale.exp().clamp(max=100)
         right, other = read[: self.batch], read[self.batch :].view(self.batch, count, -1)
         target = torch.arange(self.batch, device=images.device)
@@ -150,22 +111,11 @@ class Contrast(nn.Module):
         return both / 2 + F.cross_entropy(torch.cat([between, own], 1), target) / 2 + per_word
 
 
-def _words_to_ids(folder: Path) -> dict[str, int]:
-    write_tokenizer(folder)
-    return json.loads((folder / "vocab.json").read_text())
-
-
 def write_clip(folder: Path, clip: nn.Module) -> None:
     """The directory that open_clip reads as 'local-dir:PATH', tokenizer included."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = write_tokenizer(folder)
-    text = {**MODEL["text_cfg"], "vocab_size": vocabulary}
-    config = {"model_cfg": {**MODEL, "text_cfg": text}, "preprocess_cfg": PREPROCESS}
+    config = clip_config(write_tokenizer(folder))
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    half = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in clip.state_dict().items()
-    }
+    half = {name: value.contiguous() for name, value in clip.half().state_dict().items()}
     save_file(half, folder / "open_clip_model.safetensors")

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.muon import split_parameters
+from experiments.workshop.job import Job
+from experiments.workshop.networks import autoencoder
 
 PATCH = 4
+JITTER = 0.03
 
 
 def patches(frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 48 y x"]:
@@ -35,27 +37,6 @@ def principal(frames: Float[Tensor, "b 3 h w"], channels: int) -> tuple[Tensor, 
     scale = scale / (values * scale**2).mean().sqrt()
     weight = (vectors * scale).T
     return weight.float(), (-weight @ mean).float()
-
-
-def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> Any:
-    """An AutoencoderDC whose encoder can be exactly linear and whose decoder is to be learned."""
-    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
-
-    return AutoencoderDC(
-        in_channels=3,
-        latent_channels=channels,
-        attention_head_dim=16,
-        encoder_block_out_channels=(3, 12, 48),
-        encoder_layers_per_block=(0, 1, 1),
-        encoder_qkv_multiscales=((), (), ()),
-        encoder_out_shortcut=False,
-        decoder_block_out_channels=(8, 32, width),
-        decoder_layers_per_block=(0, 1, blocks),
-        decoder_qkv_multiscales=((), (), ()),
-        decoder_in_shortcut=False,
-        decoder_norm_types="rms_norm",
-        decoder_act_fns="silu",
-    )
 
 
 def set_linear_encoder(vae: Any, weight: Float[Tensor, "c 48"], bias: Float[Tensor, " c"]) -> None:
@@ -88,25 +69,21 @@ def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int
     return vae
 
 
-class Reconstruction(nn.Module):
+class Reconstruction(Job):
     """Mean squared error plus a little absolute error, which keeps edges crisp; latents get a touch of noise."""
 
-    def __init__(self, vae: Any, corpus: Corpus, *, batch: int, jitter: float = 0.03) -> None:
+    taught = ("vae",)
+
+    def __init__(self, vae: Any, corpus: Corpus, *, batch: int) -> None:
         super().__init__()
         self.vae: Any = vae
-        self.corpus, self.batch, self.jitter = corpus, batch, jitter
-
-    def trained(self) -> dict[str, nn.Module]:
-        return {"vae": self.vae}
-
-    def groups(self, matrix_lr: float, vector_lr: float) -> list[dict]:
-        return split_parameters(self.vae, matrix_lr=matrix_lr, vector_lr=vector_lr)
+        self.corpus, self.batch = corpus, batch
 
     def loss(self, rng: Generator) -> Tensor:
         _, frames = self.corpus.draw(rng, self.batch)
-        pixels = frames.to(next(self.vae.parameters()).device).float() / 127.5 - 1
+        pixels = frames[:, 0].to(next(self.vae.parameters()).device).float() / 127.5 - 1
         with torch.no_grad():
             latents = self.vae.encode(pixels).latent
-            latents = latents + self.jitter * torch.randn(latents.shape, generator=rng).to(pixels.device)
+            latents = latents + JITTER * torch.randn(latents.shape, generator=rng).to(pixels.device)
         error = self.vae.decode(latents).sample - pixels
         return error.square().mean() + 0.05 * error.abs().mean()

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Generator, Tensor
+from tqdm import tqdm
 
 from freemask.data.world.render import render_frames
 from freemask.data.world.spec import SPLITS, sample_scene
@@ -24,16 +24,14 @@ class Corpus:
     frames: np.ndarray
     captions: tuple[str, ...]
 
-    def clips(self, which: Sequence[int], frames: int) -> UInt8[Tensor, "b f 3 h w"]:
-        """The beginnings of these clips."""
-        return torch.from_numpy(np.stack([self.frames[i, :frames] for i in which]))
-
-    def draw(self, rng: Generator, batch: int) -> tuple[list[int], UInt8[Tensor, "b 3 h w"]]:
-        """Clips, and one frame of each."""
+    def draw(
+        self, rng: Generator, batch: int, frames: int = 1
+    ) -> tuple[list[int], UInt8[Tensor, "b f 3 h w"]]:
+        """Clips, and so many frames of each, from anywhere in it."""
         which = torch.randint(len(self.captions), (batch,), generator=rng).tolist()
-        picks = torch.randint(self.frames.shape[1], (batch,), generator=rng).tolist()
-        frames = np.stack([self.frames[i, j] for i, j in zip(which, picks, strict=True)])
-        return which, torch.from_numpy(frames)
+        starts = torch.randint(self.frames.shape[1] - frames + 1, (batch,), generator=rng).tolist()
+        parts = [self.frames[i, start : start + frames] for i, start in zip(which, starts, strict=True)]
+        return which, torch.from_numpy(np.stack(parts))
 
 
 def _render(seed: int) -> tuple[np.ndarray, str]:
@@ -43,39 +41,25 @@ def _render(seed: int) -> tuple[np.ndarray, str]:
     return frames.numpy(), scene.caption
 
 
-def build_corpus(
-    folder: Path,
-    clips: int,
-    *,
-    first_seed: int = 0,
-    workers: int = 2,
-    tell: Callable[[int, int], None] | None = None,
-) -> Corpus:
-    """Render seeds first_seed .. first_seed + clips of the training split, or read them where they are already."""
-    if first_seed < 0 or first_seed + clips > SPLITS["train"].stop:
+def build_corpus(folder: Path, clips: int) -> Corpus:
+    """Render the first seeds of the training split, or read them where they are already."""
+    if clips > len(SPLITS["train"]):
         raise UserError(
-            "These seeds leave the training split.",
-            came=f"{first_seed} .. {first_seed + clips}",
-            expected=f"within {SPLITS['train']}",
-            todo="choose fewer clips or a smaller first seed; held-out seeds are never trained on",
+            "The training split has fewer clips.", came=clips, expected=f"at most {len(SPLITS['train'])}"
         )
-    target, words = (
-        folder / f"frames-{first_seed}-{clips}.npy",
-        folder / f"captions-{first_seed}-{clips}.json",
-    )
+    target, words = folder / f"frames-{clips}.npy", folder / f"captions-{clips}.json"
     if not (target.exists() and words.exists()):
         folder.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(".part")
-        shape = (clips, *_render(first_seed)[0].shape)
+        shape = (clips, *_render(0)[0].shape)
         store = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
         captions = []
-        with get_context("spawn").Pool(workers) as pool:
-            seeds = range(first_seed, first_seed + clips)
-            for i, (frames, caption) in enumerate(pool.imap(_render, seeds, chunksize=16)):
+        with get_context("spawn").Pool(2) as pool:
+            made = pool.imap(_render, SPLITS["train"][:clips], chunksize=16)
+            bar = tqdm(made, total=clips, desc="rendering the corpus", unit="clip", disable=None)
+            for i, (frames, caption) in enumerate(bar):
                 store[i] = frames
                 captions.append(caption)
-                if tell is not None:
-                    tell(i + 1, clips)
         store.flush()
         words.write_text(json.dumps(captions))
         os.replace(part, target)

@@ -2,17 +2,16 @@
 
 import copy
 import itertools
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from experiments.workshop.job import Job
 from experiments.workshop.muon import Muon
 
 
@@ -23,14 +22,13 @@ def rate(step: int, *, steps: int, warmup: int, decay: float) -> float:
 
 
 class Loop(LightningModule):
-    """Wraps a job (`loss(rng)`, `groups(matrix_lr, vector_lr)`, `trained()`). The job draws its data from a
-    generator seeded by (seed, step, rank), so a resumed run sees the data that an undisturbed one would have."""
+    """The job draws its data from a generator seeded by (seed, step, rank), so a resumed run sees the data that an
+    undisturbed one would have."""
 
-    def __init__(self, job: Any, settings: Mapping, seed: int) -> None:
+    def __init__(self, job: Job, settings: Mapping, seed: int) -> None:
         super().__init__()
-        self.job: Any = job
-        self.settings, self.seed, self.seconds = settings, seed, 0.0
-        self.average = copy.deepcopy(nn.ModuleDict(job.trained())).requires_grad_(False)
+        self.job, self.settings, self.seed = job, settings, seed
+        self.average = copy.deepcopy(job.networks()).requires_grad_(False)
 
     def training_step(self, _batch: Tensor, _index: int) -> Tensor:
         rng = Generator().manual_seed((self.seed * 1_000_003 + self.global_step) * 64 + self.global_rank)
@@ -39,8 +37,7 @@ class Loop(LightningModule):
         return loss
 
     def configure_optimizers(self) -> dict:
-        keys = {"steps", "warmup", "decay"}
-        shape = {key: value for key, value in self.settings.items() if key in keys}
+        shape = {key: self.settings[key] for key in ("steps", "warmup", "decay")}
         optimiser = Muon(self.job.groups(self.settings["matrix_lr"], self.settings["vector_lr"]))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, **shape))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -49,7 +46,7 @@ class Loop(LightningModule):
         """The average follows here, not in a batch-end hook: checkpoints are written before those run."""
         super().optimizer_step(*args, **kwargs)
         keep = min(self.settings["average"], (self.global_step + 1) / (self.global_step + 10))
-        now, mean = nn.ModuleDict(self.job.trained()).state_dict(), self.average.state_dict()
+        now, mean = self.job.networks().state_dict(), self.average.state_dict()
         for name, value in mean.items():
             if value.is_floating_point():
                 value.lerp_(now[name].to(value.dtype), 1 - keep)
@@ -64,12 +61,7 @@ class Endless(torch.utils.data.IterableDataset):
         return itertools.repeat(0)
 
 
-def fit(
-    build: Callable[[], nn.Module],
-    settings: Mapping,
-    folder: Path,
-    run: Mapping,
-) -> Loop:
+def fit(build: Callable[[], Job], settings: Mapping, folder: Path, run: Mapping) -> Loop:
     """Train to the configured number of steps, continuing from the last checkpoint in `folder`."""
     torch.manual_seed(run["seed"])
     torch.set_num_threads(1)
@@ -77,37 +69,29 @@ def fit(
     last = folder / "last.ckpt"
     if run["fresh"]:
         last.unlink(missing_ok=True)
-    done = torch.load(last, weights_only=False, map_location="cpu")["global_step"] if last.exists() else 0
     saver = ModelCheckpoint(
         folder,
         filename="step",
         save_last=True,
         every_n_train_steps=settings["save_every"],
-        save_top_k=1,
         enable_version_counter=False,
     )
-    log = (
-        WandbLogger(project="freemask", name=folder.name, save_dir=str(folder))
-        if run["logger"] == "wandb"
-        else None
-    )
+    if run["logger"] == "wandb":
+        log = WandbLogger(project="freemask", name=folder.name, save_dir=str(folder))
+    else:
+        log = CSVLogger(folder, name="log")
     trainer = Trainer(
         max_steps=settings["steps"],
         accelerator=run["accelerator"],
         devices=run["processes"],
         strategy="ddp" if run["processes"] > 1 else "auto",
         callbacks=[saver, TQDMProgressBar(refresh_rate=10)],
-        logger=log or CSVLogger(folder, name="log"),
+        logger=log,
         gradient_clip_val=1.0,
         log_every_n_steps=10,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
     loader = torch.utils.data.DataLoader(Endless(), batch_size=1)
-    start = time.monotonic()
-    if done < settings["steps"]:
-        trainer.fit(loop, loader, ckpt_path=last if last.exists() else None, weights_only=False)
-    else:
-        loop.load_state_dict(torch.load(last, weights_only=False, map_location="cpu")["state_dict"])
-    loop.seconds = time.monotonic() - start
+    trainer.fit(loop, loader, ckpt_path=last if last.exists() else None, weights_only=False)
     return loop

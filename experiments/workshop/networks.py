@@ -1,73 +1,46 @@
-"""The shapes of the embedded networks: Stable Diffusion's and ModelScope's, narrow."""
+"""The embedded networks, not yet taught, and how they are written. Their shapes, the noise schedule and the layout are
+those of the folder that ships: to change one, change its file below freemask/weights."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-WIDTHS = (32, 64, 64, 64)
-HEAD = 16
-TEXT = 64
-SCHEDULE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-}
+from experiments.workshop.tokenizer import write_tokenizer
+from freemask.backbones.checkpoint import WEIGHTS_FOLDER as SHIPPED
 
 
 def text_encoder(vocabulary: int) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    config = CLIPTextConfig(
-        vocab_size=vocabulary,
-        hidden_size=TEXT,
-        intermediate_size=4 * TEXT,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=77,
-        bos_token_id=vocabulary - 2,
-        eos_token_id=vocabulary - 1,
-        pad_token_id=0,
-        projection_dim=TEXT,
-        hidden_act="gelu",
-    )
+    config = CLIPTextConfig.from_pretrained(SHIPPED / "t2i/text_encoder")
+    config.vocab_size, config.bos_token_id, config.eos_token_id = vocabulary, vocabulary - 2, vocabulary - 1
     return CLIPTextModel(config)
 
 
 def unet2d(channels: int) -> Any:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    heads: Any = [width // HEAD for width in WIDTHS]  # diffusers means the number of heads here
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=WIDTHS,
-        layers_per_block=2,
-        cross_attention_dim=TEXT,
-        attention_head_dim=heads,
-        norm_num_groups=8,
-        use_linear_projection=True,
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    )
+    return _fresh(UNet2DConditionModel, "t2i/unet", in_channels=channels, out_channels=channels)
 
 
 def unet3d(channels: int) -> Any:
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
-    return UNet3DConditionModel(
-        sample_size=16,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=WIDTHS,
-        layers_per_block=2,
-        cross_attention_dim=TEXT,
-        attention_head_dim=HEAD,
-        norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",),
-        up_block_types=("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3,
-    )
+    return _fresh(UNet3DConditionModel, "t2v/unet", in_channels=channels, out_channels=channels)
+
+
+def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> Any:
+    """Its encoder can be exactly linear, its decoder is to be learned."""
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+
+    decoder = {"decoder_block_out_channels": (8, 32, width), "decoder_layers_per_block": (0, 1, blocks)}
+    return _fresh(AutoencoderDC, "t2i/vae", latent_channels=channels, **decoder)
+
+
+def _fresh(kind: Any, folder: str, **changed: Any) -> Any:
+    return kind.from_config(kind.load_config(SHIPPED / folder), **changed)
 
 
 def grow(flat: Any, video: Any) -> list[str]:
@@ -76,16 +49,30 @@ def grow(flat: Any, video: Any) -> list[str]:
     At the start the video network then equals the image network frame by frame. Returns the names of the new
     parameters (temporal ones), which the caller may train at another rate.
     """
-    weights = flat.state_dict()
-    missing, unexpected = video.load_state_dict(weights, strict=False)
+    missing, unexpected = video.load_state_dict(flat.state_dict(), strict=False)
     if unexpected:
         raise ValueError(f"the video network has no place for {unexpected[:3]}")
     for name, module in video.named_modules():
         last_of_conv = "temp_convs" in name and name.endswith("conv4.3")
-        last_of_attention = name.endswith("proj_out") and (
-            "temp_attentions" in name or "transformer_in" in name
-        )
-        if last_of_conv or last_of_attention:
+        in_attention = "temp_attentions" in name or "transformer_in" in name
+        if last_of_conv or (in_attention and name.endswith("proj_out")):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
     return list(missing)
+
+
+def write_pipeline(folder: Path, kind: str, **parts: Any) -> None:
+    """The directory that diffusers reads; `kind` is 't2i' or 't2v'. The parts are left in half precision."""
+    for name, module in parts.items():
+        module.half().save_pretrained(folder / name)
+    write_tokenizer(folder / "tokenizer")
+    (folder / "scheduler").mkdir(exist_ok=True)
+    for name in ("scheduler/scheduler_config.json", "model_index.json"):
+        (folder / name).write_text((SHIPPED / kind / name).read_text())
+
+
+def clip_config(vocabulary: int) -> dict[str, Any]:
+    """What open_clip reads of the small CLIP's shape and of the pictures that it takes."""
+    config = json.loads((SHIPPED / "clip/open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"]["vocab_size"] = vocabulary
+    return config

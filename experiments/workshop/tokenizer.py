@@ -2,26 +2,25 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, MOTIONS, PARTS, STYLES
 
-START, END = "<|startoftext|>", "<|endoftext|>"
+START, END, PAD = "<|startoftext|>", "<|endoftext|>", "!"
 MAX_TOKENS = 77
+SPECIAL = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": PAD}
 
 
 def world_words() -> list[str]:
     """Every word that a caption of the world can hold."""
-    phrases = [
-        *CLASSES,
-        *COLORS,
-        *BACKGROUNDS.values(),
-        *MOTIONS,
-        *STYLES.values(),
-        *PARTS.values(),
-        "a an and with",
-    ]
-    return sorted({word for phrase in phrases for word in phrase.split()})
+    phrases = [*CLASSES, *COLORS, *BACKGROUNDS.values(), *MOTIONS, *STYLES.values(), *PARTS.values()]
+    return sorted({word for phrase in [*phrases, "a an and with"] for word in phrase.split()})
 
 
 def _bytes_as_letters() -> list[str]:
@@ -49,32 +48,30 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
     return merges
 
 
+@cache
+def vocabulary() -> dict[str, int]:
+    letters, merged = _bytes_as_letters(), map("".join, learn_merges(world_words()))
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *merged, START, END]
+    return {token: i for i, token in enumerate(tokens)}
+
+
+def token_ids(captions: Sequence[str], length: int = MAX_TOKENS) -> Int[Tensor, "n l"]:
+    """Every word of a caption is one token, so a dictionary does what the tokenizer would."""
+    known = vocabulary()
+    rows = torch.full((len(captions), length), known[PAD])
+    for row, caption in zip(rows, captions, strict=True):
+        tokens = [START, *(word + "</w>" for word in caption.split()), END]
+        row[: len(tokens)] = torch.tensor([known[token] for token in tokens])
+    return rows
+
+
 def write_tokenizer(folder: Path) -> int:
     """Write vocab.json, merges.txt and the configuration; returns the size of the vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
-    merges = learn_merges(world_words())
-    letters = _bytes_as_letters()
-    tokens = [
-        *letters,
-        *(letter + "</w>" for letter in letters),
-        *("".join(pair) for pair in merges),
-        START,
-        END,
-    ]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "vocab.json").write_text(json.dumps(vocabulary(), ensure_ascii=False))
+    lines = ["#version: 0.2", *map(" ".join, learn_merges(world_words()))]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": MAX_TOKENS,
-        "bos_token": START,
-        "eos_token": END,
-        "unk_token": END,
-        "pad_token": "!",
-        "do_lower_case": True,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    special = {key: config[key] for key in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n")
-    return len(vocabulary)
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_TOKENS, "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | SPECIAL, indent=2) + "\n")
+    (folder / "special_tokens_map.json").write_text(json.dumps(SPECIAL, indent=2) + "\n")
+    return len(vocabulary())

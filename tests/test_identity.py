@@ -15,7 +15,7 @@ from experiments.config import choices, identity
 from experiments.config.build import build
 from experiments.config.compose import config_of, plain
 from experiments.config.fingerprint import FORMAT, Identity
-from experiments.config.identity import backbone_identity, digest_of, identity_of, identity_over
+from experiments.config.identity import backbone_identity, digest_of, identity_over
 from freemask.errors import UserError
 from freemask.masks.codebook import SHIPPED, Codebook
 from freemask.settings import Effect, Spellings
@@ -59,6 +59,10 @@ def config(**changes: Any) -> dict[str, Any]:
         key: value | changes.get(key, {}) if isinstance(value, dict) else changes.get(key, value)
         for key, value in base.items()
     }
+
+
+def identity_of(configuration: dict, tasks: list[EditTask]) -> Identity:
+    return identity_over(digest_of(tasks), configuration, {})
 
 
 def hash_of(**changes: Any) -> str:

@@ -15,38 +15,33 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
     try:
         code = _run(words)
         sys.stdout.flush()
         return code
-    except UserError as error:
-        if debug:
-            raise
-        return _say(f"freemask: {error}", MISUSED)
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        return _say("\nfreemask: stopped", INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has gone: give the interpreter somewhere harmless to flush its last buffer.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:
-        if debug:
+    except (KeyboardInterrupt, Exception) as error:
+        if "--debug" in words:
             raise
-        if isinstance(error, OSError) and error.errno in UNWRITABLE:
-            return _say(
-                f"freemask: cannot write\n  came:     {error}\n"
-                "  expected: a folder with space left in it, that may be written to\n"
-                "  do next:  make room, then the same command goes on: all earlier rows are whole",
-                MISUSED,
-            )
-        return _say(
-            f"freemask: something went wrong that should not: {type(error).__name__}: {error}\n"
-            "  do next:  the same command with --debug shows where",
-            FAILED,
-        )
+        text, code = _told(error)
+        print(text, file=sys.stderr)
+        return code
+
+
+def _told(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, KeyboardInterrupt):
+        return "\nfreemask: stopped", INTERRUPTED
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        place = "a folder with space left in it, that may be written to"
+        todo = "make room, then the same command goes on: all earlier rows are whole"
+        error = UserError("cannot write", came=error, expected=place, todo=todo)
+    if isinstance(error, UserError):
+        return f"freemask: {error}", MISUSED
+    wrong = f"something went wrong that should not: {type(error).__name__}: {error}"
+    return f"freemask: {UserError(wrong, todo='the same command with --debug shows where')}", FAILED
 
 
 def _run(words: list[str]) -> int:
@@ -60,10 +55,10 @@ def _run(words: list[str]) -> int:
         from experiments.runs.environment import version
 
         return _show(f"freemask {version()}")
-    if flags.get("shell_completion"):
+    if "shell-completion" in flags:
         from experiments.cli.completion import script
 
-        return _show(script(str(flags["shell_completion"])))
+        return _show(script(str(flags["shell-completion"])))
     if flags.get("help") or command.verb is None:
         from experiments.cli.usage import usage
 
@@ -88,11 +83,6 @@ def _call(command: dispatch.Command) -> int:
 def _show(text: str) -> int:
     print(text)
     return DONE
-
-
-def _say(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -41,16 +41,8 @@ def complete(line: str) -> int:
 
 
 def _hydra(words: list[str], config: str) -> str:
-    import hydra
+    from experiments.cli.hydra_app import hydras_main
 
-    from experiments.config import search
-
-    search.register()
-    before, sys.argv = sys.argv, ["freemask", *words]
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config)(lambda cfg: None)()
-    finally:
-        sys.argv = before
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        hydras_main(config, words, lambda cfg: None)
     return said.getvalue().strip()

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from experiments.cli.verbs import main_of
 from experiments.cli.words import Command
-from experiments.config import search
+from experiments.config import plugins
 from experiments.config.compose import choices_of, config_of
 from freemask.errors import UserError
 
@@ -26,31 +26,39 @@ def hand_over(command: Command) -> int:
     multirun = bool(command.flags.get("multirun")) and not ({"cfg", "info"} & set(command.flags))
     if "hydra-help" not in command.flags:
         config_of(command.spec.config or "", command.overrides, sweep=multirun)
-    search.register()
     codes: list[int] = []
     folders: set[Path] = set()
-    app = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=command.spec.config)(
-        _job(command, codes, folders)
-    )
-    before = sys.argv
-    sys.argv = ["freemask", *_hydra_words(command, multirun), *command.overrides]
+    words = [*_hydra_words(command, multirun), *command.overrides]
     try:
         with warnings.catch_warnings(), _own_logging():
             warnings.simplefilter("ignore")
-            app()
+            hydras_main(command.spec.config, words, _job(command, codes, folders))
     except SystemExit as ended:
         codes.append(ended.code if isinstance(ended.code, int) else 1)
+    if multirun and len(codes) > 1 and command.verb == "run":
+        for folder in sorted(folders):
+            print(f"all of them on one page: freemask report {folder}")
+    return max(codes, default=0)
+
+
+def hydras_main(config: str | None, words: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """As if it had been called with these words."""
+    plugins.register()
+    before, sys.argv = sys.argv, ["freemask", *words]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config)(job)()
     finally:
         sys.argv = before
-    if multirun and len(codes) > 1 and command.verb == "run":
-        _tell_all(folders)
-    return max(codes, default=0)
 
 
 def _job(command: Command, codes: list[int], folders: set[Path]):
     def job(cfg: DictConfig) -> int:
-        _hush()
-        own = _own_flags(command.spec.config or "")
+        # Hydra lets every library tell what it does; only its own lines, which name the jobs, are for the user.
+        logging.getLogger().setLevel(logging.WARNING)
+        logging.getLogger("hydra").setLevel(logging.INFO)
+        sweep = HydraConfig.get()
+        chosen = choices_of(sweep.runtime.choices, command.spec.config or "")
+        own = {"multirun": True, "overrides": tuple(sweep.overrides.task), "choices": chosen}
         if cfg.get("name"):
             folders.add(Path(cfg.paths.runs) / cfg.name)
         hydras = get_gh_backup()
@@ -69,19 +77,6 @@ def _job(command: Command, codes: list[int], folders: set[Path]):
     return job
 
 
-def _own_flags(config: str) -> dict[str, Any]:
-    """What one job of a sweep is told: the words and the choices that are its own."""
-    hydras = HydraConfig.get()
-    chosen = choices_of(hydras.runtime.choices, config)
-    return {"multirun": True, "overrides": tuple(hydras.overrides.task), "choices": chosen}
-
-
-def _tell_all(folders: set[Path]) -> None:
-    """A sweep's runs lie side by side under its name."""
-    for folder in sorted(folders):
-        print(f"all of them on one page: freemask report {folder}")
-
-
 @contextmanager
 def _own_logging() -> Iterator[None]:
     """Hydra sets up logging for the whole process; what calls us from a notebook finds its own again."""
@@ -93,12 +88,6 @@ def _own_logging() -> Iterator[None]:
         for each, level, handlers in before:
             each.setLevel(level)
             each.handlers[:] = handlers
-
-
-def _hush() -> None:
-    """Hydra lets every library tell what it does; only its own lines, which name the jobs, are for the user."""
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.getLogger("hydra").setLevel(logging.INFO)
 
 
 def _hydra_words(command: Command, multirun: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """What --help prints: for the command, and for each verb with its groups, choices and most useful keys."""
 
+from experiments.cli.verb import Verb
 from experiments.cli.verbs import VERBS
 from experiments.config.choices import groups
 
@@ -38,19 +39,18 @@ def _verb(name: str) -> str:
     if verb.config:
         usage_words += " [key=value ...] [group=choice ...] [--flags]"
     parts = [f"freemask {name}: {verb.summary}\n\n{usage_words}"]
-    parts.append("examples\n" + "\n".join(f"  {each}" for each in verb.examples))
-    if verb.keys:
-        parts.append("keys\n" + "\n".join(f"  {each}" for each in verb.keys))
+    for title, lines in (("examples", verb.examples), ("keys", verb.keys)):
+        if lines:
+            parts.append("\n".join([title, *(f"  {each}" for each in lines)]))
     if verb.config:
         parts.append(_groups(verb.config))
-        parts.append(FLAGS + _more_flags(name))
+        parts.append(FLAGS + _more_flags(verb))
     elif verb.json:
         parts.append("flags\n  --json   for programs")
     return "\n\n".join(parts)
 
 
-def _more_flags(name: str) -> str:
-    verb = VERBS[name]
+def _more_flags(verb: Verb) -> str:
     lines = ""
     if verb.json:
         lines += "\n  --json         for programs"

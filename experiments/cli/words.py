@@ -11,26 +11,11 @@ from experiments.config.choices import groups
 from freemask.errors import UserError, nearest
 
 # flag -> the name it is kept under; Hydra's own (cfg, info, ...) are handed on with their values
-SWITCHES = {
-    "--json": "json",
-    "--debug": "debug",
-    "--help": "help",
-    "-h": "help",
-    "--version": "version",
-    "--multirun": "multirun",
-    "-m": "multirun",
-    "--resolve": "resolve",
-    "--hydra-help": "hydra-help",
+SWITCHES = {"-h": "help", "-m": "multirun"} | {
+    f"--{name}": name for name in ("json", "debug", "help", "version", "multirun", "resolve", "hydra-help")
 }
-VALUED = {
-    "--cfg": "cfg",
-    "-c": "cfg",
-    "--info": "info",
-    "-i": "info",
-    "--package": "package",
-    "-p": "package",
-    "-sc": "shell_completion",
-    "--shell-completion": "shell_completion",
+VALUED = {"-c": "cfg", "-i": "info", "-p": "package", "-sc": "shell-completion"} | {
+    f"--{name}": name for name in ("cfg", "info", "package", "shell-completion")
 }
 CHOICES = {
     "cfg": ("job", "hydra", "all"),
@@ -74,20 +59,15 @@ def read(argv: Sequence[str]) -> Command:
             _check_experiments(command)
             command.flags["overrides"] = tuple(command.overrides)
     elif rest:
-        raise UserError(
-            "a verb is needed first", came=" ".join(argv), expected=", ".join(VERBS), todo="freemask --help"
-        )
+        came, known = " ".join(argv), ", ".join(VERBS)
+        raise UserError("a verb is needed first", came=came, expected=known, todo="freemask --help")
     return command
 
 
 def _verb(word: str) -> str:
     if word not in VERBS:
-        raise UserError(
-            f"there is no verb '{word}'",
-            came=f"freemask {word}",
-            expected=nearest(word, VERBS),
-            todo="freemask --help",
-        )
+        wrong, hint = f"there is no verb '{word}'", nearest(word, VERBS)
+        raise UserError(wrong, came=f"freemask {word}", expected=hint, todo="freemask --help")
     return word
 
 
@@ -104,14 +84,10 @@ def _text_flag(word: str, words: list[str], verb: str | None) -> str | tuple[str
     key = word.partition("=")[0]
     texts = [f"--{each}" for each in _texts(verb)]
     if key not in texts:
-        raise UserError(
-            f"there is no option '{key}'" + (f" for '{verb}'" if verb else ""),
-            came=word,
-            expected=nearest(
-                key, [*texts, *(each for each in (*SWITCHES, *VALUED) if each.startswith("--"))]
-            ),
-            todo=f"freemask {verb + ' ' if verb else ''}--help",
-        )
+        wrong = f"there is no option '{key}'" + (f" for '{verb}'" if verb else "")
+        known = [each for each in (*texts, *SWITCHES, *VALUED) if each.startswith("--")]
+        todo = f"freemask {verb} --help" if verb else "freemask --help"
+        raise UserError(wrong, came=word, expected=nearest(key, known), todo=todo)
     return key[2:], _value(word, words)
 
 
@@ -125,12 +101,8 @@ def _override(word: str | tuple[str, str], command: Command) -> str:
         return quoted(*word) if spec.config else "=".join(word)
     if "=" not in word and not word.startswith("~"):
         if spec.positional is None:
-            raise UserError(
-                f"'{word}' is not key=value",
-                came=word,
-                expected=_guess(word),
-                todo=f"freemask {command.verb} --help",
-            )
+            todo = f"freemask {command.verb} --help"
+            raise UserError(f"'{word}' is not key=value", came=word, expected=_guess(word), todo=todo)
         word = f"{spec.positional}={word}"
     key, _, value = word.partition("=")
     if not spec.config:
@@ -149,19 +121,14 @@ def _check_experiments(command: Command) -> None:
         for name in value.split(",") if key == "experiment" else ():
             verb = known.get(name)
             if verb not in (None, command.verb):
-                raise UserError(
-                    f"this experiment is made for another verb than '{command.verb}'",
-                    came=f"freemask {command.verb} {word}",
-                    expected=f"the verb {verb}",
-                    todo=f"freemask {verb} experiment={name}",
-                )
+                wrong = f"this experiment is made for another verb than '{command.verb}'"
+                came, todo = f"freemask {command.verb} {word}", f"freemask {verb} experiment={name}"
+                raise UserError(wrong, came=came, expected=f"the verb {verb}", todo=todo)
 
 
 def _guess(word: str) -> str:
-    options = {
-        each.name: f"{name}={each.name}" for name, each_group in groups().items() for each in each_group
-    }
-    return f"did you mean '{options[word]}'?" if word in options else "key=value"
+    homes = [name for name, options in groups().items() if word in [each.name for each in options]]
+    return f"did you mean '{homes[-1]}={word}'?" if homes else "key=value"
 
 
 def _check_flags(command: Command) -> None:
@@ -169,12 +136,7 @@ def _check_flags(command: Command) -> None:
         came = command.flags.get(flag)
         if isinstance(came, str) and came not in choices:
             raise UserError(f"--{flag} cannot show '{came}'", came=came, expected=nearest(came, choices))
-    if not command.verb:
-        return
-    spec = command.spec
-    if command.flags.get("json") and not spec.json:
-        able = ", ".join(name for name, each in VERBS.items() if each.json)
-        raise UserError(f"'{command.verb}' has no --json", expected=f"a verb with --json: {able}")
-    if command.flags.get("multirun") and not spec.multirun:
-        able = ", ".join(name for name, each in VERBS.items() if each.multirun)
-        raise UserError(f"'{command.verb}' cannot be swept", expected=f"a verb with -m: {able}")
+    for flag, refused, spelt in (("json", "has no --json", "--json"), ("multirun", "cannot be swept", "-m")):
+        if command.verb and command.flags.get(flag) and not getattr(command.spec, flag):
+            able = ", ".join(name for name, each in VERBS.items() if getattr(each, flag))
+            raise UserError(f"'{command.verb}' {refused}", expected=f"a verb with {spelt}: {able}")

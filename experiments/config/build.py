@@ -11,6 +11,11 @@ from hydra.utils import get_object
 from freemask import settings
 from freemask.errors import UserError, nearest
 
+NAMES: dict[Any, str] = {
+    **{int: "a whole number", float: "a number", str: "a text", bool: "true or false"},
+    **{Path: "a path", types.NoneType: "null"},
+}
+
 
 def build(value: Any, key: str) -> Any:
     """Call every `_target_` in a plain configuration, inner ones first. `key` is where `value` stands."""
@@ -26,9 +31,8 @@ def _call(target: str, arguments: dict[str, Any], key: str) -> Any:
     try:
         maker = get_object(target)
     except (HydraException, ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{key} names something that cannot be imported", came=target, expected=error
-        ) from error
+        wrong = f"{key} names something that cannot be imported"
+        raise UserError(wrong, came=target, expected=error) from error
     check_arguments(maker, arguments, key)
     return maker(**arguments)
 
@@ -41,11 +45,8 @@ def check_arguments(maker: Any, arguments: Mapping[str, Any], key: str = "") -> 
         if name not in parameters:
             if takes_any:
                 continue
-            raise UserError(
-                f"{key or 'this'} has no setting '{name}'",
-                came=f"{dot}{name}={value}",
-                expected=nearest(name, parameters),
-            )
+            wrong, came = f"{key or 'this'} has no setting '{name}'", f"{dot}{name}={value}"
+            raise UserError(wrong, came=came, expected=nearest(name, parameters))
         annotation = parameters[name].annotation
         if not accepts(annotation, value):
             raise _refused(f"{dot}{name}", annotation, value)
@@ -85,10 +86,8 @@ def accepts(annotation: Any, value: Any) -> bool:
 def _refused(key: str, annotation: Any, value: Any) -> UserError:
     """Where words are to be chosen from, the nearest is named; otherwise the kind that was expected."""
     words = list(_words(annotation))
-    strange = [
-        each for each in (value if isinstance(value, list | tuple) else [value]) if isinstance(each, str)
-    ]
-    unknown = [each for each in strange if each not in words]
+    values = value if isinstance(value, list | tuple) else [value]
+    unknown = [each for each in values if isinstance(each, str) and each not in words]
     if words and unknown:
         came = f"{key}={value}"
         return UserError(f"{key} cannot be '{unknown[0]}'", came=came, expected=nearest(unknown[0], words))
@@ -117,17 +116,8 @@ def _spell(annotation: Any) -> str:
         return " or ".join(_spell(each) for each in inner)
     if origin is Literal:
         return " or ".join(map(str, inner))
-    if annotation is types.NoneType:
-        return "null"
-    names: dict[Any, str] = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        Path: "a path",
-    }
-    if annotation in names:
-        return names[annotation]
+    if annotation in NAMES:
+        return NAMES[annotation]
     if origin is tuple and inner[-1] is not ...:
         return f"a list [{', '.join(map(_spell, inner))}]"
     if inner and origin in (Sequence, list, tuple):

@@ -37,31 +37,23 @@ def groups() -> dict[str, tuple[Option, ...]]:
 def _add(known: dict[str, Option], group_name: str, new: Option) -> None:
     other = known.setdefault(new.name, new)
     if other is not new:
-        raise UserError(
-            f"there are two of {group_name}={new.name}",
-            came=f"one from {other.package}, one from the plug-in {new.package}",
-            expected="a name of its own for each",
-            todo="rename the plug-in's YAML, or uninstall the plug-in",
-        )
+        came = f"one from {other.package}, one from the plug-in {new.package}"
+        todo = "rename the plug-in's YAML, or uninstall the plug-in"
+        raise UserError(f"there are two of {group_name}={new.name}", came=came, todo=todo)
 
 
 def group(name: str) -> tuple[Option, ...]:
     if name not in groups():
-        raise UserError(
-            f"there is no group '{name}'", came=name, expected=nearest(name, groups()), todo="freemask list"
-        )
+        hint = nearest(name, groups())
+        raise UserError(f"there is no group '{name}'", came=name, expected=hint, todo="freemask list")
     return groups()[name]
 
 
 def option(group_name: str, name: str) -> Option:
     known = {each.name: each for each in group(group_name)}
     if name not in known:
-        raise UserError(
-            f"'{name}' is no {group_name}",
-            came=f"{group_name}={name}",
-            expected=nearest(name, known),
-            todo=f"freemask list {group_name}",
-        )
+        came, todo = f"{group_name}={name}", f"freemask list {group_name}"
+        raise UserError(f"'{name}' is no {group_name}", came=came, expected=nearest(name, known), todo=todo)
     return known[name]
 
 

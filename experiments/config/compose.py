@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import choices, search
+from experiments.config import choices, plugins
 from freemask.errors import UserError, nearest
 
 
@@ -31,8 +31,7 @@ def composed(verb: str, overrides: Sequence[str], sweep: bool = False) -> Compos
     parsed = [_parse(each) for each in overrides]
     if not sweep:
         _refuse_sweeps(parsed, verb)
-    jobs = [_checked(verb, parsed, job) for job in _jobs(parsed)]
-    return jobs[0]
+    return [_checked(verb, parsed, job) for job in _jobs(parsed)][0]
 
 
 def config_of(verb: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
@@ -41,8 +40,7 @@ def config_of(verb: str, overrides: Sequence[str], *, sweep: bool = False) -> Di
 
 def choices_of(chosen: Mapping[str, Any], verb: str) -> dict[str, str | None]:
     """Of Hydra's `runtime.choices`, those of our own groups."""
-    found = {group: each for group, each in chosen.items() if not group.startswith("hydra/")}
-    return dict.fromkeys(groups_of(verb)) | found
+    return dict.fromkeys(groups_of(verb)) | _ours(chosen)
 
 
 def plain(cfg: DictConfig) -> dict:
@@ -50,15 +48,12 @@ def plain(cfg: DictConfig) -> dict:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         key = missing[0]
-        raise UserError(
-            f"{key} is needed", came="nothing", expected=f"{key}=VALUE", todo=f"add {key}=... to the command"
-        )
+        raise UserError(f"{key} is needed", expected=f"{key}=VALUE", todo=f"add {key}=... to the command")
     try:
         values = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(
-            "the configuration refers to something that is not there", came=_first_line(error)
-        ) from error
+        wrong = "the configuration refers to something that is not there"
+        raise UserError(wrong, came=_first_line(error)) from error
     assert isinstance(values, dict)
     return values
 
@@ -66,7 +61,10 @@ def plain(cfg: DictConfig) -> dict:
 @cache
 def groups_of(verb: str) -> dict[str, str | None]:
     """The groups in a verb's defaults, and what is chosen there."""
-    chosen = _compose(verb, []).hydra.runtime.choices
+    return _ours(_compose(verb, []).hydra.runtime.choices)
+
+
+def _ours(chosen: Mapping[str, Any]) -> dict[str, str | None]:
     return {group: each for group, each in chosen.items() if not group.startswith("hydra/")}
 
 
@@ -79,7 +77,7 @@ def _flat(node: object, prefix: str) -> Iterator[str]:
 
 def _compose(verb: str, overrides: Sequence[str]) -> DictConfig:
     """With Hydra's own part beside ours."""
-    search.register()
+    plugins.register()
     with initialize_config_module("conf", version_base="1.3"):
         return compose(verb, overrides=list(overrides), return_hydra_config=True)
 
@@ -88,24 +86,19 @@ def _parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        key = text.partition("=")[0]
-        raise UserError(
-            f"cannot read '{text}'",
-            came=_first_line(error),
-            expected="key=value, with two kinds of quotes around a value that holds commas or brackets",
-            todo=f"write '{key}=\"...\"'",
-        ) from error
+        hint = "key=value, with two kinds of quotes around a value that holds commas or brackets"
+        todo = f"write '{text.partition('=')[0]}=\"...\"'"
+        raise UserError(f"cannot read '{text}'", came=_first_line(error), expected=hint, todo=todo) from error
 
 
 def _refuse_sweeps(parsed: Sequence[Override], verb: str) -> None:
     for each in parsed:
         if each.is_sweep_override():
-            raise UserError(
+            wrong, hint = (
                 f"{each.key_or_group} has several values",
-                came=each.input_line,
-                expected=f"one value, or freemask {verb} -m for every one in turn",
-                todo="for a list write key=[a,b]",
+                f"one value, or freemask {verb} -m for all",
             )
+            raise UserError(wrong, came=each.input_line, expected=hint, todo="for a list write key=[a,b]")
 
 
 def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
@@ -114,11 +107,8 @@ def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
         if each.is_sweep_override() and each.is_discrete_sweep():
             spread.append([f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()])
         elif each.is_sweep_override():
-            raise UserError(
-                f"{each.key_or_group} has a range without steps",
-                came=each.input_line,
-                expected="values to choose from: a,b,c or range(1,5)",
-            )
+            wrong, hint = "has a range without steps", "values to choose from: a,b,c or range(1,5)"
+            raise UserError(f"{each.key_or_group} {wrong}", came=each.input_line, expected=hint)
         else:
             spread.append([each.input_line or ""])
     yield from (list(job) for job in product(*spread))
@@ -131,10 +121,9 @@ def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> Composed:
         cfg = _compose(verb, job)
     except (HydraException, OmegaConfBaseException) as error:
         _check_keys(verb, parsed, tuple(choosing))
+        todo = f"freemask {verb} --help, or --debug for the whole story"
         raise UserError(
-            "the configuration does not fit together",
-            came=_first_line(error),
-            todo=f"freemask {verb} --help, or --debug for the whole story",
+            "the configuration does not fit together", came=_first_line(error), todo=todo
         ) from error
     chosen = choices_of(cfg.hydra.runtime.choices, verb)
     with open_dict(cfg):
@@ -161,9 +150,8 @@ def _is_choice(each: Override, text: str, chosen: dict[str, str | None]) -> bool
     value = _parse(text).value() if each.is_sweep_override() else each.value()
     for name in value if isinstance(value, list) else [value]:
         if isinstance(name, dict | ChoiceSweep):
-            raise UserError(
-                f"'{text}' chooses no {key}", came=text, expected=f"{key}=NAME", todo=f"freemask list {key}"
-            )
+            todo = f"freemask list {key}"
+            raise UserError(f"'{text}' chooses no {key}", came=text, expected=f"{key}=NAME", todo=todo)
         if name is not None and not each.is_delete():
             choices.option(key, str(name))
     return True
@@ -171,18 +159,14 @@ def _is_choice(each: Override, text: str, chosen: dict[str, str | None]) -> bool
 
 def _check_key(each: Override, known: set[str], chosen: dict[str, str | None], verb: str) -> None:
     key = each.key_or_group
-    if each.is_add() or each.is_force_add() or key in known or key in chosen:
-        return
-    if key.startswith(("hydra.", "hydra/")):
+    added = each.is_add() or each.is_force_add()
+    if added or key in known or key in chosen or key.startswith(("hydra.", "hydra/")):
         return
     top = key.split(".")[0]
     near = {name for name in known if name.startswith(top + ".")} if top in known and "." in key else set()
-    raise UserError(
-        f"there is no key '{key}' in '{verb}'",
-        came=each.input_line,
-        expected=nearest(key, near or {*known, *chosen}),
-        todo=f"freemask {verb} --cfg job shows every key",
-    )
+    wrong, hint = f"there is no key '{key}' in '{verb}'", nearest(key, near or {*known, *chosen})
+    todo = f"freemask {verb} --cfg job shows every key"
+    raise UserError(wrong, came=each.input_line, expected=hint, todo=todo)
 
 
 def _first_line(error: Exception) -> str:

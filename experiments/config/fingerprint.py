@@ -28,7 +28,7 @@ class Identity:
         refuse_other_version(stored, folder)
         if stored.get("identity") == self.hash:
             return
-        there, here = dict(_flat(stored.get("parts") or {})), dict(_flat(self.parts))
+        there, here = dict(leaves(stored.get("parts") or {})), dict(leaves(self.parts))
         differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
         shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:5]]
         raise UserError(
@@ -49,9 +49,10 @@ def refuse_other_version(stored: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, node
+def leaves(node: Mapping[str, Any], sign: str = ".") -> Iterator[tuple[str, Any]]:
+    """The values in a tree, by the names on the way there."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}{sign}{name}", each) for name, each in leaves(value, sign))
+        else:
+            yield key, value

@@ -17,7 +17,6 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 
 from experiments.config.build import build
-from experiments.config.fingerprint import FORMAT as FORMAT
 from experiments.config.fingerprint import Identity as Identity
 from freemask.backbones.checkpoint import SHIPPED, find
 from freemask.backbones.identity import of_file, of_folder
@@ -30,13 +29,9 @@ COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
 
 
-def identity_of(config: Mapping[str, Any], tasks: Sequence[EditTask]) -> Identity:
-    """From a resolved run configuration and the whole task list (a limit changes no result)."""
-    return identity_over(digest_of(tasks), config, {})
-
-
 def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, str | None]) -> Identity:
-    """Over the task list of that digest (`digest_of`). `choices`: the option chosen in each group, for advice."""
+    """From a resolved run configuration, over the task list of that digest (`digest_of`). `choices`: the option chosen
+    in each group, for advice."""
     parts = {
         "method": method_of(config, choices.get("model")),
         "model": counted(config["model"]),
@@ -48,8 +43,12 @@ def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, 
 
 
 def digest_of(tasks: Sequence[EditTask]) -> str:
-    """Of a whole task list."""
-    return _digest([asdict(task) | {"assets": _names(task.assets)} for task in tasks])
+    """Of a whole task list (a limit changes no result)."""
+    listed = [
+        asdict(task) | {"assets": {key: Path(path).name for key, path in task.assets.items()}}
+        for task in tasks
+    ]
+    return hashlib.sha256(json.dumps(listed, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
@@ -125,11 +124,3 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
 @cache
 def _identity_of_made(model: str) -> str:
     return build(json.loads(model), "model").identity
-
-
-def _names(assets: Mapping[str, str]) -> dict[str, str]:
-    return {key: Path(path).name for key, path in assets.items()}
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,4 +1,5 @@
-"""Packages that bring options: an entry point of the group `freemask.conf` names a package with folders like conf's."""
+"""Packages that bring options: an entry point of the group `freemask.conf` names a package with folders like conf's.
+Hydra looks there after our own."""
 
 import sys
 from collections.abc import Mapping
@@ -6,6 +7,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 OWN = "conf"
 GROUP = "freemask.conf"
@@ -23,3 +28,15 @@ def places() -> Mapping[str, Traversable]:
             why = f"{type(error).__name__}: {error}"
             print(f"note: the plug-in '{each.name}' is left out, {each.value}: {why}", file=sys.stderr)
     return found
+
+
+class PlugIns(SearchPathPlugin):
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for package in places():
+            if package != OWN:
+                search_path.append(provider=package, path=f"pkg://{package}")
+
+
+def register() -> None:
+    """Before Hydra composes anything; again is as good as once."""
+    Plugins.instance().register(PlugIns)

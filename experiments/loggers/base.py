@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from experiments.config.fingerprint import leaves
+
 # The parts of a row that hold facts by name; any other list or table stays one cell.
 NESTED = ("metrics", "seconds", "peak", "facts")
 PLOTTED = ("metrics/", "seconds/", "peak/")
@@ -50,9 +52,8 @@ class Guarded:
         except Exception as error:
             failed, self._logger = self._logger, Logger()
             lines = str(error).splitlines() or [type(error).__name__]
-            self._say(
-                f"logger {type(failed).__name__} stopped ({lines[0]}); the run goes on, its rows are complete"
-            )
+            name = type(failed).__name__
+            self._say(f"logger {name} stopped ({lines[0]}); the run goes on, its rows are complete")
             with suppress(Exception):
                 failed.close()
 
@@ -62,10 +63,18 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in row.items():
         if key in NESTED and isinstance(value, Mapping):
-            out |= {f"{key}/{name}": _cell(each) for name, each in _leaves(value).items()}
+            out |= {f"{key}/{name}": _cell(each) for name, each in leaves(value, "/")}
         else:
             out[key] = _cell(value)
     return out
+
+
+def table(
+    rows: Sequence[Mapping[str, Any]], left_out: Sequence[str]
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns that occur in any row, and the rows as cells."""
+    lines = [flat({key: row[key] for key in row if key not in left_out}) for row in rows]
+    return list(dict.fromkeys(column for line in lines for column in line)), lines
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -81,16 +90,6 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def is_point(row: Mapping[str, Any]) -> bool:
     return "status" not in row
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            out |= _leaves(value, f"{prefix}{name}/")
-        else:
-            out[f"{prefix}{name}"] = value
-    return out
 
 
 def _cell(value: Any) -> Any:

@@ -4,20 +4,25 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from experiments.loggers.base import flat, numbers
+from experiments.loggers.base import numbers, table
 from experiments.loggers.mirror import Mirror, channel_of
 from experiments.runs.rows import file_name
 from freemask.errors import UserError
 
 LEFT_OUT = ("columns", "versions", "files", "panels")
 CURVES = {"lmmc": "layer", "tmmc": "time"}  # a curve of a calibration, and what it is drawn over
-MODES = ("online", "offline")
 QUIET: dict[str, Any] = {"silent": True, "console": "off"}
 PATIENCE: dict[str, Any] = {"init_timeout": 20, "finish_timeout": 300, "finish_timeout_raises": True}
 MEANS = ("metrics/*", "seconds/*", "peak/*")  # their last values say nothing; the summary holds means
+
+
+def _wandb() -> Any:
+    """Seconds to import: where it is used only."""
+    return import_module("wandb")
 
 
 class Wandb(Mirror):
@@ -37,13 +42,12 @@ class Wandb(Mirror):
         project: str = "freemask",
         entity: str | None = None,
         videos: int = 8,
-        mode: str | None = None,
+        mode: Literal["online", "offline"] | None = None,
     ) -> None:
-        if mode is not None and mode not in MODES:
-            raise UserError(f"logger.mode cannot be '{mode}'", came=mode, expected=", ".join(MODES))
         if videos < 0:
             raise UserError("logger.videos is too small", came=videos, expected="0 or more")
-        self._project, self._entity, self.videos, self._mode = project, entity, videos, mode
+        self._project, self._entity, self.videos = project, entity, videos
+        self._mode: str | None = mode
         self._runs: dict[str, Any] = {}
 
     def open(self, channel: str) -> int:
@@ -51,35 +55,29 @@ class Wandb(Mirror):
         return self._runs[channel].step
 
     def send(self, channel: str, step: int, row: Mapping[str, Any], video: Path | None) -> None:
-        import wandb
-
         values: dict[str, Any] = {"task": row["task"], "done": int(row["status"] == "done"), **numbers(row)}
         if video is not None:
             caption = f"{row['task']}: {row.get('target', '')}"
-            values["video"] = wandb.Video(str(video), caption=caption, format="mp4")
+            values["video"] = _wandb().Video(str(video), caption=caption, format="mp4")
         self._log(channel, step, values)
 
     def curves(self, points: Sequence[Mapping[str, float]], step: int) -> None:
-        import wandb
-
+        wandb = _wandb()
         plots: dict[str, Any] = {}
         for name, over in CURVES.items():
             columns = [over, name, f"{name}_low", f"{name}_high"]
             data = [[point[column] for column in columns] for point in points if name in point]
-            table = wandb.Table(columns=list[Any](columns), data=list[Any](data))
-            plots[name] = wandb.plot.line(table, over, name, title=f"{name.upper()} by {over}")
+            title = f"{name.upper()} by {over}"
+            plots[name] = wandb.plot.line(wandb.Table(columns=columns, data=data), over, name, title=title)
         self._log("", step, plots)
 
     def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        import wandb
-
         for channel, run in self._runs.items():
             own = [row for row in rows if channel_of(row) == channel]
-            cells = [flat({name: row[name] for name in row if name not in LEFT_OUT}) for row in own]
-            columns = list(dict.fromkeys(name for row in cells for name in row))
-            lines = [[row.get(column) for column in columns] for row in cells]
-            table = wandb.Table(columns=list[Any](columns), data=list[Any](lines), allow_mixed_types=True)
-            run.summary.update(summary(own) | {"rows": table})
+            columns, lines = table(own, LEFT_OUT)
+            cells = [[line.get(column) for column in columns] for line in lines]
+            shown = _wandb().Table(columns=columns, data=cells, allow_mixed_types=True)
+            run.summary.update(summary(own) | {"rows": shown})
             run.finish()
 
     def close(self) -> None:
@@ -93,14 +91,11 @@ class Wandb(Mirror):
         run.log(values, step=max(step, run.step), commit=True)
 
     def _teardown(self) -> None:
-        import wandb
-
         with suppress(Exception, SystemExit):
-            wandb.teardown()
+            _wandb().teardown()
 
     def _connect(self, channel: str) -> Any:
-        import wandb
-
+        wandb = _wandb()
         wandb.setup(settings=wandb.Settings(**QUIET))
         self._mode = self._mode or os.environ.get("WANDB_MODE")
         if self._mode is None:
@@ -123,13 +118,12 @@ class Wandb(Mirror):
         return "offline"
 
     def _begin(self, channel: str) -> Any:
-        import wandb
-
+        wandb = _wandb()
         run = wandb.init(
             project=self._project,
             entity=self._entity,
             dir=str(self._folder),
-            mode=self._mode,  # pyright: ignore[reportArgumentType]
+            mode=self._mode,
             resume="allow" if self._mode == "online" else None,
             reinit="create_new",
             settings=wandb.Settings(**QUIET, **PATIENCE),

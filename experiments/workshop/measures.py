@@ -1,16 +1,17 @@
 """What is measured of the embedded models, one held-out scene at a time; every function runs in a worker process."""
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import interpolate
 
 from evaluation.backbones import clip as clips
-from evaluation.ops import psnr
+from evaluation.ops import overlap, psnr
 from freemask.attention.record import Recording, heat_of_words, recorder
 from freemask.backbones.unet3d import UNet3D
 from freemask.data.world.source import named_masks, truth
@@ -28,7 +29,6 @@ from freemask.data.world.spec import (
 )
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert, sample
-from freemask.diffusion.noise_paths import Ddim
 from freemask.types import Taps
 
 
@@ -61,11 +61,6 @@ def models(weights: str) -> tuple[UNet3D, clips.Clip]:
     return UNet3D.load(root / "t2v"), clips.load(clips.find("embedded", str(root / "clip")), "cpu")
 
 
-def _best(judge: clips.Clip, seen: Tensor, captions: list[str]) -> int:
-    read = torch.cat([judge.text(caption) for caption in captions])
-    return int((seen @ read.T).mean(0).argmax())
-
-
 def verdicts(judge: clips.Clip, frames: Tensor, scene: Scene) -> dict[str, list[bool]]:
     """Zero-shot: does the true caption beat every caption that differs in one word? One verdict a thing."""
     seen = judge.images(frames)
@@ -73,7 +68,8 @@ def verdicts(judge: clips.Clip, frames: Tensor, scene: Scene) -> dict[str, list[
 
     def ask(what: str, choices: Sequence[str], own: str, thing: int = 0) -> bool:
         captions = [Change(what, choice, thing).apply(scene).caption for choice in choices]
-        return choices[_best(judge, seen, captions)] == own
+        read = torch.cat([judge.text(caption) for caption in captions])
+        return choices[int((seen @ read.T).mean(0).argmax())] == own
 
     for index, thing in enumerate(scene.things):
         found["class"].append(ask("class", CLASSES, thing.cls, index))
@@ -84,14 +80,8 @@ def verdicts(judge: clips.Clip, frames: Tensor, scene: Scene) -> dict[str, list[
 
 def labels(scene: Scene) -> dict[str, str]:
     first = scene.things[0]
-    return {
-        "class": first.cls,
-        "color": first.color,
-        "background": scene.background,
-        "motion": first.motion,
-        "style": scene.style,
-        "things": str(len(scene.things)),
-    }
+    looks = {"class": first.cls, "color": first.color, "background": scene.background}
+    return looks | {"motion": first.motion, "style": scene.style, "things": str(len(scene.things))}
 
 
 def real(weights: str, scene: Scene) -> dict:
@@ -106,10 +96,8 @@ def real(weights: str, scene: Scene) -> dict:
 def generated(weights: str, scene: Scene, steps: int, guidance: float) -> dict:
     """A clip from the caption alone, judged."""
     backbone, judge = models(weights)
-    height, width = scene.height // backbone.multiple, scene.width // backbone.multiple
-    channels = backbone.encode(torch.zeros(1, 3, scene.height, scene.width)).shape[1]
-    rng = Generator().manual_seed(scene.seed)
-    noise = torch.randn(scene.frames, channels, height, width, generator=rng)
+    shape = backbone.encode(torch.zeros(scene.frames, 3, scene.height, scene.width)).shape
+    noise = torch.randn(shape, generator=Generator().manual_seed(scene.seed))
     predict = guided(backbone, backbone.embed(scene.caption), guidance)
     frames = backbone.decode(sample(backbone, noise, predict, steps))
     return {
@@ -128,19 +116,16 @@ def cell_iou(heat: Tensor, mask: Tensor, threshold: float) -> float:
     """Foreground IoU of one map (`f h w` of its layer) against a pixel mask, min-max normalised per frame."""
     low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
     even = (heat - low) / (high - low).clamp_min(1e-12)
-    large = torch.nn.functional.interpolate(
-        even[:, None], mask.shape[1:], mode="bilinear", align_corners=False
-    )
-    found = large[:, 0] > threshold
-    return float((found & mask).sum() / (found | mask).sum().clamp_min(1))
+    large = interpolate(even[:, None], mask.shape[1:], mode="bilinear", align_corners=False)
+    return overlap(large[:, 0] > threshold, mask) or 0.0
 
 
 def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrained: bool = False) -> dict:
     """Invert, record the first thing's word, sample back. `ious` is layers x times; untrained skips the way back."""
     backbone = _untrained(weights) if untrained else models(weights)[0]
-    frames, name = truth(scene).frames, scene.name_of(0)
+    frames = truth(scene).frames
     latents, text = backbone.encode(frames), backbone.embed(scene.caption)
-    columns = [c for word in name.split()[-1:] for c in text.columns[word]]
+    columns = text.columns[scene.name_of(0).split()[-1]]
     kept = Recording()
     tap = recorder([heat_of_words("word", columns)], kept)
     path = invert(backbone, latents, guided(backbone, text, taps=Taps(attention=tap), stream="source"), steps)
@@ -169,8 +154,7 @@ def _untrained(weights: str) -> UNet3D:
     """The same network with fresh weights: what an untaught map scores."""
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
-    made, _ = models(weights)
+    made: Any = models(weights)[0]
     torch.manual_seed(0)
     fresh = UNet3DConditionModel.from_config(made.unet.config)
-    path = Ddim.from_config(json.loads((Path(weights) / "t2v/scheduler/scheduler_config.json").read_text()))
-    return UNet3D(fresh, made.codec, made.reader, path, name="untrained")
+    return UNet3D(fresh, made.codec, made.reader, made.noise_path, name="untrained")

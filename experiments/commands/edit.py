@@ -18,7 +18,7 @@ from experiments.loggers.base import Guarded
 from experiments.report.edit_folder import edit_identity, folder_of, leave, tell
 from experiments.runs.plan import Item
 from experiments.runs.progress import reporting
-from experiments.runs.rows import keep_columns
+from experiments.runs.rows import keep_columns, now
 from experiments.runs.store import RunStore
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
@@ -100,7 +100,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         logger.start(folder, variant.identity.record())
         outcome = editor.edit(head(Item(task.id, asdict(task)), variant), task, data, reporter.stage)
         files = leave(folder, outcome)
-        outcome.tell(files={name: path.name for name, path in files.items()})
+        outcome.tell(files={name: path.name for name, path in files.items()}, finished=now())
         RunStore(folder).append("edit", outcome.row)
         keep_columns(folder, outcome.columns)
         logger.row(outcome.row, files)

@@ -14,10 +14,9 @@ from experiments.cost.machine import device_of, keep_what_is_freed, limits, mach
 from experiments.cost.work import Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on
-from experiments.jobs.job import Done, Lane
+from experiments.jobs.job import Done, Job, Lane
 from experiments.runs import environment
-from experiments.runs.plan import Item, Plan, Variant
-from experiments.runs.rows import brief, now
+from experiments.runs.plan import Item, Plan
 from freemask.data.geometry import Geometry
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
@@ -68,12 +67,7 @@ def fusing(method: Any) -> InvertFuse:
     return method
 
 
-class CostJob:
-    brief = staticmethod(brief)
-
-    def group(self, variant: Variant) -> str:
-        return ""
-
+class CostJob(Job):
     def load(self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress) -> "Measuring":
         config = lanes[0].variant.config
         keep_what_is_freed(False)  # from the start, for what the allocator kept before it would use again
@@ -110,7 +104,7 @@ class Measuring:
         found = self._about if item.id == SETTING else lambda: self.measure(Cell(**item.data))
         with attempt.timed(item.data.get("what", SETTING)):
             attempt.work(lambda: attempt.done(found=found()))
-        attempt.tell(seconds=attempt.seconds, finished=now())
+        attempt.tell(seconds=attempt.seconds)
         return Done(attempt.row)
 
     def measure(self, cell: Cell) -> dict[str, Any]:

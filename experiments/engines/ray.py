@@ -105,7 +105,7 @@ class Actor:
         return None
 
     def leave(self) -> None:
-        self._worker.__exit__(None, None, None)
+        self._worker.__exit__()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 
 from experiments.jobs import thrift
-from experiments.runs.rows import Row, now
+from experiments.runs.rows import Row
 from freemask import memory
 from freemask.errors import UserError
 
@@ -91,5 +91,4 @@ def measured(attempt: Attempt, device: torch.device | str) -> Iterator[None]:
         peak=meter.record(),
         peak_rss_gb=meter.whole.rss_gb,
         peak_gpu_gb=meter.whole.gpu_gb,
-        finished=now(),
     )

@@ -1,6 +1,5 @@
 """The work of `freemask calibrate`: invert a clip, record a word's heat everywhere, compare masks with the truth."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from experiments.config.build import build
 from experiments.jobs.attempt import Attempt, measured
-from experiments.jobs.edit import fit, made_on, names_within
-from experiments.jobs.job import Done, Lane
-from experiments.runs.plan import Item, Plan, Variant
-from experiments.runs.rows import brief
+from experiments.jobs.edit import fit, made_on
+from experiments.jobs.job import Done, Job, Lane
+from experiments.runs.plan import Item, Plan
 from freemask.attention.record import GIB, Recording, heat_of_words, recorder
 from freemask.data.write import to_bytes
 from freemask.diffusion.guidance import guided
@@ -163,12 +161,7 @@ class Heat:
             )
 
 
-class CalibrateJob:
-    brief = staticmethod(brief)
-
-    def group(self, variant: Variant) -> str:
-        return json.dumps(variant.config["model"], sort_keys=True)
-
+class CalibrateJob(Job):
     def load(
         self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress
     ) -> "Calibrating":
@@ -197,9 +190,7 @@ class Calibrating:
         path = lane.store.file("maps", item.id, ".npz") if item.data["maps"] else None
         with measured(attempt, self.backbone.device):
             attempt.work(lambda: self._work(word, attempt, path, progress))
-        files = {"maps": path} if path is not None and attempt.row.get("status") == "done" else {}
-        attempt.tell(files=names_within(lane.store.folder, files))
-        return Done(attempt.row, files)
+        return Done(attempt.row, {"maps": path} if path and attempt.row["status"] == "done" else {})
 
     def _work(self, word: Word, attempt: Attempt, path: Path | None, progress: Progress) -> None:
         with attempt.timed("load"):

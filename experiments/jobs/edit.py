@@ -1,10 +1,7 @@
 """The work of `freemask run`: one task from clip to row - edit, check, measure, keep."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from torch import Tensor
@@ -13,13 +10,12 @@ from evaluation.suite import Suite
 from experiments.config.build import build
 from experiments.jobs import seeds, thrift
 from experiments.jobs.attempt import measured
-from experiments.jobs.job import Done, Lane, kept
+from experiments.jobs.job import Done, Job, Lane, kept
 from experiments.jobs.outcome import Outcome, is_mask, keep_files
 from experiments.jobs.truth import Truth
 from experiments.runs import environment
-from experiments.runs.plan import Item, Plan, Variant
-from experiments.runs.rows import Row, brief, now
-from freemask import memory
+from experiments.runs.plan import Item, Plan
+from experiments.runs.rows import Row
 from freemask.errors import UserError
 from freemask.types import Backbone, DataSource, Edit, EditTask, Method, Progress, silent
 
@@ -51,12 +47,8 @@ class Editor:
         with outcome.timed("load"):
             truth = Truth.of(data, task)
             outcome.clip, outcome.oracle = truth.clip, truth.oracle
-        started = perf_counter()
-        try:
-            with memory.stage("edit"):
-                edit = method(self.backbone, truth.clip, task, seeds.generator(self.seed, task.id), progress)
-        finally:
-            outcome.seconds["edit"] = perf_counter() - started
+        with outcome.timed("edit"):
+            edit = method(self.backbone, truth.clip, task, seeds.generator(self.seed, task.id), progress)
         # `edit` is what the method did not name.
         rest = outcome.seconds["edit"] - sum(edit.seconds.values())
         outcome.seconds |= {"edit": max(0.0, rest), **edit.seconds}
@@ -70,12 +62,7 @@ class Editor:
         outcome.done(frames=list(truth.clip.frames.shape), facts=dict(edit.facts), **found.row())
 
 
-class EditJob:
-    brief = staticmethod(brief)
-
-    def group(self, variant: Variant) -> str:
-        return json.dumps(variant.config["model"], sort_keys=True)
-
+class EditJob(Job):
     def load(self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress) -> "Editing":
         progress("loading the model", 0, 1)
         config = lanes[0].variant.config
@@ -102,10 +89,8 @@ class Editing:
     def do(self, place: int, item: Item, progress: Progress) -> Done:
         lane, editor = self.lanes[place], self.editors[place]
         outcome = editor.edit(lane.head(item), EditTask(**item.data), self.data, progress)
-        started = perf_counter()
-        files = keep_files(lane.store, outcome) if item.id in self.keep else {}
-        outcome.seconds["files"] = perf_counter() - started
-        outcome.tell(finished=now(), files=names_within(lane.store.folder, files))
+        with outcome.timed("files"):
+            files = keep_files(lane.store, outcome) if item.id in self.keep else {}
         return Done(outcome.row, files, outcome.columns)
 
 
@@ -131,10 +116,6 @@ def made_on(backbone: Backbone) -> dict[str, Any]:
         "device": environment.device_name(str(backbone.device)),
         "dtype": str(backbone.dtype).removeprefix("torch."),
     }
-
-
-def names_within(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
-    return {name: path.relative_to(folder).as_posix() for name, path in files.items()}
 
 
 def _refuse_broken(edit: Edit) -> None:

@@ -11,12 +11,12 @@ from experiments.config.build import build
 from experiments.config.fingerprint import Identity
 from experiments.config.identity import counted
 from experiments.jobs.attempt import Attempt
-from experiments.jobs.job import Done, Lane
+from experiments.jobs.job import Done, Job, Lane
 from experiments.jobs.stored import complete, digest, frames_of, frames_path, measured_again, task_of
 from experiments.jobs.truth import Truth
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
-from experiments.runs.rows import Brief, Row, now
+from experiments.runs.rows import Brief, Row
 from experiments.runs.run import Run
 from freemask.errors import UserError
 from freemask.types import DataSource, EditTask, Progress
@@ -104,13 +104,10 @@ def plan_of(run: Run, items: Sequence[Item], config: Mapping[str, Any]) -> Plan:
     return Plan("evaluate", variants, items)
 
 
-class EvaluateJob:
+class EvaluateJob(Job):
     def brief(self, row: Row) -> Brief:
         found = row.get("evaluation") or {}
         return Brief(str(found.get("status", "")), str(row.get("finished", "")), str(found.get("mark", "")))
-
-    def group(self, variant: Variant) -> str:
-        return ""
 
     def load(self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress) -> "Evaluating":
         config = lanes[0].variant.config
@@ -138,12 +135,7 @@ class Evaluating:
         new = attempt.row if attempt.row["status"] == "done" else row
         told = {"mark": item.mark(lane.variant.name), "status": attempt.row["status"]}
         told |= {"message": attempt.row.get("message", ""), "seconds": attempt.seconds}
-        made = {
-            **new,
-            "evaluation": told,
-            "finished": now(),
-            "edited_at": row.get("edited_at") or row.get("finished"),
-        }
+        made = {**new, "evaluation": told, "edited_at": row.get("edited_at") or row.get("finished")}
         return Done(made, {}, attempt.columns)  # pyright: ignore[reportArgumentType]
 
     def _work(self, lane: Lane, row: Row, attempt: Attempt) -> None:

@@ -3,6 +3,8 @@ progress) is the same for all kinds.
 
 A kind of work is a module of experiments.jobs with a `JOB`."""
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,6 +18,8 @@ from experiments.runs.store import RunStore
 
 if TYPE_CHECKING:
     from freemask.types import Progress
+
+TOLD = ("clip", "kind", "source", "target", "words")  # of a task, in its row
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Lane:
 
 @dataclass
 class Done:
-    """What an item came to: its row, files by kind, and what the columns of its metrics mean."""
+    """What an item came to: its row, files by kind, and what the columns of its metrics mean. When it was finished, by
+    whom, and the names of the files are entered where the row is written."""
 
     row: Row
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -65,18 +70,18 @@ class Loaded(Protocol):
         ...
 
 
-class Job(Protocol):
+class Job(ABC):
     def brief(self, row: Row) -> Brief:
         """What of a row decides whether there is work left."""
-        ...
+        return brief(row)
 
     def group(self, variant: Variant) -> str:
-        """Variants of equal groups share what is loaded."""
-        ...
+        """Variants of equal groups share what is loaded: the model, where there is one."""
+        return json.dumps(variant.config.get("model"), sort_keys=True)
 
+    @abstractmethod
     def load(self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: "Progress") -> Loaded:
         """`device` overrides where the variants' settings put their model."""
-        ...
 
 
 def job_of(plan: Plan) -> Job:
@@ -97,21 +102,12 @@ def kept(items: Iterable[Item], keep: str) -> set[str]:
 def head(item: Item, variant: Variant) -> Row:
     """What a row says before anything is known. It is a failure without numbers until it is told otherwise."""
     config, choices = variant.config, dict(variant.choices)
-    row: dict[str, Any] = {
-        "task": item.id,
-        "status": "failed",
-        "message": "",
-        "where": "",
-        **_of_task(item.data),
-    }
+    row = {"task": item.id, "status": "failed", "message": "", "where": ""}
+    row |= {key: item.data[key] for key in TOLD if key in item.data}
     row |= {"method": choices.get("method"), "choices": choices}
     row |= {} if variant.name is None else {"variant": variant.name}
-    row |= {
-        "run": variant.identity.hash,
-        "mark": item.mark(variant.name) or "",
-        "seed": config.get("seed"),
-        **maker(),
-    }
+    row |= {"run": variant.identity.hash, "mark": item.mark(variant.name) or "", "seed": config.get("seed")}
+    row |= maker()
     row |= {"steps": (config.get("method") or {}).get("steps", config.get("steps")), "model": None}
     row |= {"metrics": {}, "facts": {}, "warnings": []}
     row |= {"device": "", "dtype": None, "seconds": {}, "peak_rss_gb": None, "peak_gpu_gb": None, "files": {}}
@@ -122,7 +118,3 @@ def maker() -> dict[str, Any]:
     """The code that makes the numbers."""
     commit, dirty = environment.commit()
     return {"commit": commit, "dirty": dirty, "versions": environment.versions()}
-
-
-def _of_task(data: Mapping[str, Any]) -> Any:
-    return {key: data[key] for key in ("clip", "kind", "source", "target", "words") if key in data}

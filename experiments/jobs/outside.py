@@ -13,13 +13,12 @@ from evaluation.suite import Suite
 from experiments.config.build import build
 from experiments.config.identity import Identity, counted
 from experiments.jobs.attempt import measured
-from experiments.jobs.edit import names_within
-from experiments.jobs.job import Done, Lane, kept, maker
+from experiments.jobs.job import Done, Job, Lane, kept, maker
 from experiments.jobs.manifest import Entry
 from experiments.jobs.outcome import Outcome, keep_files
 from experiments.jobs.truth import Truth, matched
 from experiments.runs.plan import Item, Plan, Variant
-from experiments.runs.rows import brief, now
+from experiments.runs.rows import now
 from freemask.backbones.identity import of_file, of_folder
 from freemask.data.geometry import Geometry
 from freemask.data.open import open_footage
@@ -61,12 +60,7 @@ def place_of(base: Path, task: EditTask) -> Path:
     return base / Path(task.clip).expanduser()
 
 
-class OutsideJob:
-    brief = staticmethod(brief)
-
-    def group(self, variant: Variant) -> str:
-        return ""
-
+class OutsideJob(Job):
     def load(self, lanes: Sequence[Lane], plan: Plan, device: str | None, progress: Progress) -> "Outsiders":
         config = lanes[0].variant.config
         suite = Suite(build(config["metric"], "metric"))
@@ -98,8 +92,7 @@ class Outsiders:
         with measured(outcome, "cpu"):
             outcome.work(partial(self._work, outcome, video))
         files = self._files(lane, outcome) if item.id in self.keep else {}
-        # The edit's own time is not known.
-        outcome.tell(seconds={}, files=names_within(lane.store.folder, files), finished=now())
+        outcome.tell(seconds={})  # the edit's own time is not known
         return Done(outcome.row, files, outcome.columns)
 
     def _files(self, lane: Lane, outcome: Outcome) -> Mapping[str, Path]:

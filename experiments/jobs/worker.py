@@ -8,13 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from experiments.jobs.job import Lane, Loaded, job_of, open_lanes
+from experiments.jobs.job import Job, Lane, Loaded, job_of, open_lanes
 from experiments.runs.claims import Claims, Presence, writer_name
 from experiments.runs.plan import Item, Launch, Plan
-from experiments.runs.rows import Row, cannot_write, keep_columns
+from experiments.runs.rows import Row, cannot_write, keep_columns, now
 from freemask.errors import UserError
 
 Hear = Callable[[Row, Mapping[str, Path]], None]
@@ -54,9 +53,7 @@ class Worker:
         self._presence.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._presence.__exit__()
 
     def share(self, mine: Sequence[Item], others: Sequence[Item] = ()) -> None:
@@ -95,7 +92,10 @@ class Worker:
             keep_columns(lane.store.folder, done.columns)
         except OSError as error:
             raise cannot_write(lane.store.folder, error) from error
-        done.row["writer"] = self._presence.writer
+        done.row |= {"writer": self._presence.writer, "finished": now()}
+        if done.files:
+            within = {kind: path.relative_to(lane.store.folder) for kind, path in done.files.items()}
+            done.row["files"] = {kind: path.as_posix() for kind, path in within.items()}
         lane.store.append(self._presence.writer, done.row)
         self._presence.doing(None, None)
         self._hear(done.row, done.files)
@@ -108,7 +108,7 @@ class Worker:
         return self._loaded[1]
 
 
-def grouped(job: Any, lanes: Sequence[Lane]) -> list[list[Lane]]:
+def grouped(job: Job, lanes: Sequence[Lane]) -> list[list[Lane]]:
     """Lanes that share what is loaded."""
     groups: dict[str, list[Lane]] = {}
     for lane in lanes:

@@ -87,7 +87,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
     variant = command.variant(None, (), lambda config, choices: edit_identity(config, task))
     with reporting(1) as reporter:
-        for line in unused(command):
+        for line in unused(command.overrides, [command]):
             reporter.say(line)
         logger = Guarded(build(config["logger"], "logger"), reporter.say)
         reporter.busy("loading the model")

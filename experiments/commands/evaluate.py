@@ -15,7 +15,7 @@ from experiments.config.options import Keys
 from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs import outside
-from experiments.jobs.evaluate import data_of, plan_of, what_is_left
+from experiments.jobs.evaluate import data_of, not_measured, plan_of, what_is_left
 from experiments.jobs.manifest import read_manifest, with_tasks
 from experiments.report.results import finish
 from experiments.runs.record import Record
@@ -103,7 +103,7 @@ def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *,
     items, ready, left = what_is_left(run, config["metric"], options.redo)
     if ready:
         print(f"{ready} have every number of this suite already (redo=true measures them again)")
-    for line in left.lines():
+    for line in not_measured(left):
         print(line)
     if not items:
         return 0 if ready else 1
@@ -114,12 +114,11 @@ def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *,
     if not ended.speaks:
         return 0
     failed = [row for row in ended.rows if (row.get("evaluation") or {}).get("status") != "done"]
-    for row in failed:
-        left.out(row["task"], str((row.get("evaluation") or {}).get("message", "not measured yet")))
     finish(run, list(run.rows()), 0, run.record.reference)
-    for line in left.lines():
+    messages = ((row.get("evaluation") or {}).get("message", "not measured yet") for row in failed)
+    for line in not_measured(zip((row["task"] for row in failed), messages, strict=True)):
         print(line)
-    print(f"{len(ended.rows) - len(failed)} measured, {left.count} not")
+    print(f"{len(ended.rows) - len(failed)} measured, {len(left) + len(failed)} not")
     return 0 if len(failed) < len(ended.rows) or ready else 1
 
 

@@ -18,7 +18,7 @@ class Identity:
 
     @property
     def hash(self) -> str:
-        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self.parts)
 
     def record(self) -> dict[str, Any]:
         return {"format": FORMAT, "identity": self.hash, "parts": self.parts}
@@ -37,6 +37,11 @@ class Identity:
             expected="the configuration that began the run: results of two never share a folder",
             todo="choose another name=..., undo the change, or delete the folder",
         )
+
+
+def digest(value: object) -> str:
+    """Of what JSON can say, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def refuse_other_version(stored: Mapping[str, Any], folder: Path) -> None:

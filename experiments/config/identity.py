@@ -3,7 +3,6 @@
 A setting counts with its value unless it says something else where it is declared (`freemask/settings.py`).
 """
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from hydra.utils import get_object
 
 from experiments.config.build import build
 from experiments.config.fingerprint import Identity as Identity
+from experiments.config.fingerprint import digest
 from freemask.backbones.checkpoint import SHIPPED, find
 from freemask.backbones.identity import of_file, of_folder
 from freemask.masks.codebook import Codebook
@@ -44,11 +44,12 @@ def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, 
 
 def digest_of(tasks: Sequence[EditTask]) -> str:
     """Of a whole task list (a limit changes no result)."""
-    listed = [
-        asdict(task) | {"assets": {key: Path(path).name for key, path in task.assets.items()}}
-        for task in tasks
-    ]
-    return hashlib.sha256(json.dumps(listed, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return digest(
+        [
+            asdict(task) | {"assets": {key: Path(path).name for key, path in task.assets.items()}}
+            for task in tasks
+        ]
+    )
 
 
 def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:

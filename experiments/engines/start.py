@@ -1,8 +1,6 @@
 """What every start of a run does, whatever the kind of work: refuse what does not fit, freeze the plan, let the engine
 work, tell loggers and screen, and hand back the last row of every item."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.build import build
-from experiments.config.fingerprint import refuse_other_version
+from experiments.config.fingerprint import digest, refuse_other_version
 from experiments.engines.base import Engine, Listener, View
 from experiments.jobs.job import Lane, open_lanes
 from experiments.loggers.base import Guarded, Logger
@@ -137,9 +135,8 @@ def record_of(plan: Plan) -> dict[str, Any]:
     if plan.variants[0].name is None:
         return plan.variants[0].identity.record()
     named = {str(each.name): each.identity for each in plan.variants}
-    hashes = json.dumps({name: own.hash for name, own in named.items()}, sort_keys=True)
-    identity = hashlib.sha256(hashes.encode()).hexdigest()[:16]
-    return {"identity": identity, "parts": {name: own.parts for name, own in named.items()}}
+    whole = digest({name: own.hash for name, own in named.items()})
+    return {"identity": whole, "parts": {name: own.parts for name, own in named.items()}}
 
 
 def named_folder(config: Mapping[str, Any], name: str) -> Path:

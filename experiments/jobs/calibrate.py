@@ -43,13 +43,11 @@ class Word:
 
     def item(self, maps: bool) -> Item:
         """`maps`: whether its maps are kept for a picture."""
-        return Item(
-            self.one.id, {**asdict(self.one), "word": self.word, "all": asdict(self.task), "maps": maps}
-        )
+        return Item(self.one.id, {**asdict(self.one), "all": asdict(self.task), "maps": maps})
 
     @classmethod
     def of(cls, item: Item) -> "Word":
-        data = {key: each for key, each in item.data.items() if key not in ("word", "all", "maps")}
+        data = {key: each for key, each in item.data.items() if key not in ("all", "maps")}
         return cls(EditTask(**item.data["all"]), EditTask(**data))
 
 
@@ -93,13 +91,17 @@ class Measure:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Measure":
-        how = [config[key] for key in ("steps", "phrase", "overlap", "budget")]
-        return cls(how[0], how[1], build(config["binarise"], "binarise"), how[2], float(how[3]))
+        own = {key: config[key] for key in ("steps", "phrase", "overlap", "budget")}
+        return cls(**own, binarise=build(config["binarise"], "binarise"))
 
     def parts(self) -> dict[str, Any]:
         """Everything that changes a row. Floor and intervals do not: they come in when rows are put together."""
-        how = {key: each for key, each in asdict(self).items() if key not in ("budget", "binarise")}
-        return {**how, "binarise": self.binarise.settings()}
+        return {
+            "steps": self.steps,
+            "phrase": self.phrase,
+            "overlap": self.overlap,
+            "binarise": self.binarise.settings(),
+        }
 
     def heat(self, backbone: Backbone, clip: Clip, item: Word, progress: Progress) -> "Heat":
         """The word's heat at every text layer and time of the inversion."""

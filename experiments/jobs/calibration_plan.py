@@ -19,9 +19,8 @@ def words_to_measure(tasks: Sequence[EditTask]) -> list[Word]:
     for task, why in unclear.items():
         print(f"left out: {task}: {why}")
     if not words:
-        raise UserError(
-            "no task says which word to look at", came=f"{len(tasks)} tasks", todo="add words to them"
-        )
+        came = f"{len(tasks)} tasks"
+        raise UserError("no task says which word to look at", came=came, todo="add words to them")
     return words
 
 
@@ -37,7 +36,11 @@ def variants_of(
         own = {key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget")}
         made = {**own, "model": model}
         picked = {"model": option, "data": chosen.get("data")}
-        return Variant(name, (), picked, made, _identity(made, Measure.of(made), picked, tasks))
+        whole = identity_over(listed, {**made, "method": {}, "metric": {}, "seed": None}, picked)
+        parts = {key: whole.parts[key] for key in ("model", "data")} | Measure.of(made).parts()
+        return Variant(name, (), picked, made, Identity(parts))
+
+    listed = digest_of(tasks)
 
     if not models:
         return [variant(None, config["model"], chosen.get("model"))]
@@ -59,14 +62,6 @@ def _here(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str
             print(f"left out: {name}: {error.wrong}")
             continue
         yield name, model
-
-
-def _identity(
-    config: Mapping[str, Any], measure: Measure, chosen: Mapping[str, str | None], tasks: Sequence[EditTask]
-) -> Identity:
-    """Everything that changes a row."""
-    whole = identity_over(digest_of(tasks), {**config, "method": {}, "metric": {}, "seed": None}, chosen)
-    return Identity({**{key: whole.parts[key] for key in ("model", "data")}, **measure.parts()})
 
 
 def model_name(variant: Variant) -> str:

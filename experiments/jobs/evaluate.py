@@ -1,18 +1,18 @@
 """The work of `freemask evaluate RUN`: the stored frames of edits, measured again. New rows beside the old ones, which
 stay."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from evaluation.suite import Suite
 from experiments.config.build import build
-from experiments.config.fingerprint import Identity
+from experiments.config.fingerprint import Identity, digest
 from experiments.config.identity import counted
 from experiments.jobs.attempt import Attempt
-from experiments.jobs.job import Done, Job, Lane
-from experiments.jobs.stored import complete, digest, frames_of, frames_path, measured_again, task_of
+from experiments.jobs.job import TOLD, Done, Job, Lane
+from experiments.jobs.stored import frames_of, frames_path, measured_again
 from experiments.jobs.truth import Truth
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
@@ -22,42 +22,30 @@ from freemask.errors import UserError
 from freemask.types import DataSource, EditTask, Progress
 
 
-@dataclass
-class Left:
-    """Edits that are not measured, by the reason why."""
-
-    reasons: dict[str, list[str]] = field(default_factory=dict)
-    told: int = 0
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.reasons.values()))
-
-    def out(self, what: str, why: str) -> None:
-        self.reasons.setdefault((why.splitlines() or ["?"])[0], []).append(what)
-
-    def lines(self) -> Iterable[str]:
-        """Those that were not told yet."""
-        for why, tasks in list(self.reasons.items())[self.told :]:
-            more = f" and {len(tasks) - 20} more" if len(tasks) > 20 else ""
-            yield f"not measured, {len(tasks)}: {why}: {', '.join(tasks[:20])}{more}"
-        self.told = len(self.reasons)
+def not_measured(edits: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """A line for each reason, from edits that are not measured and why."""
+    reasons: dict[str, list[str]] = {}
+    for what, why in edits:
+        reasons.setdefault((why.splitlines() or ["?"])[0], []).append(what)
+    for why, tasks in reasons.items():
+        more = f" and {len(tasks) - 20} more" if len(tasks) > 20 else ""
+        yield f"not measured, {len(tasks)}: {why}: {', '.join(tasks[:20])}{more}"
 
 
-def what_is_left(run: Run, metric: Any, redo: bool) -> tuple[list[Item], int, Left]:
-    """What is to be measured, how many edits have all numbers already, and what cannot be measured."""
+def what_is_left(run: Run, metric: Any, redo: bool) -> tuple[list[Item], int, list[tuple[str, str]]]:
+    """What is to be measured, how many edits have all numbers already, and what cannot be measured, with the reason."""
     suite, mark = Suite(build(metric, "metric")), digest(metric)
     marks: dict[str, dict[str, str]] = {}
-    ready, left = 0, Left()
+    ready, left = 0, []
     for name, store in run.stores.items():
         for task, row in store.latest().items():
             what = task if name is None else f"{name}/{task}"
             if row["status"] != "done":
-                left.out(what, "the edit failed, there is nothing to measure")
-            elif not redo and complete(row, suite):
+                left.append((what, "the edit failed, there is nothing to measure"))
+            elif not redo and set(suite.columns) <= set(row.get("metrics") or {}):
                 ready += 1
             elif not frames_path(store.folder, row).is_file():
-                left.out(what, "its frames were not kept (keep=all keeps them)")
+                left.append((what, "its frames were not kept (keep=all keeps them)"))
             else:
                 marks.setdefault(task, {})[name or ""] = mark
     return [Item(task, {}, each) for task, each in sorted(marks.items())], ready, left
@@ -67,7 +55,9 @@ def data_of(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[s
     """The data of the run; that of the command line must be the same, places aside."""
     plans = [each for each in run.plans() if each.get("job") in ("edit", "outside")]
     known = plans[-1]["variants"][0]["config"].get("data") if plans else None
-    if own_data and known is not None:
+    if known is None:
+        return chosen
+    if own_data:
         try:
             build(known, "data")
         except UserError as error:
@@ -78,12 +68,10 @@ def data_of(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[s
                 todo="name it as for the run: data=... data.root=...",
             ) from error
         return known
-    there, here = counted(known or {}), counted(chosen)
-    differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
-    if known is not None and differing:
-        shown = "; ".join(
-            f"data.{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:4]
-        )
+    there, here = counted(known), counted(chosen)
+    differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))[:4]
+    if differing:
+        shown = "; ".join(f"data.{key}: {there.get(key)} there, {here.get(key)} here" for key in differing)
         raise UserError(
             f"{run.folder} was made of other data",
             came=shown,
@@ -163,8 +151,7 @@ class Sources:
         task = self._known.get(row["task"])
         if task is None:
             raise UserError("the data has no such task")
-        told, known = task_of(row), (task.clip, task.kind, task.source, task.target, dict(task.words))
-        if (told.clip, told.kind, told.source, told.target, dict(told.words)) != known:
+        if {key: row.get(key) for key in TOLD} != {key: asdict(task)[key] for key in TOLD}:
             raise UserError("the data has another task of this name")
         key = f"{task.id} {row.get('frames')}"
         if self._last is None or self._last[0] != key:

@@ -6,16 +6,16 @@ the command line), and what was edited: `task`, the id of a task of data=..., or
 relative to the manifest. `notes` is passed over. The file is a list in YAML or JSON, or CSV with the fields as columns.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.config.fingerprint import digest
 from experiments.jobs.variants import NAME
 from freemask.data.paths import existing
 from freemask.data.task_check import Complain, check_row
-from freemask.data.task_rows import Complaint, Row, read_rows
+from freemask.data.task_rows import Complaint, Row, decoded, read_rows
 from freemask.data.tasks import slug
 from freemask.errors import UserError, nearest
 from freemask.types import EditTask
@@ -69,9 +69,8 @@ class Reading:
         edited = self._edited(texts["edited"], complain)
         own = None if texts["task"] else self._own(row)
         if texts["task"] and (both := sorted(set(OWN) & set(row.values))):
-            complain(
-                "task", f"names a task of the data, which has its own {', '.join(both)}; leave out either"
-            )
+            own_fields = ", ".join(both)
+            complain("task", f"names a task of the data, which has its own {own_fields}; leave out either")
         return Entry(method, edited, texts["edited"], texts["task"] or None, own, row.line)
 
     def _edited(self, text: str, complain: Complain) -> Path:
@@ -84,12 +83,8 @@ class Reading:
 
     def _own(self, row: Row) -> EditTask:
         if "clip" not in row.values:
-            self.complaints.append(
-                (
-                    row.line,
-                    "what was edited? `task` (an id of the data), or `clip`, `source`, `target`, `kind`",
-                )
-            )
+            said = "what was edited? `task` (an id of the data), or `clip`, `source`, `target`, `kind`"
+            self.complaints.append((row.line, said))
             return EditTask("", "", "", "", {}, "")
         values = {name: value for name, value in row.values.items() if name in OWN}
         values.setdefault("id", _id(values))
@@ -97,9 +92,8 @@ class Reading:
         self.complaints += found
         clip = self.base / Path(task.clip).expanduser()
         if task.clip and ("\0" in task.clip or not clip.exists()):
-            self.complaints.append(
-                (row.at("clip"), f"clip: there is no {task.clip!r} (looked for {str(clip)!r})")
-            )
+            said = f"clip: there is no {task.clip!r} (looked for {str(clip)!r})"
+            self.complaints.append((row.at("clip"), said))
         return task
 
 
@@ -157,11 +151,11 @@ def json_rows(path: Path) -> tuple[list[Row], list[Complaint]]:
         twice.extend(name for name in dict.fromkeys(names) if names.count(name) > 1)
         return {name: value for name, value in found if value is not None}
 
+    text, wrong = decoded(path)
+    if wrong:
+        return [], wrong
     try:
-        text = path.read_bytes().decode("utf-8-sig")
         json.loads(text)
-    except UnicodeDecodeError as error:
-        return [], [(1, f"not UTF-8: {error.reason} at byte {error.start}")]
     except (json.JSONDecodeError, RecursionError) as error:
         return [], [(getattr(error, "lineno", 1), f"not JSON: {getattr(error, 'msg', 'nested too deeply')}")]
     at = _blank(text, 0)
@@ -191,6 +185,5 @@ def _blank(text: str, at: int) -> int:
 
 def _id(values: Mapping[str, object]) -> str:
     """The same for every method that edited this clip with these prompts."""
-    said = json.dumps([str(values.get(key)) for key in ("clip", "source", "target", "words", "kind")])
-    mark = hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    mark = digest([str(values.get(key)) for key in ("clip", "source", "target", "words", "kind")])[:6]
     return f"{slug(Path(str(values['clip'])).name)}-{slug(str(values.get('kind', '')))}-{mark}"

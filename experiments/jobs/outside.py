@@ -1,8 +1,6 @@
 """The work of `freemask evaluate manifest=...`: videos that somebody else's code made, measured and entered as rows.
 Each method is a variant of one run."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,7 +9,8 @@ from typing import Any
 
 from evaluation.suite import Suite
 from experiments.config.build import build
-from experiments.config.identity import Identity, counted
+from experiments.config.fingerprint import Identity, digest
+from experiments.config.identity import counted
 from experiments.jobs.attempt import measured
 from experiments.jobs.job import Done, Job, Lane, kept, maker
 from experiments.jobs.manifest import Entry
@@ -52,8 +51,7 @@ def plan_of(
 def mark_of(entry: Entry, task: EditTask, base: Path, data: Mapping[str, Any], metric: Any) -> str:
     """Of everything that the numbers come from: the edited frames, the source, the prompts, the suite."""
     source = data if entry.own is None else _content(place_of(base, task))
-    said = json.dumps([_content(entry.edited), source, asdict(task), metric], sort_keys=True, default=str)
-    return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return digest([_content(entry.edited), source, asdict(task), metric])
 
 
 def place_of(base: Path, task: EditTask) -> Path:

@@ -1,7 +1,5 @@
 """Stored frames of edits, and rows with new numbers of them."""
 
-import hashlib
-import json
 import zipfile
 from collections.abc import Mapping
 from math import isclose
@@ -17,9 +15,7 @@ from evaluation.suite import Measured, Suite
 from experiments.jobs.job import maker
 from experiments.runs.rows import file_name, now
 from freemask.errors import UserError
-from freemask.types import EditTask
 
-TOLD = ("task", "clip", "source", "target", "kind")
 SAME = 1e-4  # relative: what another processor may change in a number of the same frames
 
 
@@ -44,17 +40,6 @@ def frames_of(
     return pixels, None if mask is None else torch.from_numpy(mask).float() / 255
 
 
-def digest(metric: Any) -> str:
-    """Of a suite's settings."""
-    said = json.dumps(metric, sort_keys=True, default=str)
-    return hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def complete(row: Mapping[str, Any], suite: Suite) -> bool:
-    """Whether every column of the suite has been measured (or found not to apply)."""
-    return set(suite.columns) <= set(row.get("metrics") or {})
-
-
 def measured_again(row: Mapping[str, Any], measured: Measured, suite: Suite) -> dict[str, Any]:
     """The row with new numbers in the place of old ones; other columns stay."""
     new: dict[str, Any] = dict(measured.row())
@@ -74,11 +59,6 @@ def measured_again(row: Mapping[str, Any], measured: Measured, suite: Suite) -> 
         "evaluated": now(),
         "evaluated_by": maker(),
     }
-
-
-def task_of(row: Mapping[str, Any]) -> EditTask:
-    task, clip, source, target, kind = (str(row.get(key, "")) for key in TOLD)
-    return EditTask(task, clip, source, target, dict(row.get("words") or {}), kind)
 
 
 def _changed(name: str, before: float | None, now: float | None) -> str:

@@ -1,7 +1,7 @@
 """The variants of a run: each is the run's own command with a few overrides more, in a folder of its own."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,27 +64,23 @@ def variants_of(command: Composition, identify: Identify) -> tuple[list[Variant]
                     came=f"{key}={config[key]}",
                     todo=f"leave out {key}",
                 )
-        return [command.variant(None, command.overrides, identify)], unused(command)
+        return [command.variant(None, command.overrides, identify)], unused(command.overrides, [command])
     made = {name: _composed(name, own, command, config) for name, own in listed.items()}
     variants = [each.variant(name, listed[name], identify) for name, each in made.items()]
-    notes = [
-        f"note: the method has no {group}: {_typed(group, command.overrides)[0]} changes nothing"
-        for group in OPTIONAL
-        if _typed(group, command.overrides) and all(each.passes_over(group) for each in made.values())
-    ]
+    notes = unused(command.overrides, list(made.values()))
     for name, each in made.items():
-        for group in OPTIONAL:
-            if each.passes_over(group) and _typed(group, listed[name]):
-                said = f"{_typed(group, listed[name])[0]} changes nothing"
-                notes.append(f"note: the method of variant '{name}' has no {group}: {said}")
+        notes += unused(listed[name], [each], f" of variant '{name}'")
     return variants, notes
 
 
-def unused(command: Composition) -> list[str]:
+def unused(typed: Sequence[str], made: Sequence[Composition], of: str = "") -> list[str]:
+    """A line for each group that was typed although none of these looks at it."""
+    passed = [group for group in OPTIONAL if all(each.passes_over(group) for each in made)]
+    found = {group: [each for each in typed if re.match(rf"\+*{group}[.=]", each)] for group in passed}
     return [
-        f"note: the method has no {group}: {_typed(group, command.overrides)[0]} changes nothing"
-        for group in OPTIONAL
-        if _typed(group, command.overrides) and command.passes_over(group)
+        f"note: the method{of} has no {group}: {words[0]} changes nothing"
+        for group, words in found.items()
+        if words
     ]
 
 
@@ -101,10 +97,6 @@ def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str 
             expected=nearest(str(asked), names),
         )
     return asked or names[0]
-
-
-def _typed(group: str, overrides: Iterable[str]) -> list[str]:
-    return [each for each in overrides if re.match(rf"\+*{group}[.=]", each)]
 
 
 def _listed(config: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -92,7 +92,7 @@ class Worker:
             keep_columns(lane.store.folder, done.columns)
         except OSError as error:
             raise cannot_write(lane.store.folder, error) from error
-        done.row |= {"writer": self._presence.writer, "finished": now()}
+        done.row["writer"], done.row["finished"] = self._presence.writer, now()
         if done.files:
             within = {kind: path.relative_to(lane.store.folder) for kind, path in done.files.items()}
             done.row["files"] = {kind: path.as_posix() for kind, path in within.items()}

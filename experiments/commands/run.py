@@ -1,5 +1,6 @@
 """`freemask run`: edit a task list with one method or several variants; leave rows, videos, a table, a page."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from experiments.config.compose import plain
 from experiments.config.identity import digest_of, identity_over
 from experiments.config.options import Keys
 from experiments.engines.base import Engine
-from experiments.engines.start import Order, carry_out, named_folder, plan_path, record_of, told
+from experiments.engines.start import Order, carry_out, named_folder, only_frozen, record_of
 from experiments.jobs.variants import Composition, reference_of, variants_of
 from experiments.report.results import finish
 from experiments.runs.plan import Item, Plan
@@ -86,14 +87,14 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
 
 def planned(order: Order, wanted: Sequence[EditTask]) -> str:
     """What a start would do."""
-    left = told(order)
+    plan, left = only_frozen(order)
     count, rest = len(left), sum(left.values())
     kinds = Counter(task.kind for task in wanted)
     lines = [
         f"{len(wanted) * count} edits: {len(wanted)} tasks x {count} variant{'s' * (count > 1)}, {rest} to do",
         f"tasks:    {', '.join(f'{kinds[kind]} {kind}' for kind in KINDS if kinds[kind])}",
         *(f"variant:  {name} ({left[name]} to do)" for name in left if name is not None),
-        f"plan:     {plan_path(order)}",
+        f"plan:     {os.path.relpath(plan)}",
         "Nothing was edited: the same command without start=false begins.",
     ]
     return "\n".join(lines)

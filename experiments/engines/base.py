@@ -1,11 +1,12 @@
 """What an engine is given, and what engines have in common."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from experiments.jobs.job import Lane
 from experiments.loggers.base import Guarded
@@ -47,7 +48,7 @@ class View:
     listener: Listener
 
     def left(self) -> int:
-        return sum(lane.needs(item) for lane in self.lanes for item in self.items)
+        return left(self.lanes, self.items)
 
     def look(self) -> None:
         """Tells of every row that came since the last look, no matter who wrote it."""
@@ -66,30 +67,24 @@ class View:
         self.listener.reporter.say(line)
 
 
-class Engine(Protocol):
+class Engine(ABC):
     @property
     def rank(self) -> int:
         """0 for the process that speaks to the user."""
-        ...
-
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Which items this process will count as its own."""
-        ...
-
-    def work(self, view: View) -> bool:
-        """False where the work goes on after this process has ended."""
-        ...
-
-
-class WholeEngine:
-    """For engines that one process starts and watches: it counts all that is left."""
-
-    @property
-    def rank(self) -> int:
         return 0
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Which items this process will count as its own."""
         return items
+
+    @abstractmethod
+    def work(self, view: View) -> bool:
+        """False where the work goes on after this process has ended."""
+
+
+def left(lanes: Sequence[Lane], items: Sequence[Item]) -> int:
+    """How many rows are to be made."""
+    return sum(lane.needs(item) for lane in lanes for item in items)
 
 
 def needed(module: str, extra: str) -> Any:

@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from typing import Any
 
-from experiments.engines.base import View, WholeEngine, at_least
+from experiments.engines.base import Engine, View, at_least
 from experiments.jobs.worker import work
 from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
@@ -22,7 +22,7 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
-class Fabric(WholeEngine):
+class Fabric(Engine):
     """`devices` and `processes` are per node and per device; a launcher that made the processes knows better."""
 
     devices: int | str = "auto"
@@ -166,6 +166,4 @@ def _received(told: connection.Connection) -> UserError | None:
 
 
 def _end_of(code: int | None) -> str:
-    return (
-        f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
-    )
+    return f"was killed by signal {-code}" if code and code < 0 else f"ended with exit code {code}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.engines.base import View
+from experiments.engines.base import Engine, View
 from experiments.jobs.worker import Worker
 from experiments.runs.claims import writer_name
 from experiments.runs.plan import Item
@@ -11,7 +11,7 @@ from freemask.errors import UserError
 
 
 @dataclass(frozen=True)
-class Local:
+class Local(Engine):
     """This process alone, or as worker `worker` of `workers` processes started by hand."""
 
     worker: int = 0
@@ -25,17 +25,12 @@ class Local:
                 expected=f"worker from 0 to {max(self.workers, 1) - 1}",
             )
 
-    @property
-    def rank(self) -> int:
-        return 0
-
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """Of the full ordered list; finished items are skipped afterwards, never before."""
         return items[self.worker :: self.workers]
 
     def work(self, view: View) -> bool:
-        listener = view.listener
-        writer = writer_name("local", self.worker)
+        writer, listener = writer_name("local", self.worker), view.listener
         with Worker(view.launch, writer, hear=listener.hear, progress=listener.reporter.stage) as worker:
             worker.share(self.share(worker.plan.items))
         return True

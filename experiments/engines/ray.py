@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.engines.base import LOOK, View, WholeEngine, at_least, needed
-from experiments.jobs.job import job_of
+from experiments.engines.base import LOOK, Engine, View, at_least, needed
+from experiments.jobs.job import Lane, job_of
 from experiments.jobs.worker import Worker, grouped
 from experiments.runs.claims import writer_name
-from experiments.runs.plan import Launch, Plan
+from experiments.runs.plan import Item, Launch, Plan
 from experiments.runs.rows import now
 from freemask.errors import UserError
 
@@ -20,7 +20,7 @@ Unit = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Ray(WholeEngine):
+class Ray(Engine):
     workers: int = 2
     cpus: float | int = 1
     gpus: float | int = 0
@@ -43,25 +43,21 @@ class Ray(WholeEngine):
         ]
         with self._cluster(ray):
             self._refuse_too_much(ray)
-            pool = Pool(ray, self, view, deque(units))
+            pool, items = Pool(ray, self, view, deque(units)), {item.id: item for item in view.items}
             for number, item in pool.run(min(self.workers, len(units))):
                 for lane in groups[number]:
-                    _give_up(lane, view, item, self.retries)
+                    _give_up(lane, items[item], self.retries)
             view.look()
         return True
 
     @contextmanager
     def _cluster(self, ray: Any) -> Iterator[None]:
-        here: dict[str, Any] = {
-            "num_cpus": max(1, round(self.workers * self.cpus)),
-            "include_dashboard": False,
-        }
+        cpus = max(1, round(self.workers * self.cpus))
+        here: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False}
         given = here if self.address is None else {"address": self.address}
         try:
             ray.init(**given, log_to_driver=False, logging_level="error", configure_logging=False)
-        except (
-            Exception
-        ) as error:  # Ray raises plain ones: for instance where a busy machine starts it too slowly
+        except Exception as error:  # plain ones: for instance where a busy machine starts it too slowly
             raise UserError(
                 "Ray does not start",
                 came=(str(error).splitlines() or [type(error).__name__])[0],
@@ -170,10 +166,12 @@ class Pool:
         self.ray.kill(actor)
 
 
-def _give_up(lane: Any, view: View, item: str, retries: int) -> None:
+def _give_up(lane: Lane, item: Item, retries: int) -> None:
     """An item that kills its workers is a failure like others, so that the run comes to an end."""
-    one = next(each for each in view.items if each.id == item)
-    if lane.needs(one):
-        message = f"the worker died {retries + 1} times on this item (out of memory, or killed from outside)"
-        row = lane.head(one) | {"message": message, "finished": now()}
-        lane.store.append(writer_name("ray-lost", 0), row)
+    if lane.needs(item):
+        row, writer = lane.head(item), writer_name("ray-lost", 0)
+        row["message"] = (
+            f"the worker died {retries + 1} times on this item (out of memory, or killed from outside)"
+        )
+        row["writer"], row["finished"] = writer, now()
+        lane.store.append(writer, row)

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.base import View, WholeEngine, at_least, needed
+from experiments.engines.base import Engine, View, at_least, needed
 from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
 
 CLUSTERS = ("slurm", "local")
-JOBS = "jobs"
 
 
 @dataclass(frozen=True)
-class Slurm(WholeEngine):
+class Slurm(Engine):
     array: int = 4
     at_once: int | None = None
     minutes: int = 240
@@ -42,7 +41,7 @@ class Slurm(WholeEngine):
 
     def work(self, view: View) -> bool:
         submitit = needed("submitit", "slurm")
-        folder = view.launch.run / JOBS
+        folder = view.launch.run / "jobs"
         executor = self._executor(submitit, folder, view.launch.run.name)
         count = min(self.array, view.left())
         try:

@@ -1,7 +1,6 @@
 """What every start of a run does, whatever the kind of work: refuse what does not fit, freeze the plan, let the engine
 work, tell loggers and screen, and hand back the last row of every item."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 
 from experiments.config.build import build
 from experiments.config.fingerprint import digest, refuse_other_version
-from experiments.engines.base import Engine, Listener, View
-from experiments.jobs.job import Lane, open_lanes
+from experiments.engines.base import Engine, Listener, View, left
+from experiments.jobs.job import open_lanes
 from experiments.loggers.base import Guarded, Logger
 from experiments.runs.plan import Launch, Plan
 from experiments.runs.progress import reporting
@@ -56,16 +55,15 @@ def carry_out(order: Order, config: Mapping[str, Any], engine: Engine) -> Ended:
     prepare(order)
     launch = _launch(order)
     lanes = open_lanes(order.plan, launch)
-    mine = engine.share(order.plan.items)
-    left, every = sum(lane.needs(item) for lane in lanes for item in mine), order.plan.size
-    with reporting(left if engine.rank == 0 else 0, order.unit) as reporter:
+    todo, every = left(lanes, engine.share(order.plan.items)), order.plan.size
+    with reporting(todo if engine.rank == 0 else 0, order.unit) as reporter:
         logger = Guarded(build(config["logger"], "logger") if engine.rank == 0 else Logger(), reporter.say)
         logger.start(order.folder, record_of(order.plan))
-        ready = [f"{every - left} of {every} {order.unit} need no work here"] if left < every else []
+        ready = [f"{every - todo} of {every} {order.unit} need no work here"] if todo < every else []
         for line in [*order.notes, *ready] if engine.rank == 0 else ():
             reporter.say(line)
-        view = View(launch, lanes, order.plan.items, Listener(reporter, logger, left))
-        over = not left or engine.work(view)
+        view = View(launch, lanes, order.plan.items, Listener(reporter, logger, todo))
+        over = not todo or engine.work(view)
         rows = last_rows(order)
         logger.end(order.closing(rows, logger))
     missing = every - len(rows)
@@ -98,23 +96,17 @@ def prepare(order: Order) -> None:
         record = Record(plan.job, each.identity.record(), each.choices, each.overrides)
         RunStore.open(each.folder(folder), each.identity, record)
     if not plain_run:
-        listed = {
-            **((known and known.variants) or {}),
-            **{str(each.name): each.overrides for each in plan.variants},
-        }
         began = known or Record(plan.job, overrides=order.typed)
+        listed = dict(began.variants or {}) | {str(each.name): each.overrides for each in plan.variants}
         replace(began, variants=listed, reference=order.reference).write(folder)
 
 
-def told(order: Order) -> dict[str | None, int]:
-    """How much each variant has left to do; the plan is frozen, nothing is begun."""
+def only_frozen(order: Order) -> tuple[Path, dict[str | None, int]]:
+    """The plan's place, and how much each variant has left to do; nothing is begun."""
     prepare(order)
-    lanes = open_lanes(order.plan, _launch(order))
-    return {lane.variant.name: _left(lane, order.plan) for lane in lanes}
-
-
-def plan_path(order: Order) -> str:
-    return os.path.relpath(order.plan.write(order.folder))
+    launch = _launch(order)
+    lanes = open_lanes(order.plan, launch)
+    return launch.plan, {lane.variant.name: left([lane], order.plan.items) for lane in lanes}
 
 
 def last_rows(order: Order) -> list[Row]:
@@ -151,7 +143,3 @@ def _launch(order: Order) -> Launch:
     path = order.plan.write(order.folder).resolve()
     launch = Launch(path, order.keep, Path.cwd())
     return replace(launch, redo=now(), whole=order.whole) if order.redo else launch
-
-
-def _left(lane: Lane, plan: Plan) -> int:
-    return sum(lane.needs(item) for item in plan.items)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
@@ -146,18 +146,14 @@ def read(folder: Path) -> Iterator[Row]:
                     yield row
 
 
-def last_of(rows: Iterable[Row]) -> dict[str, Row]:
+def latest(folder: Path) -> dict[str, Row]:
     """The last row of each item, in the order of their ids."""
     last: dict[str, Row] = {}
-    for row in rows:
+    for row in read(folder):
         known = last.get(row["task"])
         if known is None or str(known.get("finished", "")) <= str(row.get("finished", "")):
             last[row["task"]] = row
     return dict(sorted(last.items()))
-
-
-def latest(folder: Path) -> dict[str, Row]:
-    return last_of(read(folder))
 
 
 def columns(folder: Path) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,14 @@
 """The state of a run as its files tell it: what is done, failed and left, how long the rest takes, who is at work."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from experiments.runs.claims import Worker, present
-from experiments.runs.rows import Row, read
+from experiments.runs.rows import Brief, Row, RowIndex
 from experiments.runs.run import Run
 
 
@@ -18,39 +18,38 @@ class Tally:
     of one worker. `asked`: the items of the latest plan of the run's own kind of work."""
 
     asked: Collection[str] | None
-    last: dict[str, tuple[str, str]] = field(default_factory=dict)
+    last: Mapping[str, Brief]
     rows: int = 0
     edits: float = 0.0
     timed: int = 0
     worked: float = 0.0
     gaps: float = 0.0
 
-    def read(self, folder: Path) -> None:
-        spans: dict[str, list[tuple[datetime | None, float]]] = {}
-        for row in read(folder):
-            spans.setdefault(str(row.get("writer", "")), []).append(self._count(row))
+    @classmethod
+    def read(cls, folder: Path, asked: Collection[str] | None) -> "Tally":
+        index, spans = RowIndex(folder), {}
+        tally = cls(asked, index.last)
+        for row in index.news():
+            spans.setdefault(str(row.get("writer", "")), []).append(tally._count(row))
         for mine in spans.values():
             for (before, _), (after, seconds) in pairwise(mine):
                 if before is not None and after is not None and seconds > 0:
-                    self.worked += seconds
-                    self.gaps += (after - before).total_seconds()
+                    tally.worked += seconds
+                    tally.gaps += (after - before).total_seconds()
+        return tally
 
     def _count(self, row: Row) -> tuple[datetime | None, float]:
-        finished = str(row.get("finished", ""))
-        known = self.last.get(row["task"])
-        if known is None or known[1] <= finished:
-            self.last[row["task"]] = row["status"], finished
         self.rows += 1
         seconds = sum((row.get("seconds") or {}).values())
         if row["status"] == "done" and seconds > 0:
             self.edits, self.timed = self.edits + seconds, self.timed + 1
         try:
-            return datetime.fromisoformat(finished), seconds
+            return datetime.fromisoformat(str(row.get("finished", ""))), seconds
         except ValueError:
             return None, seconds
 
     def of(self, status: str) -> int:
-        return sum(each == status for each, _ in self.last.values())
+        return sum(each.status == status for each in self.last.values())
 
     @property
     def left(self) -> int | None:
@@ -76,10 +75,7 @@ class RunStatus:
         asked = _asked_of(run)
         named = run.record.variants
         places = {"": folder} if named is None else {name: folder / name for name in named}
-        tallies = {}
-        for name, place in places.items():
-            tallies[name] = Tally(asked.get(name))
-            tallies[name].read(place)
+        tallies = {name: Tally.read(place, asked.get(name)) for name, place in places.items()}
         return cls(folder, run.record.job, tallies, list(present(folder)))
 
     @property

@@ -304,6 +304,17 @@ def test_the_time_between_edits_of_one_worker_is_told(tmp_path):
     assert RunStatus.read(tmp_path / "run").overhead() == pytest.approx(0.1)
 
 
+def test_status_does_not_take_measuring_again_for_editing(tmp_path):
+    store = RunStore.open(tmp_path / "run", Identity({}))
+    for second in (0, 11):
+        one = row(f"t{second}", finished=f"2026-01-01T00:00:{second:02}", seconds={"edit": 10.0}, writer="w")
+        store.append("w", one)
+        again = {**one, "finished": f"2026-01-02T00:00:{second:02}", "evaluation": {}, "writer": "later"}
+        store.append("later", again | {"seconds": {"edit": 30.0}})
+    found = RunStatus.read(tmp_path / "run")
+    assert found.overhead() == pytest.approx(0.1) and found.variants[""].mean == 10.0
+
+
 # A start, whatever the work.
 
 

@@ -40,7 +40,8 @@ class Tally:
 
     def _count(self, row: Row) -> tuple[datetime | None, float]:
         self.rows += 1
-        seconds = sum((row.get("seconds") or {}).values())
+        # Of an edit that was measured again, the seconds are those of the edit, which has a row of its own.
+        seconds = 0.0 if "evaluation" in row else sum((row.get("seconds") or {}).values())
         if row["status"] == "done" and seconds > 0:
             self.edits, self.timed = self.edits + seconds, self.timed + 1
         try:

@@ -15,7 +15,7 @@ import torch
 
 from experiments.cli.app import main
 from experiments.jobs import thrift
-from experiments.jobs.outcome import whole
+from experiments.jobs.outcome import Outcome, keep_files, whole
 from experiments.runs.rows import columns
 from experiments.runs.store import RunStore
 from freemask import memory
@@ -24,6 +24,7 @@ from freemask.backbones.codec import Codec
 from freemask.backbones.unet3d import UNet3D
 from freemask.data.world import World
 from freemask.methods.common import Stopwatch
+from freemask.types import Clip, Edit, EditTask
 
 CPU = torch.device("cpu")
 MB = 10**6
@@ -432,3 +433,15 @@ def test_measuring_costs_little():
             with meter.stage("x"):
                 pass
         assert (time.process_time() - began) / 100 < 0.002
+
+
+def test_pictures_that_cannot_be_made_lose_no_numbers(monkeypatch, tmp_path):
+    def no_encoder(*_: object) -> None:
+        raise ValueError("libx264 is not there")
+
+    monkeypatch.setattr("experiments.jobs.outcome.write_video", no_encoder)
+    task, frames = EditTask("t", "c", "a", "b", {}, "style"), torch.zeros(2, 3, 8, 8)
+    row = {"task": "t", "status": "done", "metrics": {"x": 1.0}, "warnings": ["before"]}
+    outcome = Outcome(row, task=task, clip=Clip("c", frames, {}), edit=Edit(frames))
+    assert keep_files(RunStore(tmp_path), outcome) == {} and outcome.row["metrics"] == {"x": 1.0}
+    assert outcome.row["warnings"] == ["before", "its pictures cannot be made: libx264 is not there"]

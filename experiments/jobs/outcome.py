@@ -61,7 +61,7 @@ def is_mask(name: str) -> bool:
 
 def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
     """Lossless frames of edit and source, two videos and a contact sheet of a task that is done; the row names what
-    these show."""
+    these show. Pictures that cannot be made lose no numbers; a disk that takes nothing is an error."""
     clip, edit, task = outcome.clip, outcome.edit, outcome.task
     if clip is None or edit is None or outcome.row.get("status") != "done":
         return {}
@@ -87,6 +87,9 @@ def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
             contact_sheet(part, shown, outcome.captions())
     except OSError as error:
         raise cannot_write(store.folder, error) from error
+    except Exception as error:
+        outcome.row["warnings"] = [*outcome.row.get("warnings", ()), f"its pictures cannot be made: {error}"]
+        return {}
     return files
 
 

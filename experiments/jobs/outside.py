@@ -98,7 +98,8 @@ class Outsiders:
         try:
             return keep_files(lane.store, outcome)
         except UserError as error:
-            outcome.row["warnings"] = [*outcome.warnings, f"its pictures could not be kept: {error.came}"]
+            said = f"its pictures could not be kept: {error.came}"
+            outcome.row["warnings"] = [*outcome.row.get("warnings", ()), said]
             return {}
 
     def _work(self, outcome: Outcome, video: Mapping[str, Any]) -> None:

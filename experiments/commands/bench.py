@@ -18,7 +18,7 @@ from experiments.cost import report
 from experiments.cost.job import SETTING, cells_of, fusing
 from experiments.cost.machine import machine
 from experiments.cost.work import Mode
-from experiments.engines.base import Engine
+from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs.one_clip import words_of
 from experiments.runs.plan import Item, Plan, Variant
@@ -77,8 +77,7 @@ class Options(Keys):
     def __post_init__(self) -> None:
         for key in ("at_frames", "at_steps", "repeats", "frames", "steps"):
             value = getattr(self, key)
-            if min([value] if isinstance(value, int) else value, default=1) < 1:
-                raise UserError(f"{key} is too small", came=f"{key}={value}", expected="1 or more")
+            at_least(key, min([value] if isinstance(value, int) else value, default=1), 1)
         if self.name is not None and file_name(self.name) != self.name:
             wrong = "the name is no part of a file's name"
             raise UserError(wrong, came=f"name={self.name}", expected="name=WORD")

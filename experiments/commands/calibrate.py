@@ -11,7 +11,7 @@ from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.options import Keys
-from experiments.engines.base import Engine
+from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs.calibrate import Measure
 from experiments.jobs.calibration_plan import (
@@ -73,12 +73,11 @@ class Options(Keys):
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
         check_floor(self.floor)
-        for key, value in (("steps", self.steps), ("limit", self.limit)):
-            if value is not None and value < 1:
-                raise UserError(f"{key} is too small", came=f"{key}={value}", expected="1 or more")
-        if self.budget <= 0 or self.maps < 0:
-            came = f"budget={self.budget} maps={self.maps}"
-            raise UserError("budget or maps is too small", came=came, expected="above 0, and 0 or more")
+        at_least("steps", self.steps, 1)
+        at_least("limit", self.limit, 1)
+        at_least("maps", self.maps, 0)
+        if self.budget <= 0:
+            raise UserError("budget is too small", came=f"budget={self.budget}", expected="more than 0")
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

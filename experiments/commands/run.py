@@ -14,7 +14,7 @@ from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.identity import digest_of, identity_over
 from experiments.config.options import Keys
-from experiments.engines.base import Engine
+from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder, only_frozen, record_of
 from experiments.jobs.variants import Composition, reference_of, variants_of
 from experiments.report.results import finish
@@ -61,8 +61,7 @@ class Options(Keys):
     start: bool
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UserError("limit is too small", came=f"limit={self.limit}", expected="1 or more, or null")
+        at_least("limit", self.limit, 1)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

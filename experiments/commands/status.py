@@ -35,19 +35,14 @@ def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
             todo="freemask status --help",
         )
     runs = Path(given.get("paths.runs") or os.environ.get("FREEMASK_RUNS") or "runs").expanduser()
-    found = [RunStatus.read(folder) for folder in _found(given.get("name"), runs)]
+    place = find(given["name"], runs) if given.get("name") is not None else runs
+    found = [RunStatus.read(folder) for folder in below(place)]
     if flags.get("json"):
         print(json.dumps([each.record() for each in found], indent=1))
     else:
-        print(
-            "\n\n".join(told(each, whole=given.get("name") is not None) for each in found)
-            or f"no runs in {runs}"
-        )
+        whole = given.get("name") is not None
+        print("\n\n".join(told(each, whole=whole) for each in found) or f"no runs in {runs}")
     return 0
-
-
-def _found(name: str | None, runs: Path) -> list[Path]:
-    return list(below(runs if name is None else find(name, runs)))
 
 
 def told(run: RunStatus, *, whole: bool) -> str:
@@ -92,30 +87,13 @@ def _counts(tally: Tally) -> str:
 
 
 def _table(run: RunStatus) -> list[str]:
-    head = ["", "done", "failed", "left", "s / edit"]
-    rows = [
-        [
-            name,
-            str(tally.of("done")),
-            str(tally.of("failed")),
-            "?" if tally.left is None else str(tally.left),
-            "-" if tally.mean is None else f"{tally.mean:.1f}",
-        ]
-        for name, tally in run.variants.items()
-    ]
-    return _aligned([head, *rows])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    rows: list[tuple[object, ...]] = [("", "done", "failed", "left", "s / edit")]
+    for name, tally in run.variants.items():
+        left = "?" if tally.left is None else tally.left
+        mean = "-" if tally.mean is None else f"{tally.mean:.1f}"
+        rows.append((name, tally.of("done"), tally.of("failed"), left, mean))
+    wide = max(map(len, run.variants))
+    return [f"  {name:<{wide}}" + "".join(f"  {each:>8}" for each in numbers) for name, *numbers in rows]
 
 
 def _span(seconds: float) -> str:

@@ -19,9 +19,13 @@ LOOK = 0.5  # seconds between two looks at the rows
 
 
 @dataclass
-class Listener:
-    """Tells the screen and the loggers of every row; `total` rows are awaited."""
+class View:
+    """One launch, seen from the process that the user started: it tells the screen and the loggers of every row.
+    `total` rows are awaited, `count` have come."""
 
+    launch: Launch
+    lanes: Sequence[Lane]
+    items: Sequence[Item]
     reporter: Reporter
     logger: Guarded
     total: int
@@ -37,16 +41,6 @@ class Listener:
         line = f"[{self.count}/{self.total}] {variant}{row['task']} {told['status']} ({said})"
         self.reporter.task_done(line)
 
-
-@dataclass(frozen=True)
-class View:
-    """One launch, seen from the process that the user started."""
-
-    launch: Launch
-    lanes: Sequence[Lane]
-    items: Sequence[Item]
-    listener: Listener
-
     def left(self) -> int:
         return left(self.lanes, self.items)
 
@@ -55,7 +49,7 @@ class View:
         for lane in self.lanes:
             for row in lane.index.news():
                 files = {name: lane.store.folder / each for name, each in row.get("files", {}).items()}
-                self.listener.hear(row, files)
+                self.hear(row, files)
 
     def watch(self, busy: Callable[[], bool]) -> None:
         while busy():
@@ -64,7 +58,7 @@ class View:
         self.look()
 
     def say(self, line: str) -> None:
-        self.listener.reporter.say(line)
+        self.reporter.say(line)
 
 
 class Engine(ABC):
@@ -100,6 +94,6 @@ def needed(module: str, extra: str) -> Any:
         ) from error
 
 
-def at_least(key: str, value: float | int, least: float | int) -> None:
-    if value < least:
+def at_least(key: str, value: float | None, least: float) -> None:
+    if value is not None and value < least:
         raise UserError(f"{key} is too small", came=f"{key}={value}", expected=f"{least} or more")

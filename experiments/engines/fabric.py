@@ -49,10 +49,10 @@ class Fabric(Engine):
     def work(self, view: View) -> bool:
         cluster, devices = _cluster(), self._devices(view)
         if cluster.creates_processes_externally:
-            listener, mine = view.listener, devices[cluster.local_rank() % len(devices)]
-            seen: dict[str, Any] = {"hear": listener.hear, "device": _chosen(mine)}
+            device = _chosen(devices[cluster.local_rank() % len(devices)])
+            seen: dict[str, Any] = {"hear": view.hear, "device": device}
             if cluster.global_rank() == 0:
-                seen["progress"] = listener.reporter.stage
+                seen["progress"] = view.reporter.stage
             work(view.launch, "fabric", cluster.global_rank(), cluster.world_size(), **seen)
             return True
         places = [device for device in devices for _ in range(self.processes)]

@@ -30,7 +30,7 @@ class Local(Engine):
         return items[self.worker :: self.workers]
 
     def work(self, view: View) -> bool:
-        writer, listener = writer_name("local", self.worker), view.listener
-        with Worker(view.launch, writer, hear=listener.hear, progress=listener.reporter.stage) as worker:
+        writer = writer_name("local", self.worker)
+        with Worker(view.launch, writer, hear=view.hear, progress=view.reporter.stage) as worker:
             worker.share(self.share(worker.plan.items))
         return True

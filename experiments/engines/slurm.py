@@ -33,8 +33,7 @@ class Slurm(Engine):
             at_least(f"runner.{key}", value, 1)
         at_least("runner.gpus", self.gpus, 0)
         at_least("runner.memory_gb", self.memory_gb, 0)
-        if self.at_once is not None:
-            at_least("runner.at_once", self.at_once, 1)
+        at_least("runner.at_once", self.at_once, 1)
         if self.cluster is not None and self.cluster not in CLUSTERS:
             known = nearest(self.cluster, CLUSTERS)
             raise UserError("there is no such cluster", came=f"runner.cluster={self.cluster}", expected=known)

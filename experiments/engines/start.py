@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.config.build import build
 from experiments.config.fingerprint import digest, refuse_other_version
-from experiments.engines.base import Engine, Listener, View, left
+from experiments.engines.base import Engine, View, left
 from experiments.jobs.job import open_lanes
 from experiments.loggers.base import Guarded, Logger
 from experiments.runs.plan import Launch, Plan
@@ -62,7 +62,7 @@ def carry_out(order: Order, config: Mapping[str, Any], engine: Engine) -> Ended:
         ready = [f"{every - todo} of {every} {order.unit} need no work here"] if todo < every else []
         for line in [*order.notes, *ready] if engine.rank == 0 else ():
             reporter.say(line)
-        view = View(launch, lanes, order.plan.items, Listener(reporter, logger, todo))
+        view = View(launch, lanes, order.plan.items, reporter, logger, todo)
         over = not todo or engine.work(view)
         rows = last_rows(order)
         logger.end(order.closing(rows, logger))

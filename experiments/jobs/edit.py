@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from evaluation.suite import Suite
 from experiments.config.build import build
 from experiments.jobs import seeds, thrift
@@ -122,7 +120,7 @@ def _refuse_broken(edit: Edit) -> None:
     frames = edit.frames
     for name, each in edit.extras.items():
         grid = (len(frames), *frames.shape[-2:])
-        if is_mask(name) and (tuple(each.shape) != grid or not _in_range(each)):
+        if is_mask(name) and (tuple(each.shape) != grid or not bool(((each >= 0) & (each <= 1)).all())):
             raise ValueError(f"'{name}' is no mask of {grid} in 0..1, but {tuple(each.shape)}")
     if not bool(frames.isfinite().all()):
         raise UserError(
@@ -132,7 +130,3 @@ def _refuse_broken(edit: Edit) -> None:
         raise UserError(
             "the edit is black", came="every pixel is 0", todo="model.dtype=float32, or less guidance"
         )
-
-
-def _in_range(mask: Tensor) -> bool:
-    return bool(((mask >= 0) & (mask <= 1)).all())

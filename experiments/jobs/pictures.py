@@ -33,11 +33,9 @@ def veiled(frames: Float[Tensor, "f 3 h w"], mask: Float[Tensor, "f h w"]) -> Fl
     return torch.where(rim, edge, shown)
 
 
-def beside(
-    clips: Mapping[str, Float[Tensor, "f 3 h w"]], height: int = VIEW
-) -> Float[Tensor, "f 3 oh total"]:
+def beside(clips: Mapping[str, Float[Tensor, "f 3 h w"]]) -> Float[Tensor, "f 3 oh total"]:
     """Clips next to each other, each under its name."""
-    shown = {name: enlarged(frames.detach().float().cpu(), height) for name, frames in clips.items()}
+    shown = {name: enlarged(frames.detach().float().cpu()) for name, frames in clips.items()}
     length = min(len(frames) for frames in shown.values())
     tall = max(frames.shape[-2] for frames in shown.values())
     parts = []
@@ -51,19 +49,16 @@ def beside(
 
 
 def contact_sheet(
-    path: Path, clips: Mapping[str, Float[Tensor, "f 3 h w"]], captions: Mapping[str, str], title: str = ""
+    path: Path, clips: Mapping[str, Float[Tensor, "f 3 h w"]], captions: Mapping[str, str]
 ) -> None:
     """At most eight frames of each clip, evenly spread, every row with its name and caption."""
     rows = {name: _thumbs(frames) for name, frames in clips.items()}
     high, wide = next(iter(rows.values())).shape[1:3]
     columns = max(len(frames) for frames in rows.values())
-    top = LINE + GAP if title else GAP
-    sheet = Image.new("RGB", (GAP + columns * (wide + GAP), top + len(rows) * (LINE + high + GAP)), PAPER)
+    sheet = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + len(rows) * (LINE + high + GAP)), PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    if title:
-        draw.text((GAP, 3), _fitting(title, sheet.width, font), fill=INK, font=font)
     for row, (name, frames) in enumerate(rows.items()):
-        y = top + row * (LINE + high + GAP)
+        y = GAP + row * (LINE + high + GAP)
         words = f"{name}: {captions[name]}" if captions.get(name) else name
         draw.text((GAP, y + 3), _fitting(words, sheet.width, font), fill=INK, font=font)
         for column, picture in enumerate(frames):

@@ -103,7 +103,7 @@ class RowIndex:
     def __init__(self, folder: Path, brief: Callable[[Row], Brief] = brief) -> None:
         self.last: dict[str, Brief] = {}
         self._brief = brief
-        self._rows = folder / ROWS
+        self._folder = folder
         self._read: dict[str, int] = {}
 
     def refresh(self) -> None:
@@ -112,7 +112,7 @@ class RowIndex:
 
     def news(self) -> Iterator[Row]:
         """Every whole row that was not there at the last look."""
-        for path in row_files(self._rows.parent):
+        for path in row_files(self._folder):
             with path.open("rb") as file:
                 file.seek(self._read.get(path.name, 0))
                 for line in file:

@@ -53,18 +53,14 @@ class Run:
 
     def plans(self) -> Iterator[dict[str, Any]]:
         """The plans as they were written, the oldest first."""
-        for path in plan_files(self.folder):
+        written = (self.folder / PLANS).glob("*.json")
+        for path in sorted(written, key=lambda path: path.stat().st_mtime_ns):
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
             if isinstance(found, dict) and isinstance(found.get("items"), list):
                 yield found
-
-
-def plan_files(run: Path) -> list[Path]:
-    """The oldest first."""
-    return sorted((run / PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def below(place: Path, known_by: Collection[str] = (RECORD,)) -> Iterator[Path]:

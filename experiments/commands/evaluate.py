@@ -73,11 +73,9 @@ class Options(Keys):
             )
         for key in ("name", "method_name"):
             if self.run is not None and getattr(self, key) is not None:
-                raise UserError(
-                    f"{key} belongs to a manifest",
-                    came=f"run={self.run} {key}={getattr(self, key)}",
-                    expected="the rows of a run keep the names that they have",
-                )
+                wrong = f"{key} belongs to a manifest"
+                came = f"run={self.run} {key}={getattr(self, key)}"
+                raise UserError(wrong, came=came, expected="the rows of a run keep the names that they have")
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
@@ -93,12 +91,9 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
 def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *, own_data: bool) -> int:
     run = Run.open(find(str(options.run), config["paths"]["runs"]))
     if not run.holds_rows:
-        raise UserError(
-            f"{run.folder} holds no rows",
-            came=run.folder,
-            expected="the folder of a run",
-            todo="freemask run name=NAME, and freemask evaluate NAME",
-        )
+        wrong = f"{run.folder} holds no rows"
+        todo = "freemask run name=NAME, and freemask evaluate NAME"
+        raise UserError(wrong, came=run.folder, expected="the folder of a run", todo=todo)
     data = data_of(run, config["data"], own_data=own_data)
     items, ready, left = what_is_left(run, config["metric"], options.redo)
     if ready:

@@ -114,12 +114,8 @@ def _asked(options: Options, overrides: Sequence[str]) -> list[str]:
 
 def _page_path(out: str | None, folders: Sequence[Path]) -> Path:
     if out is None and len(folders) > 1:
-        raise UserError(
-            "several runs need a place for their page",
-            came=" ".join(map(str, folders)),
-            expected="a folder",
-            todo="out=FOLDER",
-        )
+        wrong = "several runs need a place for their page"
+        raise UserError(wrong, came=" ".join(map(str, folders)), expected="a folder", todo="out=FOLDER")
     path = folders[0] if out is None else Path(out).expanduser()
     if path.suffix.lower() in (".html", ".htm"):
         return path

@@ -28,12 +28,9 @@ def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
     given = {key: value for key, _, value in (word.partition("=") for word in words)}
     strange = sorted(set(given) - {"name", "paths.runs"})
     if strange:
-        raise UserError(
-            f"there is no key '{strange[0]}' in 'status'",
-            came=strange[0],
-            expected="a run's name or folder, and paths.runs=FOLDER",
-            todo="freemask status --help",
-        )
+        wrong = f"there is no key '{strange[0]}' in 'status'"
+        expected = "a run's name or folder, and paths.runs=FOLDER"
+        raise UserError(wrong, came=strange[0], expected=expected, todo="freemask status --help")
     runs = Path(given.get("paths.runs") or os.environ.get("FREEMASK_RUNS") or "runs").expanduser()
     place = find(given["name"], runs) if given.get("name") is not None else runs
     found = [RunStatus.read(folder) for folder in below(place)]

@@ -86,12 +86,9 @@ def needed(module: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UserError(
-            f"runner={extra} needs {module}, which is not installed",
-            came=error,
-            expected=f"freemask[{extra}]",
-            todo=f'pip install "freemask[{extra}]" (in a checkout: pip install -e ".[{extra}]")',
-        ) from error
+        wrong = f"runner={extra} needs {module}, which is not installed"
+        todo = f'pip install "freemask[{extra}]" (in a checkout: pip install -e ".[{extra}]")'
+        raise UserError(wrong, came=error, expected=f"freemask[{extra}]", todo=todo) from error
 
 
 def at_least(key: str, value: float | None, least: float) -> None:

@@ -19,11 +19,9 @@ class Local(Engine):
 
     def __post_init__(self) -> None:
         if not 0 <= self.worker < self.workers:
-            raise UserError(
-                "there is no such worker",
-                came=f"runner.worker={self.worker} runner.workers={self.workers}",
-                expected=f"worker from 0 to {max(self.workers, 1) - 1}",
-            )
+            wrong = "there is no such worker"
+            came = f"runner.worker={self.worker} runner.workers={self.workers}"
+            raise UserError(wrong, came=came, expected=f"worker from 0 to {max(self.workers, 1) - 1}")
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """Of the full ordered list; finished items are skipped afterwards, never before."""

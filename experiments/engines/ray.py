@@ -75,11 +75,8 @@ class Ray(Engine):
         for key, wanted in (("CPU", self.cpus), ("GPU", self.gpus)):
             most = max((node.get(key, 0) for node in nodes), default=0)
             if wanted > most:
-                raise UserError(
-                    f"no machine has so much for one worker: {key}",
-                    came=f"runner.{key.lower()}s={wanted}",
-                    expected=f"at most {most:g}",
-                )
+                wrong = f"no machine has so much for one worker: {key}"
+                raise UserError(wrong, came=f"runner.{key.lower()}s={wanted}", expected=f"at most {most:g}")
 
 
 class Actor:

@@ -78,11 +78,8 @@ def prepare(order: Order) -> None:
     if known is not None and known.variants is None:
         refuse_other_version(known.told, folder)
     if known is not None and plan.job not in (known.job, "evaluate"):
-        raise UserError(
-            f"{folder} holds another kind of run",
-            came=f"{plan.job}, where {known.job} was",
-            todo="choose another name=...",
-        )
+        wrong = f"{folder} holds another kind of run"
+        raise UserError(wrong, came=f"{plan.job}, where {known.job} was", todo="choose another name=...")
     if known is not None and plain_run is (known.variants is not None):
         there, here = ("variants", "one configuration") if plain_run else ("one configuration", "variants")
         raise UserError(

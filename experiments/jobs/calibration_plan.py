@@ -74,11 +74,9 @@ def model_name(variant: Variant) -> str:
 def refuse_without_masks(data: DataSource, words: Sequence[Word]) -> None:
     """Before the model is loaded: at least one item must have something to be compared with."""
     if not any(_has_mask(data, each) for each in words):
-        raise UserError(
-            "no clip has a mask of what its task is about",
-            came=", ".join(each.one.id for each in words[:5]) + (", ..." if len(words) > 5 else ""),
-            expected="clips with annotations, under the words of their tasks: data=world_train, data=davis",
-        )
+        came = ", ".join(each.one.id for each in words[:5]) + (", ..." if len(words) > 5 else "")
+        expected = "clips with annotations, under the words of their tasks: data=world_train, data=davis"
+        raise UserError("no clip has a mask of what its task is about", came=came, expected=expected)
 
 
 def _has_mask(data: DataSource, word: Word) -> bool:

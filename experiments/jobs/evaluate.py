@@ -61,23 +61,17 @@ def data_of(run: Run, chosen: Mapping[str, Any], *, own_data: bool) -> Mapping[s
         try:
             build(known, "data")
         except UserError as error:
-            raise UserError(
-                f"the data of {run.folder} cannot be opened: {error.wrong}",
-                came=error.came,
-                expected=error.expected,
-                todo="name it as for the run: data=... data.root=...",
-            ) from error
+            wrong = f"the data of {run.folder} cannot be opened: {error.wrong}"
+            todo = "name it as for the run: data=... data.root=..."
+            raise UserError(wrong, came=error.came, expected=error.expected, todo=todo) from error
         return known
     there, here = counted(known), counted(chosen)
     differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))[:4]
     if differing:
         shown = "; ".join(f"data.{key}: {there.get(key)} there, {here.get(key)} here" for key in differing)
-        raise UserError(
-            f"{run.folder} was made of other data",
-            came=shown,
-            expected="the data of the run: frames are compared with their own sources",
-            todo="leave out data=... to take the run's own, or give every data setting that the run was given",
-        )
+        expected = "the data of the run: frames are compared with their own sources"
+        todo = "leave out data=... to take the run's own, or give every data setting that the run was given"
+        raise UserError(f"{run.folder} was made of other data", came=shown, expected=expected, todo=todo)
     return chosen
 
 

@@ -100,11 +100,9 @@ class Reading:
 def read_manifest(path: str | Path, method: str | None = None) -> list[Entry]:
     path = existing(path)
     if path.is_dir() or path.suffix.lower() not in MANIFESTS:
-        raise UserError(
-            f"{path}: no manifest by its name",
-            came="a folder" if path.is_dir() else path.suffix or "no ending",
-            expected=f"a file that ends in {', '.join(MANIFESTS)}",
-        )
+        wrong = f"{path}: no manifest by its name"
+        came = "a folder" if path.is_dir() else path.suffix or "no ending"
+        raise UserError(wrong, came=came, expected=f"a file that ends in {', '.join(MANIFESTS)}")
     rows, complaints = json_rows(path) if path.suffix.lower() == ".json" else read_rows(path)
     reading = Reading(path.parent.resolve(), method, list(complaints))
     entries = [reading.entry(row) for row in rows]
@@ -135,11 +133,9 @@ def refuse(path: str | Path, complaints: Sequence[Complaint]) -> None:
     if complaints:
         lines = "\n".join(f"  line {line}: {message}" for line, message in sorted(set(complaints)))
         count = len({line for line, _ in complaints})
-        raise UserError(
-            f"{path}: {count} bad line{'s' * (count > 1)} in the manifest\n{lines}",
-            expected=f"fields {', '.join(FIELDS)}",
-            todo="freemask evaluate --help shows an example",
-        )
+        wrong = f"{path}: {count} bad line{'s' * (count > 1)} in the manifest\n{lines}"
+        expected = f"fields {', '.join(FIELDS)}"
+        raise UserError(wrong, expected=expected, todo="freemask evaluate --help shows an example")
 
 
 def json_rows(path: Path) -> tuple[list[Row], list[Complaint]]:

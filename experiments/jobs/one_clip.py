@@ -87,11 +87,8 @@ def words_of(text: str) -> dict[str, str]:
     for part in re.split(r"[;,]", text.strip().removeprefix("{").removesuffix("}")):
         found = re.fullmatch(r"\s*([^:>]+?)\s*(?:->|:)\s*([^:>]*?)\s*", part)
         if not found:
-            raise UserError(
-                f"cannot read '{part.strip()}' as words",
-                came=f"words={text}",
-                expected="car:truck, road:snow",
-            )
+            wrong = f"cannot read '{part.strip()}' as words"
+            raise UserError(wrong, came=f"words={text}", expected="car:truck, road:snow")
         pairs[found[1]] = found[2]
     return pairs
 
@@ -119,8 +116,5 @@ def _known(clip: str | None, tasks: Sequence[EditTask]) -> EditTask:
     if Path(clip or "").suffix or "/" in (clip or ""):
         existing(clip or "")
     names = {task.clip for task in tasks} | {task.id for task in tasks}
-    raise UserError(
-        f"there is no clip '{clip}'",
-        came=f"clip={clip}",
-        expected=f"a file or folder, or a clip of the data: {nearest(clip or '', names)}",
-    )
+    expected = f"a file or folder, or a clip of the data: {nearest(clip or '', names)}"
+    raise UserError(f"there is no clip '{clip}'", came=f"clip={clip}", expected=expected)

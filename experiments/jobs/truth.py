@@ -58,11 +58,9 @@ def matched(
     if frames != known:
         common = min(frames, known)
         if common < 2:
-            raise UserError(
-                "the edited frames are not those of the source",
-                came=f"{frames} edited, {known} of the source",
-                expected="equal numbers, or at least two frames in common",
-            )
+            wrong = "the edited frames are not those of the source"
+            came = f"{frames} edited, {known} of the source"
+            raise UserError(wrong, came=came, expected="equal numbers, or at least two frames in common")
         notes.append(
             f"{frames} edited frames, {known} of the source: the first {common} of both were measured"
         )

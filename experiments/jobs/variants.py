@@ -59,11 +59,8 @@ def variants_of(command: Composition, identify: Identify) -> tuple[list[Variant]
     if not listed:
         for key in ("reference", "only"):
             if config.get(key) is not None:
-                raise UserError(
-                    f"{key} is for a run of several variants",
-                    came=f"{key}={config[key]}",
-                    todo=f"leave out {key}",
-                )
+                wrong = f"{key} is for a run of several variants"
+                raise UserError(wrong, came=f"{key}={config[key]}", todo=f"leave out {key}")
         return [command.variant(None, command.overrides, identify)], unused(command.overrides, [command])
     made = {name: _composed(name, own, command, config) for name, own in listed.items()}
     variants = [each.variant(name, listed[name], identify) for name, each in made.items()]
@@ -91,11 +88,8 @@ def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str 
     if not names:
         return None
     if asked is not None and asked not in names:
-        raise UserError(
-            "the reference is none of the variants",
-            came=f"reference={asked}",
-            expected=nearest(str(asked), names),
-        )
+        wrong = "the reference is none of the variants"
+        raise UserError(wrong, came=f"reference={asked}", expected=nearest(str(asked), names))
     return asked or names[0]
 
 
@@ -108,11 +102,8 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[str]]:
         raise _unreadable("variants", given)
     for name, each in given.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise UserError(
-                "a variant's name becomes a folder",
-                came=name,
-                expected="up to 60 letters, digits, - _ or +, the first a letter or a digit",
-            )
+            expected = "up to 60 letters, digits, - _ or +, the first a letter or a digit"
+            raise UserError("a variant's name becomes a folder", came=name, expected=expected)
         if not isinstance(each, list) or not all(isinstance(part, str) for part in each):
             raise _unreadable(f"variants.{name}", each)
     wanted = [only] if isinstance(only, str) else only
@@ -125,12 +116,9 @@ def _listed(config: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _unreadable(key: str, came: object) -> UserError:
-    return UserError(
-        f"{key} cannot be read",
-        came=came,
-        expected="a list of overrides by name: variants: {ten: [method=ddim, method.steps=10]}",
-        todo='on a command line in quotes: "variants={ten: [method=ddim, method.steps=10]}"',
-    )
+    expected = "a list of overrides by name: variants: {ten: [method=ddim, method.steps=10]}"
+    todo = 'on a command line in quotes: "variants={ten: [method=ddim, method.steps=10]}"'
+    return UserError(f"{key} cannot be read", came=came, expected=expected, todo=todo)
 
 
 def _composed(name: str, own: Sequence[str], command: Composition, run: Mapping[str, Any]) -> Composition:

@@ -90,9 +90,6 @@ def find(asked: str, runs: str | Path) -> Path:
         raise UserError("a run is a folder", came=given, expected="the folder that `freemask run` left")
     near = named.parent
     known = sorted(each.name for each in near.iterdir() if each.is_dir()) if near.is_dir() else []
-    raise UserError(
-        f"there is no run '{asked}'",
-        came=asked,
-        expected=nearest(Path(asked).name, known) if known else f"a folder, or a run below {runs}",
-        todo="freemask run name=NAME makes one; freemask status shows all",
-    )
+    expected = nearest(Path(asked).name, known) if known else f"a folder, or a run below {runs}"
+    todo = "freemask run name=NAME makes one; freemask status shows all"
+    raise UserError(f"there is no run '{asked}'", came=asked, expected=expected, todo=todo)

@@ -13,7 +13,7 @@ from experiments.config.build import build
 from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, peak_of
 from experiments.cost.work import Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
-from experiments.jobs.edit import made_on
+from experiments.jobs.edit import made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
 from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
@@ -72,8 +72,7 @@ class CostJob(Job):
         config = lanes[0].variant.config
         keep_what_is_freed(False)  # from the start, for what the allocator kept before it would use again
         progress("loading the model", 0, 1)
-        model = config["model"] if device is None else {**config["model"], "device": device}
-        backbone: Any = build(model, "model")
+        backbone = model_of(config, device)
         size = config["options"]["size"]
         short, sides = (size, (None, None)) if isinstance(size, int | None) else (None, size)
         asked = Geometry(short_side=short, height=sides[0], width=sides[1])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.config.build import build
 from experiments.jobs.attempt import Attempt, measured
-from experiments.jobs.edit import fit, made_on
+from experiments.jobs.edit import data_for, made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
 from experiments.runs.plan import Item, Plan
 from freemask.attention.record import GIB, Recording, heat_of_words, recorder
@@ -169,10 +169,8 @@ class CalibrateJob(Job):
     ) -> "Calibrating":
         progress("loading the model", 0, 1)
         config = lanes[0].variant.config
-        model = config["model"] if device is None else {**config["model"], "device": device}
-        backbone, data = build(model, "model"), build(config["data"], "data")
-        fit(data, backbone)
-        return Calibrating(lanes, backbone, data, Measure.of(config))
+        backbone = model_of(config, device)
+        return Calibrating(lanes, backbone, data_for(backbone, config), Measure.of(config))
 
 
 JOB = CalibrateJob()

@@ -69,8 +69,7 @@ class EditJob(Job):
             replace(first, method=build(config["method"], "method"), seed=config["seed"])
             for config in (lane.variant.config for lane in lanes[1:])
         ]
-        data = build(config["data"], "data")
-        fit(data, first.backbone)
+        data = data_for(first.backbone, config)
         return Editing(lanes, editors, data, kept(plan.items, lanes[0].launch.keep))
 
 
@@ -96,8 +95,18 @@ def make_editor(config: Mapping[str, Any], device: str | None = None) -> Editor:
     """Small parts first, so that a mistake shows before the model is loaded."""
     method = build(config["method"], "method")
     suite = Suite(build(config["metric"], "metric"))
-    model = config["model"] if device is None else {**config["model"], "device": device}
-    return Editor(build(model, "model"), method, suite, config["seed"])
+    return Editor(model_of(config, device), method, suite, config["seed"])
+
+
+def model_of(config: Mapping[str, Any], device: str | None = None) -> Any:
+    """`device` overrides where the configuration puts it."""
+    return build(config["model"] if device is None else {**config["model"], "device": device}, "model")
+
+
+def data_for(backbone: Backbone, config: Mapping[str, Any]) -> DataSource:
+    data = build(config["data"], "data")
+    fit(data, backbone)
+    return data
 
 
 def fit(data: DataSource, backbone: Any) -> None:

@@ -27,18 +27,14 @@ MANIFESTS = (".csv", ".yaml", ".yml", ".json")
 
 @dataclass(frozen=True)
 class Entry:
-    """`known` is the id of a task of the data; without it the task names a clip of its own."""
+    """`id` is that of a task of the data, unless it has a task of its `own`, with a clip that it names."""
 
     method: str
     edited: Path
     said: str  # the path as the manifest has it
-    known: str | None = None
-    own: EditTask | None = None
-    line: int = 0
-
-    @property
-    def id(self) -> str:
-        return (self.known or "") if self.own is None else self.own.id
+    id: str
+    own: EditTask | None
+    line: int
 
 
 @dataclass
@@ -71,7 +67,7 @@ class Reading:
         if texts["task"] and (both := sorted(set(OWN) & set(row.values))):
             own_fields = ", ".join(both)
             complain("task", f"names a task of the data, which has its own {own_fields}; leave out either")
-        return Entry(method, edited, texts["edited"], texts["task"] or None, own, row.line)
+        return Entry(method, edited, texts["edited"], own.id if own else texts["task"], own, row.line)
 
     def _edited(self, text: str, complain: Complain) -> Path:
         path = self.base / Path(text).expanduser() if text else self.base
@@ -121,9 +117,9 @@ def read_manifest(path: str | Path, method: str | None = None) -> list[Entry]:
 def with_tasks(path: str | Path, entries: Sequence[Entry], known: Mapping[str, EditTask]) -> list[EditTask]:
     """The task of each entry; those that name one of the data are looked up there."""
     missing = [
-        (each.line, f"task: the data has no task '{each.known}'; {nearest(each.known, known)[:300]}")
+        (each.line, f"task: the data has no task '{each.id}'; {nearest(each.id, known)[:300]}")
         for each in entries
-        if each.known is not None and each.known not in known
+        if each.own is None and each.id not in known
     ]
     refuse(path, missing)
     return [known[each.id] if each.own is None else each.own for each in entries]

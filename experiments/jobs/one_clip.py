@@ -37,7 +37,12 @@ class Wish:
         words = None if self.words is None else words_of(self.words)
         asked = {"source": self.source, "target": self.target, "kind": self.kind, "words": words}
         if self.clip is not None and Path(self.clip).expanduser().exists():
-            self._need_prompts()
+            for key in ("source", "target"):
+                if asked[key] is None:
+                    wrong, came = f"the {key} prompt is needed", f"clip={self.clip} alone"
+                    expected = "what the clip shows, and what it is to show"
+                    todo = 'add --source "..." --target "..."'
+                    raise UserError(wrong, came=came, expected=expected, todo=todo)
             one = OneClip(self.clip, asked, self.geometry, self.frames)
             return one.task, one
         source = data()
@@ -49,16 +54,6 @@ class Wish:
         kind = self.kind or (task.kind if words else "style")
         own = {"id": f"{task.id}-own", "clip": task.clip, "kind": kind, "words": words, **prompts}
         return check_task(own), Changed(check_task(own), source.clip(task))
-
-    def _need_prompts(self) -> None:
-        for key in ("source", "target"):
-            if getattr(self, key) is None:
-                raise UserError(
-                    f"the {key} prompt is needed",
-                    came=f"clip={self.clip} alone",
-                    expected="what the clip shows, and what it is to show",
-                    todo='add --source "..." --target "..."',
-                )
 
 
 @dataclass(frozen=True)

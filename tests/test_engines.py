@@ -9,11 +9,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from experiments.cli.app import main
 from experiments.config.identity import Identity
+from experiments.engines import fabric
 from experiments.engines.fabric import Fabric
 from experiments.engines.local import Local
 from experiments.engines.start import Order, carry_out
@@ -302,6 +304,15 @@ def test_the_time_between_edits_of_one_worker_is_told(tmp_path):
             one = row(f"{writer}{second}", finished=f"2026-01-01T00:00:{second:02}", writer=writer)
             store.append(writer, {**one, "seconds": {"edit": 10.0}})
     assert RunStatus.read(tmp_path / "run").overhead() == pytest.approx(0.1)
+
+
+def test_processes_of_other_nodes_take_no_threads_from_those_of_this_one(monkeypatch):
+    calls = []
+    monkeypatch.setattr(fabric, "_processes", lambda found, watch: calls.extend(found) or [])
+    monkeypatch.setattr(fabric.os, "cpu_count", lambda: 8)
+    view = SimpleNamespace(launch=None, lanes=(), say=lambda line: None, watch=None)
+    assert Fabric(devices=2, nodes=4, accelerator="cpu").work(view)  # pyright: ignore[reportArgumentType]
+    assert [call.args for call in calls] == [(None, "cpu", rank, 8, 4) for rank in (0, 1)]
 
 
 def test_status_does_not_take_measuring_again_for_editing(tmp_path):

@@ -57,9 +57,10 @@ class Fabric(Engine):
             return True
         places = [device for device in devices for _ in range(self.processes)]
         first, count = cluster.node_rank() * len(places), len(places) * self.nodes
+        threads = max(1, (os.cpu_count() or 1) // len(places))
         view.say(f"{len(places)} processes on this node, on {', '.join(dict.fromkeys(devices))}")
         calls = [
-            partial(_at_work, view.launch, device, first + place, count)
+            partial(_at_work, view.launch, device, first + place, count, threads)
             for place, device in enumerate(places)
         ]
         for line in _processes(calls, view.watch):
@@ -109,12 +110,12 @@ def _chosen(device: str) -> str:
     return str(fabric.device)
 
 
-def _at_work(launch: Launch, device: str, rank: int, count: int) -> None:
+def _at_work(launch: Launch, device: str, rank: int, count: int, threads: int) -> None:
     """A rank that this engine started; the process that started it tells of its rows."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+        torch.set_num_threads(threads)
     work(launch, "fabric", rank, count, device=_chosen(device))
 
 

@@ -41,9 +41,6 @@ class View:
         line = f"[{self.count}/{self.total}] {variant}{row['task']} {told['status']} ({said})"
         self.reporter.task_done(line)
 
-    def left(self) -> int:
-        return left(self.lanes, self.items)
-
     def look(self) -> None:
         """Tells of every row that came since the last look, no matter who wrote it."""
         for lane in self.lanes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.engines.base import Engine, View, at_least, needed
+from experiments.engines.base import Engine, View, at_least, left, needed
 from experiments.runs.plan import Launch
 from freemask.errors import UserError, nearest
 
@@ -42,7 +42,7 @@ class Slurm(Engine):
         submitit = needed("submitit", "slurm")
         folder = view.launch.run / "jobs"
         executor = self._executor(submitit, folder, view.launch.run.name)
-        count = min(self.array, view.left())
+        count = min(self.array, left(view.lanes, view.items))
         try:
             jobs = executor.map_array(Share(view.launch, count), range(count))
         except submitit.core.utils.FailedJobError as error:

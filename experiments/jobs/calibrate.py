@@ -103,11 +103,11 @@ class Measure:
             "binarise": self.binarise.settings(),
         }
 
-    def heat(self, backbone: Backbone, clip: Clip, item: Word, progress: Progress) -> "Heat":
+    def heat(self, backbone: Backbone, clip: Clip, word: Word, progress: Progress) -> "Heat":
         """The word's heat at every text layer and time of the inversion."""
-        text, times = backbone.embed(item.task.source), backbone.noise_path.times(self.steps)
-        subject = Subject(item.one, clip, text, text, times, backbone.sites, backbone.identity)
-        columns = source_columns(subject, self.phrase, [item.word])
+        text, times = backbone.embed(word.task.source), backbone.noise_path.times(self.steps)
+        subject = Subject(word.one, clip, text, text, times, backbone.sites, backbone.identity)
+        columns = source_columns(subject, self.phrase, [word.word])
         recording = Recording(int(self.budget * GIB))
         taps = Taps(attention=recorder([heat_of_words(HEAT, columns)], recording))
         upwards = guided(backbone, text, stream="source", taps=taps)

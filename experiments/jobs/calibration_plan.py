@@ -31,6 +31,7 @@ def variants_of(
     models: Sequence[str],
 ) -> list[Variant]:
     """The configured model, or one variant for each of several; those that are not on this machine are left out."""
+    listed = digest_of(tasks)
 
     def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
         own = {key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget")}
@@ -39,8 +40,6 @@ def variants_of(
         whole = identity_over(listed, {**made, "method": {}, "metric": {}, "seed": None}, picked)
         parts = {key: whole.parts[key] for key in ("model", "data")} | Measure.of(made).parts()
         return Variant(name, (), picked, made, Identity(parts))
-
-    listed = digest_of(tasks)
 
     if not models:
         return [variant(None, config["model"], chosen.get("model"))]

@@ -3,19 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 
 class Reporter:
-    def __init__(self, bars: Progress, total: int, title: str) -> None:
+    def __init__(self, bars: progress.Progress, total: int, title: str) -> None:
         self._bars = bars
         self._tasks = bars.add_task(title, total=total, visible=total > 1)
         self._stage = bars.add_task("", total=None, visible=False)
@@ -40,12 +33,10 @@ class Reporter:
 @contextmanager
 def reporting(total: int, title: str = "tasks") -> Iterator[Reporter]:
     console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    named = progress.TextColumn("{task.description}", markup=False)
+    times = (progress.TimeElapsedColumn(), progress.TimeRemainingColumn())
+    columns = (named, progress.BarColumn(), progress.MofNCompleteColumn(), *times)
+    with progress.Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
         yield Reporter(bars, total, title)

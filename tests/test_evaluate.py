@@ -11,8 +11,11 @@ import yaml
 
 from evaluation.tables.comparison import compare
 from experiments.cli.app import main
+from experiments.config.fingerprint import Identity
 from experiments.jobs import manifest as manifests
+from experiments.jobs.evaluate import what_is_left
 from experiments.runs.rows import columns
+from experiments.runs.run import Run
 from experiments.runs.store import RunStore
 from freemask.data.open import open_clip
 from freemask.data.world import World
@@ -490,3 +493,14 @@ def test_what_is_kept_are_the_frames_that_were_measured(out, world):
     with np.load(out / "o" / "m" / row["files"]["frames"]) as kept:
         assert np.array_equal(kept["frames"], to_bytes(world.oracle(task)))
     assert len(open_clip(out / "o" / "m" / row["files"]["edited"]).frames) == 2
+
+
+def test_frames_that_a_row_does_not_name_are_not_those_of_its_edit(tmp_path):
+    """They may be left from an earlier edit."""
+    store = RunStore.open(tmp_path, Identity({}))
+    store.file("frames", "t", ".npz").touch()
+    store.append("w", {"task": "t", "status": "done", "metrics": {}, "files": {}})
+    items, ready, left = what_is_left(
+        Run.open(tmp_path), {"p": {"_target_": "evaluation.metrics.masked_psnr.MaskedPsnr"}}, False
+    )
+    assert (items, ready, [task for task, _ in left]) == ([], 0, ["t"])

@@ -12,7 +12,7 @@ from experiments.config.fingerprint import Identity, digest
 from experiments.config.identity import counted
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.job import TOLD, Done, Job, Lane
-from experiments.jobs.stored import frames_of, frames_path, measured_again
+from experiments.jobs.stored import frames_of, measured_again
 from experiments.jobs.truth import Truth
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
@@ -44,7 +44,9 @@ def what_is_left(run: Run, metric: Any, redo: bool) -> tuple[list[Item], int, li
                 left.append((what, "the edit failed, there is nothing to measure"))
             elif not redo and set(suite.columns) <= set(row.get("metrics") or {}):
                 ready += 1
-            elif not frames_path(store.folder, row).is_file():
+            elif (named := row.get("files", {}).get("frames")) is None or not (
+                store.folder / named
+            ).is_file():
                 left.append((what, "its frames were not kept (keep=all keeps them)"))
             else:
                 marks.setdefault(task, {})[name or ""] = mark

@@ -13,22 +13,17 @@ from torch import Tensor
 
 from evaluation.suite import Measured, Suite
 from experiments.jobs.job import maker
-from experiments.runs.rows import file_name, now
+from experiments.runs.rows import now
 from freemask.errors import UserError
 
 SAME = 1e-4  # relative: what another processor may change in a number of the same frames
-
-
-def frames_path(folder: Path, row: Mapping[str, Any]) -> Path:
-    """Of the variant's folder; a row without files has none."""
-    return folder / str((row.get("files") or {}).get("frames", f"frames/{file_name(row['task'])}.npz"))
 
 
 def frames_of(
     folder: Path, row: Mapping[str, Any]
 ) -> tuple[Float[Tensor, "f 3 h w"], Float[Tensor, "f h w"] | None]:
     """An edit's frames, and its mask where the method had one."""
-    path = frames_path(folder, row)
+    path = folder / row["files"]["frames"]
     try:
         with np.load(path, allow_pickle=False) as kept:
             frames, mask = kept["frames"], kept.get("mask")
@@ -63,8 +58,8 @@ def measured_again(row: Mapping[str, Any], measured: Measured, suite: Suite) -> 
 
 def _changed(name: str, before: float | None, now: float | None) -> str:
     """A note where a number of the same frames has become another one."""
-    if before == now or (
-        before is not None and now is not None and isclose(before, now, rel_tol=SAME, abs_tol=1e-9)
-    ):
-        return ""
-    return f"{name} was {before} when it was measured before"
+    if before is not None and now is not None:
+        same = isclose(before, now, rel_tol=SAME, abs_tol=1e-9)
+    else:
+        same = before is now
+    return "" if same else f"{name} was {before} when it was measured before"

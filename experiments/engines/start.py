@@ -14,8 +14,8 @@ from experiments.loggers.base import Guarded, Logger
 from experiments.runs.plan import Launch, Plan
 from experiments.runs.progress import reporting
 from experiments.runs.record import RECORD, Record
-from experiments.runs.rows import Row, now
-from experiments.runs.run import Run
+from experiments.runs.rows import Row, latest, now
+from experiments.runs.run import Run, seen_from_run
 from experiments.runs.store import RunStore
 from freemask.errors import UserError
 
@@ -108,14 +108,11 @@ def only_frozen(order: Order) -> tuple[Path, dict[str | None, int]]:
 
 def last_rows(order: Order) -> list[Row]:
     """Of the plan's items, variant after variant."""
-    found = []
+    found: list[Row] = []
     for variant in order.plan.variants:
-        latest = RunStore(variant.folder(order.folder)).latest()
-        prefix = "" if variant.name is None else f"{variant.name}/"
+        last = latest(variant.folder(order.folder))
         wanted = [item.id for item in order.plan.items if item.mark(variant.name) is not None]
-        for row in (latest[item] for item in wanted if item in latest):
-            row["files"] = {key: prefix + each for key, each in row.get("files", {}).items()}
-            found.append(row)
+        found += [seen_from_run(last[item], variant.name) for item in wanted if item in last]
     return found
 
 

@@ -39,14 +39,12 @@ def what_is_left(run: Run, metric: Any, redo: bool) -> tuple[list[Item], int, li
     ready, left = 0, []
     for name, store in run.stores.items():
         for task, row in store.latest().items():
-            what = task if name is None else f"{name}/{task}"
+            what, named = task if name is None else f"{name}/{task}", row.get("files", {}).get("frames")
             if row["status"] != "done":
                 left.append((what, "the edit failed, there is nothing to measure"))
             elif not redo and set(suite.columns) <= set(row.get("metrics") or {}):
                 ready += 1
-            elif (named := row.get("files", {}).get("frames")) is None or not (
-                store.folder / named
-            ).is_file():
+            elif named is None or not (store.folder / named).is_file():
                 left.append((what, "its frames were not kept (keep=all keeps them)"))
             else:
                 marks.setdefault(task, {})[name or ""] = mark

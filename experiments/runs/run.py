@@ -43,10 +43,8 @@ class Run:
     def rows(self) -> Iterator[Row]:
         """The last row of each item, variant after variant; files as seen from the run's folder."""
         for name, store in self.stores.items():
-            prefix = "" if name is None else f"{name}/"
             for row in latest(store.folder).values():
-                row["files"] = {key: prefix + each for key, each in row.get("files", {}).items()}
-                yield row
+                yield seen_from_run(row, name)
 
     def columns(self) -> dict[str, dict[str, Any]]:
         return {name: each for store in self.stores.values() for name, each in columns(store.folder).items()}
@@ -61,6 +59,11 @@ class Run:
                 continue
             if isinstance(found, dict) and isinstance(found.get("items"), list):
                 yield found
+
+
+def seen_from_run(row: Row, variant: str | None) -> Row:
+    prefix = "" if variant is None else f"{variant}/"
+    return {**row, "files": {key: prefix + each for key, each in row.get("files", {}).items()}}
 
 
 def below(place: Path, known_by: Collection[str] = (RECORD,)) -> Iterator[Path]:

@@ -33,9 +33,11 @@ def veiled(frames: Float[Tensor, "f 3 h w"], mask: Float[Tensor, "f h w"]) -> Fl
     return torch.where(rim, edge, shown)
 
 
-def beside(clips: Mapping[str, Float[Tensor, "f 3 h w"]]) -> Float[Tensor, "f 3 oh total"]:
+def beside(
+    clips: Mapping[str, Float[Tensor, "f 3 h w"]], height: int = VIEW
+) -> Float[Tensor, "f 3 oh total"]:
     """Clips next to each other, each under its name."""
-    shown = {name: enlarged(frames.detach().float().cpu()) for name, frames in clips.items()}
+    shown = {name: enlarged(frames.detach().float().cpu(), height) for name, frames in clips.items()}
     length = min(len(frames) for frames in shown.values())
     tall = max(frames.shape[-2] for frames in shown.values())
     parts = []

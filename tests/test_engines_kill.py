@@ -17,7 +17,7 @@ from experiments.runs.claims import present
 from tests.kill.check import differing, faults, rows_of
 from tests.kill.hunt import Hunt
 
-EDITS = 6
+EDITS = 8
 RUN = [
     *(
         "run",
@@ -95,7 +95,7 @@ STARTS = {
 
 @pytest.mark.parametrize("runner", ["local", pytest.param("fabric", marks=pytest.mark.long)])
 def test_killed_processes_lose_and_repeat_nothing(undisturbed, runner):
-    hunt = Hunt(STARTS[runner], Path("out") / runner, EDITS, kills=2, rng=random.Random(1), longest=0.4)
+    hunt = Hunt(STARTS[runner], Path("out") / runner, EDITS, kills=2, rng=random.Random(1), longest=0.1)
     hunt.go()
     assert len(hunt.log) == 2 and hunt.launches >= 2
     assert faults(undisturbed, Path("out") / runner) == []

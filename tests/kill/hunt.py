@@ -35,7 +35,8 @@ class Hunt:
     def __post_init__(self) -> None:
         self._index = RowIndex(self.run)
         # After how many rows each kill comes, spread over the whole run; -1 is a kill while the command starts.
-        after = sorted(self.rng.sample(range(self.tasks), self.kills))
+        # Not over its last quarter: a run that ends first has nobody left to kill.
+        after = sorted(self.rng.sample(range(self.tasks * 3 // 4), self.kills))
         self._after = [-1 if self.rng.random() < 1 / 8 else each for each in after]
 
     def go(self) -> None:

@@ -1,10 +1,13 @@
 """Bars on a terminal, plain lines elsewhere: one bar for the tasks, one for the stage of the task in hand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich import progress
 from rich.console import Console
+
+Thing = TypeVar("Thing")
 
 
 class Reporter:
@@ -28,6 +31,14 @@ class Reporter:
 
     def say(self, line: str) -> None:
         self._bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def tracked(each: Iterable[Thing], total: int, title: str) -> Iterator[Thing]:
+    """The same things, with a bar for how many have come."""
+    with reporting(1) as reporter:
+        for count, one in enumerate(each, 1):
+            yield one
+            reporter.stage(title, count, total)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Generator, Tensor
-from tqdm import tqdm
 
+from experiments.runs.progress import tracked
 from freemask.data.world.render import render_frames
 from freemask.data.world.spec import SPLITS, sample_scene
 from freemask.errors import UserError
@@ -56,8 +56,7 @@ def build_corpus(folder: Path, clips: int) -> Corpus:
         captions = []
         with get_context("spawn").Pool(2) as pool:
             made = pool.imap(_render, SPLITS["train"][:clips], chunksize=16)
-            bar = tqdm(made, total=clips, desc="rendering the corpus", unit="clip", disable=None)
-            for i, (frames, caption) in enumerate(bar):
+            for i, (frames, caption) in enumerate(tracked(made, clips, "rendering the corpus")):
                 store[i] = frames
                 captions.append(caption)
         store.flush()

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from experiments.runs.environment import commit
+from experiments.runs.progress import tracked
 from experiments.workshop import measures as measure
 from experiments.workshop.page import write_page
 from freemask.data.world.spec import SPLITS, Scene
@@ -46,7 +46,7 @@ def by_value(rows: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _all(pool, work, scenes: list[Scene], title: str) -> list[dict]:
-    return list(tqdm(pool.imap(work, scenes), total=len(scenes), desc=title, unit="clip", disable=None))
+    return list(tracked(pool.imap(work, scenes), len(scenes), title))
 
 
 def report(run: dict[str, Any], **settings: Any) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from evaluation.tables.numbers import fact, number
-from experiments.config.identity import Identity, method_of
+from experiments.config.identity import Identity, counted, method_of
 from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet
 from experiments.runs.plan import Variant
@@ -32,8 +32,9 @@ def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, varian
 
 
 def edit_identity(config: Mapping[str, Any], task: EditTask) -> Identity:
-    """Everything that was said, prompts too."""
-    said = {key: config[key] for key in config if key not in NO_PART} | {"method": method_of(config)}
+    """Everything that was said and changes a number, prompts too."""
+    said = {key: counted(each) for key, each in config.items() if key not in NO_PART}
+    said |= {"method": method_of(config)}
     said |= {"prompts": [task.id, task.source, task.target]}
     return Identity(json.loads(json.dumps(said, default=str)))
 

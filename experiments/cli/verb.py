@@ -13,7 +13,7 @@ EDIT = ("data.edit.source", "data.edit.target")
 class Verb:
     """`prompts` and `paths` are keys whose values travel as plain text: prompts always, paths unless swept.
     `positional` is the key that a bare word stands for. `config`, the name of its YAML in conf, is found: `main`
-    gets (configuration, flags), or (words, flags) where there is none."""
+    gets (configuration, flags), or (words, flags) where there is none. `reads_rows`: many rows, and no model."""
 
     summary: str
     prompts: tuple[str, ...] = ()
@@ -21,6 +21,7 @@ class Verb:
     positional: str | None = None
     multirun: bool = False
     json: bool = False
+    reads_rows: bool = False
     examples: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     config: str | None = None

@@ -26,6 +26,7 @@ VERB = Verb(
     prompts=("name", "out"),
     paths=("paths.runs",),
     positional="name",
+    reads_rows=True,
     examples=(
         "freemask figure freemask/1",
         "freemask figure freemask/4 tasks=[world-10000001-shape]",

@@ -27,6 +27,7 @@ VERB = Verb(
     prompts=("run", "title", "out", "reference"),
     paths=("paths.runs",),
     positional="run",
+    reads_rows=True,
     examples=(
         "freemask report runs/demo",
         "freemask report demo variants=[mmc,average] reference=average",

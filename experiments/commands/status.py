@@ -16,6 +16,7 @@ VERB = Verb(
     paths=("paths.runs",),
     positional="name",
     json=True,
+    reads_rows=True,
     examples=("freemask status", "freemask status NAME", "freemask status runs/sweep --json"),
     keys=(
         "name=NAME|FOLDER  one run, or all below a folder; without it every run",

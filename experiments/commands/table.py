@@ -22,6 +22,7 @@ VERB = Verb(
     paths=("paths.runs",),
     positional="name",
     json=True,
+    reads_rows=True,
     examples=(
         "freemask table freemask/2",
         "freemask table fatezero/1 runs=[fatezero-table1] reference=sdedit",

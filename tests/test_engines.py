@@ -277,6 +277,10 @@ def test_status_finds_runs_wherever_they_lie(tmp_path, capsys):
     assert [path.name for path in below(tmp_path / "runs")] == ["one", "three", "two"]
     assert main(["status"]) == 0 and capsys.readouterr().out.count("done") == 3
     assert main(["status", "sweep"]) == 0 and "three" in capsys.readouterr().out
+    (tmp_path / "runs" / "sweep" / "two" / "run.json").write_text("{")
+    assert main(["status", "sweep"]) == 0
+    said = capsys.readouterr()
+    assert "three" in said.out and "two: the run's record cannot be read" in said.err
     assert main(["status", "tow"]) == 2 and "there is no run 'tow'" in capsys.readouterr().err
     assert main(["status", "paths.run=x"]) == 2
     assert main(["status", "paths.runs=nowhere"]) == 0 and "no runs in nowhere" in capsys.readouterr().out

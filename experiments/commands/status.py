@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ def main(words: Sequence[str], flags: Mapping[str, Any]) -> int:
         raise UserError(wrong, came=strange[0], expected=expected, todo="freemask status --help")
     runs = Path(given.get("paths.runs") or os.environ.get("FREEMASK_RUNS") or "runs").expanduser()
     place = find(given["name"], runs) if given.get("name") is not None else runs
-    found = [RunStatus.read(folder) for folder in below(place)]
+    found = []
+    for folder in below(place):
+        try:
+            found.append(RunStatus.read(folder))
+        except UserError as error:  # one that cannot be read hides no other
+            print(f"{folder}: {error.wrong}", file=sys.stderr)
     if flags.get("json"):
         print(json.dumps([each.record() for each in found], indent=1))
     else:

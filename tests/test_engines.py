@@ -1,5 +1,7 @@
 """The frozen plan, claims, signs of life, the state of a run, the engines: what every kind of work stands on."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -219,6 +221,22 @@ def test_a_dead_owner_blocks_nothing_and_is_forgotten(tmp_path):
     process.communicate()
     assert mine.take("t") and list(present(tmp_path)) == []
     assert not list((tmp_path / "workers").iterdir())
+
+
+def test_without_locks_items_are_done_all_the_same(tmp_path, monkeypatch):
+    """Perhaps twice, with equal rows; no file is left that would block them after a kill."""
+
+    def missing(*given):
+        raise OSError(errno.ENOSYS, "this file system has no locks")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    assert first.take("t") and second.take("t")
+    with Presence(tmp_path, "w"):
+        assert [each.writer for each in present(tmp_path)] == ["w"]
+    for each in (first, second):
+        each.drop("t")
+    assert not list((tmp_path / "claims").iterdir())
 
 
 def race(folder: Path, number: int, items: int) -> None:

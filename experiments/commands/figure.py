@@ -58,7 +58,7 @@ class Options(Keys):
 
 
 @dataclass(frozen=True)
-class Made:
+class Drawn:
     """Pictures as they lie in the folder, and what is missing in them, each with its remedy."""
 
     files: Sequence[Path]
@@ -92,7 +92,7 @@ def _runs(figure: PaperFigure, options: Options, runs: Path) -> list[Path]:
     return [find(each, runs) for each in named] if figure.verb == "calibrate" else folders(runs, named)
 
 
-def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Made:
+def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Drawn:
     """The cost curves of every calibrated model, and the maps of the first that kept some."""
     from experiments.figures.mmc import curves
     from experiments.figures.stored import books, draw_maps
@@ -111,10 +111,10 @@ def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
         caption += f" Maps of a word over layers (rows) and times (columns) of {shown}; the best are bold."
     wanted = content(figure.experiment).get("models") or ()
     how = f"{figure.command} (left out where its weights are missing)"
-    return Made(files, caption, [f"{name}: {how}" for name in wanted if name not in found])
+    return Drawn(files, caption, [f"{name}: {how}" for name in wanted if name not in found])
 
 
-def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Made:
+def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Drawn:
     """A line of frames for each variant; a label without any frames is only named."""
     from experiments.figures.stored import kept
     from experiments.figures.strips import Strips, draw
@@ -140,7 +140,7 @@ def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
     files = _both(out / figure.file_name)
     titles = [f"{each.source} → {each.target}" for each in first]
     draw(files, Strips(pictures, titles, figure.fold), caption)
-    return Made(files, caption, [f"{label}: {how}" for label, how in missing.items()])
+    return Drawn(files, caption, [f"{label}: {how}" for label, how in missing.items()])
 
 
 def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -> Sequence[str]:
@@ -184,7 +184,7 @@ def _both(stem: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "pdf")]
 
 
-def _latex(made: Made, label: str) -> str:
+def _latex(made: Drawn, label: str) -> str:
     drawn = [
         rf"\includegraphics[width=\linewidth]{{{path.name}}}" for path in made.files if path.suffix == ".pdf"
     ]

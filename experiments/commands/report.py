@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
-from experiments.report.gather import Variant
+from experiments.report.gather import PageVariant
 from experiments.report.page import notices_of, write_page
 from experiments.report.sources import Source, different, no_rows, of_one, sources_of
 from experiments.runs.rows import latest
@@ -95,10 +95,10 @@ def _check(key: str, asked: str, names: Sequence[str]) -> None:
         )
 
 
-def _variant(source: Source, page: Path) -> Variant:
+def _variant(source: Source, page: Path) -> PageVariant:
     rows = list(latest(source.folder).values())
     method = rows[0].get("method") if rows else None
-    return Variant(source.label or str(method or source.folder.name), rows, _link(source.folder, page))
+    return PageVariant(source.label or str(method or source.folder.name), rows, _link(source.folder, page))
 
 
 def _asked(options: Options, overrides: Sequence[str]) -> list[str]:

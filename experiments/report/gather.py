@@ -19,7 +19,7 @@ MOST = 20  # different values that are listed
 
 
 @dataclass
-class Variant:
+class PageVariant:
     """One line of the tables: its rows, and the folder that their files are named from, as a link from the page."""
 
     name: str
@@ -36,7 +36,7 @@ class Variant:
         self.about["versions"] = self.rows[0].get("versions") if self.rows else None
 
 
-def core(variants: Sequence[Variant], columns: Mapping[str, Any], reference: int) -> dict[str, Any]:
+def core(variants: Sequence[PageVariant], columns: Mapping[str, Any], reference: int) -> dict[str, Any]:
     """What is needed to filter, sort, average and show thumbnails."""
     rows = [row for each in variants for row in each.rows]
     tasks, task = _numbered(tuple(str(row.get(key, "")) for key in TASK) for row in rows)
@@ -84,7 +84,7 @@ def core(variants: Sequence[Variant], columns: Mapping[str, Any], reference: int
     }
 
 
-def details(variants: Sequence[Variant]) -> list[str]:
+def details(variants: Sequence[PageVariant]) -> list[str]:
     """JSON lists of the rows' other facts, so many rows in each."""
     every = [
         {key: row[key] for key in LATER if row.get(key) not in (None, "", {})}

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from experiments.report.gather import PIECE, Row, Variant, commit_of, core, details, safe_json
+from experiments.report.gather import PIECE, PageVariant, Row, commit_of, core, details, safe_json
 from experiments.runs.rows import write_text
 from freemask.errors import UserError
 
@@ -26,7 +26,7 @@ def leave_page(
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(row.get("variant") or row.get("method") or "edits"), []).append(row)
-    variants = [Variant(name, group) for name, group in groups.items()]
+    variants = [PageVariant(name, group) for name, group in groups.items()]
     notices = notices_of(variants)
     write_page(folder / "index.html", folder.name, variants, columns, reference, notices)
     return notices
@@ -35,7 +35,7 @@ def leave_page(
 def write_page(
     path: Path,
     title: str,
-    variants: Sequence[Variant],
+    variants: Sequence[PageVariant],
     columns: Mapping[str, Any],
     reference: str | None,
     notices: Sequence[str],
@@ -80,7 +80,7 @@ def _document(title: str, data: Mapping[str, str], build: str, beside: str | Non
     )
 
 
-def notices_of(variants: Sequence[Variant]) -> list[str]:
+def notices_of(variants: Sequence[PageVariant]) -> list[str]:
     """What a reader must know before the means are believed."""
     every = {commit_of(row) for each in variants for row in each.rows} - {""}
     commits = sorted({each.rstrip("+")[:12] for each in every})

@@ -4,6 +4,7 @@ RUN/workers/WRITER.json says who a worker is and what it has in hand; it lives a
 RUN/VARIANT/claims/ITEM.lock is held by whom does an item, so that two that work on one run share it. Where a file
 system has no locks, items may be done twice, with equal rows."""
 
+import errno
 import json
 import os
 import socket
@@ -34,10 +35,10 @@ class Claims:
         self._mine: dict[str, FileLock] = {}
 
     def take(self, item: str) -> bool:
-        lock = FileLock(self._folder / f"{file_name(item)}.lock")
+        lock = _lock(self._folder / f"{file_name(item)}.lock")
         try:
             self._folder.mkdir(exist_ok=True)
-            if not _acquired(lock):
+            if _acquired(lock) is False:
                 return False
         except OSError as error:
             raise cannot_write(self._folder, error) from error
@@ -52,7 +53,7 @@ class Claims:
 
 
 @dataclass(frozen=True)
-class Worker:
+class AtWork:
     """A worker that lives, as others see it. `variant` and `item` are what it has in hand."""
 
     writer: str
@@ -68,7 +69,7 @@ class Presence:
     def __init__(self, run: Path, writer: str) -> None:
         self.writer = writer
         self._path = run / WORKERS / f"{writer}.json"
-        self._lock = FileLock(self._path.with_suffix(".lock"))
+        self._lock = _lock(self._path.with_suffix(".lock"))
 
     def __enter__(self) -> "Presence":
         try:
@@ -80,7 +81,7 @@ class Presence:
         return self
 
     def doing(self, variant: str | None, item: str | None) -> None:
-        told = Worker(self.writer, _host(), os.getpid(), variant, item)
+        told = AtWork(self.writer, _host(), os.getpid(), variant, item)
         with suppress(OSError):  # a full disk is told where a row is written
             write_text(self._path, json.dumps(vars(told)))
 
@@ -89,13 +90,13 @@ class Presence:
         _forget(self._lock)
 
 
-def present(run: Path) -> Iterator[Worker]:
+def present(run: Path) -> Iterator[AtWork]:
     """The workers that live. What dead ones have left is swept."""
     for path in sorted((run / WORKERS).glob("*.json")):
-        lock = FileLock(path.with_suffix(".lock"))
+        lock = _lock(path.with_suffix(".lock"))
         try:
-            if Path(lock.lock_file).exists() and not _acquired(lock):
-                yield Worker(**json.loads(path.read_text(encoding="utf-8")))
+            if Path(lock.lock_file).exists() and not _acquired(lock):  # held, or nobody can tell
+                yield AtWork(**json.loads(path.read_text(encoding="utf-8")))
                 continue
         except (OSError, ValueError, TypeError):
             continue  # it ended in this moment, or may not be looked at
@@ -104,11 +105,21 @@ def present(run: Path) -> Iterator[Worker]:
             _forget(lock)
 
 
-def _acquired(lock: FileLock) -> bool:
+def _lock(path: Path) -> FileLock:
+    """One that ends with its process, or none: a lock that is only a file would outlive a process that was killed."""
+    return FileLock(path, fallback_to_soft=False)
+
+
+def _acquired(lock: FileLock) -> bool | None:
+    """None where the file system has no locks."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return False
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return None
     return True
 
 

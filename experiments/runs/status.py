@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from experiments.runs.claims import Worker, present
+from experiments.runs.claims import AtWork, present
 from experiments.runs.rows import Brief, Row, RowIndex
 from experiments.runs.run import Run
 
@@ -68,7 +68,7 @@ class RunStatus:
     folder: Path
     job: str
     variants: Mapping[str, Tally]
-    workers: Sequence[Worker]
+    workers: Sequence[AtWork]
 
     @classmethod
     def read(cls, folder: Path) -> "RunStatus":

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.job import Job
+from experiments.workshop.job import TrainingJob
 from experiments.workshop.networks import clip_config
 from experiments.workshop.tokenizer import token_ids, vocabulary, write_tokenizer
 from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, STYLES
@@ -62,7 +62,7 @@ def hard_negatives(caption: str, dice: random.Random) -> list[str]:
     ]
 
 
-class Contrast(Job):
+class Contrast(TrainingJob):
     """Symmetric contrastive loss; each image must also beat its own wrong captions."""
 
     taught = ("clip",)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.job import Job
+from experiments.workshop.job import TrainingJob
 from experiments.workshop.networks import autoencoder
 
 PATCH = 4
@@ -69,7 +69,7 @@ def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int
     return vae
 
 
-class Reconstruction(Job):
+class Reconstruction(TrainingJob):
     """Mean squared error plus a little absolute error, which keeps edges crisp; latents get a touch of noise."""
 
     taught = ("vae",)

@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Generator, Tensor, nn
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.job import Job
+from experiments.workshop.job import TrainingJob
 from experiments.workshop.muon import split_parameters
 from experiments.workshop.networks import SHIPPED, grow, text_encoder, unet2d, unet3d
 from experiments.workshop.tokenizer import token_ids, vocabulary
@@ -21,7 +21,7 @@ def signal_and_noise() -> Tensor:
     return torch.tensor([path.scales(t) for t in range(path.train_times)])
 
 
-class Diffusion(Job):
+class Diffusion(TrainingJob):
     """Velocity prediction on latents of a frozen autoencoder. `frames` is how many frames a sample has."""
 
     levels: Tensor

@@ -5,7 +5,7 @@ from torch import Generator, Tensor, nn
 from experiments.workshop.muon import split_parameters
 
 
-class Job(nn.Module):
+class TrainingJob(nn.Module):
     """`taught` names the attributes that hold the networks."""
 
     taught: tuple[str, ...]

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from torch import Generator, Tensor
 
-from experiments.workshop.job import Job
+from experiments.workshop.job import TrainingJob
 from experiments.workshop.muon import Muon
 
 
@@ -25,7 +25,7 @@ class Loop(LightningModule):
     """The job draws its data from a generator seeded by (seed, step, rank), so a resumed run sees the data that an
     undisturbed one would have."""
 
-    def __init__(self, job: Job, settings: Mapping, seed: int) -> None:
+    def __init__(self, job: TrainingJob, settings: Mapping, seed: int) -> None:
         super().__init__()
         self.job, self.settings, self.seed = job, settings, seed
         self.average = copy.deepcopy(job.networks()).requires_grad_(False)
@@ -61,7 +61,7 @@ class Endless(torch.utils.data.IterableDataset):
         return itertools.repeat(0)
 
 
-def fit(build: Callable[[], Job], settings: Mapping, folder: Path, run: Mapping) -> Loop:
+def fit(build: Callable[[], TrainingJob], settings: Mapping, folder: Path, run: Mapping) -> Loop:
     """Train to the configured number of steps, continuing from the last checkpoint in `folder`."""
     torch.manual_seed(run["seed"])
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
-from experiments.workshop.job import Job
+from experiments.workshop.job import TrainingJob
 from experiments.workshop.loop import fit
 from experiments.workshop.networks import write_pipeline
 from freemask.errors import UserError
@@ -57,7 +57,7 @@ def clip(run: dict[str, Any], **settings: Any) -> None:
 
 
 def _train(
-    name: str, build: Callable[[], Job], write: Callable[..., None], run: dict, settings: dict
+    name: str, build: Callable[[], TrainingJob], write: Callable[..., None], run: dict, settings: dict
 ) -> None:
     """`write` gets the folder and the averaged networks by their names."""
     loop = fit(build, settings, Path(run["folder"]) / name, run)

@@ -1,19 +1,24 @@
 """The values that travel through everything, and the protocols that variants implement.
 
-Axis letters, used in the whole repository: `s` stream (source, uncond, cond), `f` frame, `c` channel,
-`h w` pixels of whatever grid is meant, `lf lh lw` latent sizes, `b` attention batch, `n m` query and key
-tokens, `d e` head widths, `l` text tokens. Video is `f c h w`; a stack of streams is `s f c h w`.
+Axis letters, used in the whole repository: `s` stream (one of the clips that the network sees at once, such as
+source, uncond and cond), `f` frame, `c` channel, `h w` pixels of whatever grid is meant, `lf lh lw` latent sizes, `b`
+attention batch, `n m` query and key tokens, `d e` head widths, `l` text tokens. Video is `f c h w`; a stack of streams
+is `s f c h w`.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-Stream = Literal["source", "uncond", "cond"]
+Stream = str  # any name; a method has as many streams as it likes
+Time = int | float
 Kind = Literal["style", "attribute", "shape", "background"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -47,26 +52,54 @@ class Grid(NamedTuple):
     width: int
 
 
-@dataclass(frozen=True, order=True)
+# Spatial attention within a frame, text attention, attention along frames, video tokens of all frames at once, video
+# and text tokens at once; and modules whose output is a map of features.
+Role = Literal["self", "cross", "temporal", "space_time", "joint", "features"]
+Entry = int | str  # a frame offset, or first, mid, last, all: whom a frame looks at
+
+
+@dataclass(frozen=True)
 class Site:
-    """One attention layer (or, as "features", one convolution block). `batch` and `tokens` say, in einops words,
-    where frames, height and width live."""
+    """A place in a network that taps can reach: an attention layer, or a module whose output is seen.
+
+    `stride` is the size of its cells in cells of the latent. `batch` and `tokens` say, in einops words, where frames,
+    height and width live. `nth` tells the layers of one block apart that have the same role (0, 1). `text` says where
+    the text stands among the tokens of a joint layer. `look` is whom the frames of this layer look at, as the model
+    was loaded; nothing is: only at themselves.
+    """
 
     name: str
-    kind: Literal["self", "cross", "temporal", "joint", "features"]
+    role: Role
     stride: int
     batch: str = "f"
     tokens: str = "(h w)"
+    nth: int = 0
+    text: Literal["", "first", "last"] = ""
+    look: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True)
 class Where:
-    """One attention call: the layer, the time given to the network, the layer's grid, the streams stacked."""
+    """One call of a layer: the layer, the time given to the network, the layer's grid, the streams stacked, and of a
+    joint layer how many of its tokens are text."""
 
     site: Site
-    t: int
+    t: Time
     grid: Grid
     streams: tuple[Stream, ...]
+    text: int = 0
+
+
+@runtime_checkable
+class Bias(Protocol):
+    """What is added to the logits of attention, made for some query rows at a time: it never lies in memory whole
+    (`freemask.attention.bias`)."""
+
+    def rows(self, part: slice) -> Float[Tensor, "s b heads n m"]:
+        """Any of the first four axes may have the length 1."""
+        ...
+
+    def streams(self, part: slice) -> "Bias": ...
 
 
 @dataclass(frozen=True)
@@ -76,20 +109,58 @@ class QKV:
     v: Float[Tensor, "s b heads m e"]
     scale: float
     hidden: Float[Tensor, "s b n c"] | None = None
+    bias: Bias | None = None
+
+    def streams(self, part: slice) -> "QKV":
+        """Some streams of the stack, as views: keys that frames share stay shared."""
+        hidden = None if self.hidden is None else self.hidden[part]
+        bias = None if self.bias is None else self.bias.streams(part)
+        return replace(self, q=self.q[part], k=self.k[part], v=self.v[part], hidden=hidden, bias=bias)
+
+    def stream(self, place: int) -> "QKV":
+        """One stream of the stack, as a stack of one."""
+        return self.streams(slice(place, place + 1))
 
 
-# A tap stands in for attention and returns `s b heads n e`; plain aliases, so that beartype accepts functions.
+# A tap stands in for attention and returns `s b heads n e`, or sees a module's output and returns what is to stand in
+# for it. Whatever it changes is seen by all that runs later in the same call. Plain aliases, so that beartype accepts
+# functions.
 AttentionTap = Callable[[Where, QKV], Tensor]
 FeatureTap = Callable[[Where, Tensor], Tensor]
+Look = Callable[[Where], Sequence[Entry] | None]
 
 
 @dataclass(frozen=True)
 class Taps:
+    """`features` by the name of the module (`Backbone.features`). `look` chooses, layer by layer, whom frames look at
+    in this call (see `freemask.attention.rewire`); None leaves it to the model."""
+
     attention: AttentionTap | None = None
-    features: FeatureTap | None = None
+    features: Mapping[str, FeatureTap] = field(default_factory=dict)
+    look: Look | None = None
 
 
 NO_TAPS = Taps()
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What one stream is conditioned on: tensors by name, of which a backbone says which it takes (`Backbone.takes`).
+    Loops hand it on without reading it."""
+
+    parts: Mapping[str, Tensor]
+
+    def plus(self, **parts: Tensor) -> "Given":
+        return Given({**self.parts, **parts})
+
+    @cached_property
+    def digest(self) -> str:
+        """The same for equal content: part of the name of what is stored."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.parts.items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+            digest.update(value.detach().cpu().double().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -97,6 +168,7 @@ class Text:
     """An encoded prompt. `columns` maps each word (as typed, split at blanks) to its token positions.
 
     `ids` and `spans` are the tokens before padding and the characters that each stands for (none: start = end).
+    `more` is what else the text encoder says of the prompt, by the names under which the backbone takes it.
     """
 
     prompt: str
@@ -105,6 +177,11 @@ class Text:
     length: int
     ids: tuple[int, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def given(self) -> Given:
+        return Given({"text": self.tokens, **self.more})
 
 
 # progress(stage, done, total): called by long loops; the caller decides how to show it.
@@ -131,46 +208,112 @@ class Edit:
 
 @runtime_checkable
 class NoisePath(Protocol):
-    """DDIM and flow matching differ only here: the one place that knows what a prediction means."""
+    """DDIM and flow matching differ only here: the one place that knows what a prediction means.
 
-    def times(self, steps: int) -> list[int]:
+    A *level* says how noisy a latent is, a *time* what the network is told; both are numbers of one scale, fractions
+    where the path has such. `now` is the level of x, `call` the time at which the network was called.
+    """
+
+    def times(self, steps: int) -> Sequence[Time]:
         """The times at which the network is called, ascending."""
         ...
 
-    def step(self, x: Tensor, prediction: Tensor, *, now: int, call: int, to: int) -> Tensor:
-        """Move x from level `now` to level `to`, the network having been called at time `call`."""
+    def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
+        """Move x from level `now` to level `to`."""
         ...
 
-    def clean(self, x: Tensor, prediction: Tensor, *, now: int, call: int) -> Tensor: ...
+    def clean(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
+        """The clean latent that the prediction stands for."""
+        ...
 
-    def noised(self, x: Tensor, noise: Tensor, t: int) -> Tensor: ...
+    def noise(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
+        """The noise that the prediction stands for. A step from a changed clean latent is
+        `noised(changed, noise(x, prediction, now=..., call=...), to)`."""
+        ...
+
+    def noised(self, x: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """A clean latent brought to level t with this noise."""
+        ...
+
+    def renoised(self, x: Tensor, noise: Tensor, *, now: Time, to: Time) -> Tensor:
+        """A latent at level `now` brought up to the noisier level `to` with fresh noise."""
+        ...
+
+
+@runtime_checkable
+class Tuning(Protocol):
+    """Weights that may change for a while. `state` and `load` take and put them by name; `weights` are for an
+    optimiser."""
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 @runtime_checkable
 class Backbone(Protocol):
-    """The one door into a network. `predict` leaves the network as it found it."""
+    """The one door into a network. `predict` leaves the network as it found it, and gradients flow through it.
+
+    `sites` are its attention layers and `features` the modules whose output taps may see, in the order of the call.
+    `takes` names what a stream may be conditioned on, with its shape in words. `identity` changes with the weights,
+    `origin` is that of the weights that were loaded. `native` is the height and width that it was trained on,
+    `multiple` what sizes must be a multiple of, `compression` how many frames a latent frame stands for (the first one
+    always stands for one).
+    """
 
     noise_path: NoisePath
     sites: Mapping[str, Site]
+    features: Mapping[str, Site]
+    takes: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
-    identity: str
+    origin: str
+    native: tuple[int, int]
+    multiple: int
+    compression: int
+    max_tokens: int
+
+    @property
+    def identity(self) -> str: ...
 
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]: ...
 
-    def decode(self, latents: Float[Tensor, "lf c lh lw"]) -> Float[Tensor, "f 3 h w"]: ...
+    def decode(
+        self, latents: Float[Tensor, "lf c lh lw"], frames: int | None = None
+    ) -> Float[Tensor, "f 3 h w"]:
+        """`frames` is the length of the clip; None: as many as the latents may stand for."""
+        ...
 
     def embed(self, prompt: str) -> Text: ...
 
     def predict(
         self,
         x: Float[Tensor, "s lf c lh lw"],
-        t: int,
-        text: Float[Tensor, "s l d"],
+        t: Time,
+        given: Mapping[Stream, Given],
         *,
-        streams: tuple[Stream, ...],
         taps: Taps = Taps(),
-    ) -> Float[Tensor, "s lf c lh lw"]: ...
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        """One call for all streams of `given`, in their order."""
+        ...
+
+    def grid(self, site: Site, frames: int, height: int, width: int) -> Grid:
+        """The grid of a layer, for a clip of this size in pixels."""
+        ...
+
+    def tuned(self, patterns: Sequence[str], *, rank: int = 0) -> AbstractContextManager[Tuning]:
+        """While it is entered, the weights whose names match may be trained; afterwards all is as before. `rank` > 0
+        trains a low-rank addition to each of them instead (LoRA)."""
+        ...
+
+    def saving_memory(self) -> AbstractContextManager[Mapping[str, str]]:
+        """Switches on, for a while, what saves memory and changes no number; says what."""
+        ...
+
+    def describe(self) -> dict[str, Any]: ...
 
 
 @runtime_checkable

@@ -94,4 +94,4 @@ def _remembered(make: Callable[..., Any], models: list[tuple]) -> Callable[..., 
 def _state(model: Any) -> tuple:
     from freemask.backbones.identity import of_modules
 
-    return of_modules({"unet": model.unet}, {}), model.attention_slicing, model.codec.batch
+    return of_modules({"network": model.network}, {}), model.attention_slicing, model.codec.batch

@@ -15,6 +15,7 @@ from freemask.diffusion.loops import invert, sample
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.types import Backbone, Taps
+from tests.given import given
 
 SIZES = [(8, 8), (10, 6), (9, 5), (12, 7)]
 BOTH = ("uncond", "cond")
@@ -69,41 +70,39 @@ def by_the_library(unet, x, t, text):
 @pytest.mark.parametrize("size", SIZES)
 def test_untouched_equals_the_librarys_forward(backbone, library, size):
     x, text = inputs(size)
-    ours = backbone.predict(x, 500, text, streams=BOTH)
+    ours = backbone.predict(x, 500, given(text, BOTH))
     torch.testing.assert_close(ours, by_the_library(library, x, 500, text), atol=1e-13, rtol=0)
-    through_taps = backbone.predict(
-        x, 500, text, streams=BOTH, taps=Taps(lambda _, qkv: attend(qkv), lambda _, y: y)
-    )
+    taps = Taps(lambda _, qkv: attend(qkv), dict.fromkeys(backbone.features, lambda _, y: y))
+    through_taps = backbone.predict(x, 500, given(text, BOTH), taps=taps)
     torch.testing.assert_close(through_taps, ours, atol=1e-13, rtol=0)
 
 
 @pytest.mark.parametrize("frames", [1, 8])
 def test_any_number_of_frames(backbone, library, frames):
     x, text = inputs(frames=frames, streams=1)
-    ours = backbone.predict(x, 1, text, streams=("source",))
+    ours = backbone.predict(x, 1, given(text, ("source",)))
     torch.testing.assert_close(ours, by_the_library(library, x, 1, text), atol=1e-13, rtol=0)
 
 
 def test_streams_are_independent(backbone):
     x, text = inputs(streams=3)
-    together = backbone.predict(x, 300, text, streams=("source", "uncond", "cond"))
+    together = backbone.predict(x, 300, given(text, ("source", "uncond", "cond")))
     for i, stream in enumerate(("source", "uncond", "cond")):
-        alone = backbone.predict(x[i, None], 300, text[i, None], streams=(stream,))
+        alone = backbone.predict(x[i, None], 300, given(text[i, None], (stream,)))
         torch.testing.assert_close(together[i], alone[0], atol=1e-13, rtol=0)
     assert (together[0] - together[1]).abs().max() > 1e-3
-    for wrong in (("cond",), ("cond", "cond", "source")):
-        with pytest.raises(ValueError, match="different stream names"):
-            backbone.predict(x, 300, text, streams=wrong)
+    with pytest.raises(ValueError, match="as many streams"):
+        backbone.predict(x, 300, given(text[:2], BOTH))
 
 
 def test_sites_are_complete_and_told_apart(backbone):
-    kinds = [site.kind for site in backbone.sites.values()]
+    kinds = [site.role for site in backbone.sites.values()]
     assert isinstance(backbone, Backbone)
     assert set(backbone.sites) == {name.removesuffix(".processor") for name in backbone.unet.attn_processors}
     assert kinds.count("cross") == kinds.count("self") == 16 and kinds.count("temporal") == 34
     for site in backbone.sites.values():
         temporal = "temp_attentions" in site.name or "transformer_in" in site.name
-        assert (site.kind == "temporal") == temporal
+        assert (site.role == "temporal") == temporal
         assert (site.batch, site.tokens) == (("(h w)", "f") if temporal else ("f", "(h w)"))
 
 
@@ -114,19 +113,19 @@ def test_every_call_knows_its_grid_and_order(backbone, size):
 
     def look(where, qkv):
         f, h, w = where.grid
-        batch, tokens = (h * w, f) if where.site.kind == "temporal" else (f, h * w)
+        batch, tokens = (h * w, f) if where.site.role == "temporal" else (f, h * w)
         assert (f, h, w) == (3, *(-(-side // where.site.stride) for side in size))
         assert (
             qkv.q.shape[:2] == (2, batch)
             and qkv.q.shape[3] == tokens
             and qkv.hidden.shape[:3] == (2, batch, tokens)
         )
-        assert qkv.k.shape[3] == (20 if where.site.kind == "cross" else tokens)
+        assert qkv.k.shape[3] == (20 if where.site.role == "cross" else tokens)
         assert (where.t, where.streams) == (77, BOTH)
         seen.append(where.site.name)
         return attend(qkv)
 
-    backbone.predict(x, 77, text, streams=BOTH, taps=Taps(look))
+    backbone.predict(x, 77, given(text, BOTH), taps=Taps(look))
     assert seen == list(backbone.sites)
 
 
@@ -144,7 +143,7 @@ def test_a_planted_pixel_arrives_at_its_place(backbone):
 
     for value in (0.0, 100.0):
         x[0, 1, :, 6, 2] = value
-        backbone.predict(x, 77, text, streams=("source",), taps=Taps(first))
+        backbone.predict(x, 77, given(text, ("source",)), taps=Taps(first))
     change = (kept[1] - kept[0]).abs().sum(-1)
     assert divmod(int(change.argmax()) % 45, 5) == (6, 2) and int(change.argmax()) // 45 == 1
 
@@ -158,10 +157,10 @@ def test_replacing_all_queries_keys_and_values_forgets_the_prompt(backbone):
         kept[where.site] = qkv
         return attend(qkv)
 
-    recorded = backbone.predict(x[:1], 5, text[:1], streams=("source",), taps=Taps(keep))
-    other = backbone.predict(x[:1], 5, text[1:], streams=("source",))
+    recorded = backbone.predict(x[:1], 5, given(text[:1], ("source",)), taps=Taps(keep))
+    other = backbone.predict(x[:1], 5, given(text[1:], ("source",)))
     swapped = backbone.predict(
-        x[:1], 5, text[1:], streams=("source",), taps=Taps(lambda at, _: attend(kept[at.site]))
+        x[:1], 5, given(text[1:], ("source",)), taps=Taps(lambda at, _: attend(kept[at.site]))
     )
     torch.testing.assert_close(swapped, recorded, atol=1e-13, rtol=0)
     assert (other - recorded).abs().max() > 1e-6
@@ -169,7 +168,7 @@ def test_replacing_all_queries_keys_and_values_forgets_the_prompt(backbone):
 
 def test_an_exception_in_a_tap_leaves_nothing_behind(backbone):
     x, text = inputs()
-    expected = backbone.predict(x, 9, text, streams=BOTH)
+    expected = backbone.predict(x, 9, given(text, BOTH))
 
     def fail(where, qkv):
         if "up_blocks" in where.site.name:
@@ -177,41 +176,38 @@ def test_an_exception_in_a_tap_leaves_nothing_behind(backbone):
         return attend(qkv)
 
     with pytest.raises(ZeroDivisionError):
-        backbone.predict(x, 9, text, streams=BOTH, taps=Taps(fail))
-    torch.testing.assert_close(backbone.predict(x, 9, text, streams=BOTH), expected, atol=0, rtol=0)
+        backbone.predict(x, 9, given(text, BOTH), taps=Taps(fail))
+    torch.testing.assert_close(backbone.predict(x, 9, given(text, BOTH)), expected, atol=0, rtol=0)
     with pytest.raises(RuntimeError, match="outside backbone.predict"):
         by_the_library(backbone.unet, x, 9, text)
     with pytest.raises(RuntimeError, match="inside predict"):
-        again = Taps(lambda *_: backbone.predict(x, 9, text, streams=BOTH))
-        backbone.predict(x, 9, text, streams=BOTH, taps=again)
+        again = Taps(lambda *_: backbone.predict(x, 9, given(text, BOTH)))
+        backbone.predict(x, 9, given(text, BOTH), taps=again)
     with pytest.raises(ValueError, match="returned"):
-        backbone.predict(x, 9, text, streams=BOTH, taps=Taps(lambda _, qkv: qkv.q[..., :1]))
+        backbone.predict(x, 9, given(text, BOTH), taps=Taps(lambda _, qkv: qkv.q[..., :1]))
 
 
-def test_feature_taps_see_every_resnet_and_can_replace_it(backbone):
+def test_feature_taps_see_every_module_and_can_replace_it(backbone):
     x, text = inputs((9, 5))
-    seen = {}
+    seen = []
 
     def look(where, maps):
         assert maps.shape[:2] == (2, 3) and tuple(maps.shape[3:]) == where.grid[1:]
-        seen[where.site.name] = maps
+        seen.append(where.site.name)
         return maps
 
-    expected = backbone.predict(x, 9, text, streams=BOTH, taps=Taps(features=look))
-    assert set(seen) == set(backbone.features)
-    assert set(seen) == {
-        name for name, _ in backbone.unet.named_modules() if name.split(".")[-2:-1] == ["resnets"]
-    }
-    last = "up_blocks.3.resnets.2"
-    silenced = Taps(features=lambda where, maps: maps * 0 if where.site.name == last else maps)
-    assert (backbone.predict(x, 9, text, streams=BOTH, taps=silenced) - expected).abs().max() > 1e-3
+    every = Taps(features=dict.fromkeys(backbone.features, look))
+    expected = backbone.predict(x, 9, given(text, BOTH), taps=every)
+    assert seen == list(backbone.features)
+    silenced = Taps(features={"up_blocks.3.resnets.2": lambda _, maps: maps * 0})
+    assert (backbone.predict(x, 9, given(text, BOTH), taps=silenced) - expected).abs().max() > 1e-3
 
 
 def test_gradients_flow_through_predict(backbone):
     x, text = inputs(streams=1)
     text.requires_grad_(True)
     for taps in (Taps(), Taps(lambda _, qkv: attend(qkv))):
-        (found,) = torch.autograd.grad(backbone.predict(x, 9, text, streams=("cond",), taps=taps).sum(), text)
+        (found,) = torch.autograd.grad(backbone.predict(x, 9, given(text, ("cond",)), taps=taps).sum(), text)
         assert found.abs().sum() > 0
 
 
@@ -233,7 +229,7 @@ def test_heat_of_words_through_the_network(backbone):
     x, _ = inputs((9, 5), streams=1)
     text, kept = backbone.embed("the red car"), Recording()
     keep = heat_of_words("car", text.columns["car"], strides=(1, 2))
-    backbone.predict(x, 9, text.tokens[None], streams=("source",), taps=Taps(recorder([keep], kept)))
+    backbone.predict(x, 9, given(text.tokens[None], ("source",)), taps=Taps(recorder([keep], kept)))
     heats = kept.all("car")
     assert len(heats) == 10 and {tuple(heat.shape) for heat in heats.values()} == {(3, 9, 5), (3, 5, 3)}
     assert all(heat.min() > 0 and heat.max() < 1 for heat in heats.values())
@@ -241,9 +237,9 @@ def test_heat_of_words_through_the_network(backbone):
 
 def test_attention_slicing_changes_nothing(backbone, monkeypatch):
     x, text = inputs()
-    whole = backbone.predict(x, 9, text, streams=BOTH)
+    whole = backbone.predict(x, 9, given(text, BOTH))
     monkeypatch.setattr(backbone, "attention_slicing", 2)
-    torch.testing.assert_close(backbone.predict(x, 9, text, streams=BOTH), whole, atol=1e-13, rtol=0)
+    torch.testing.assert_close(backbone.predict(x, 9, given(text, BOTH)), whole, atol=1e-13, rtol=0)
 
 
 def test_frames_to_latents_and_back(backbone, monkeypatch):
@@ -316,8 +312,8 @@ def test_a_checkpoint_saved_by_diffusers_runs_through_the_same_door(saved):
     assert text.columns == made.embed("the red car").columns
     both = torch.stack([loaded.embed("").tokens, text.tokens])
     torch.testing.assert_close(
-        loaded.predict(x, 500, both, streams=BOTH),
-        made.predict(x, 500, both, streams=BOTH),
+        loaded.predict(x, 500, given(both, BOTH)),
+        made.predict(x, 500, given(both, BOTH)),
         atol=1e-5,
         rtol=0,
     )
@@ -450,7 +446,7 @@ def test_the_authors_inversion_step_by_step(shared):
     levels = [CLEAN, *times]
     for i in (0, 11):
         x, t = latents[i], times[i]
-        out = backbone.predict(x[None], t, source.tokens[None], streams=("source",))[0]
+        out = backbone.predict(x[None], t, given(source.tokens[None], ("source",)))[0]
         if i == 0:
             assert relative(out, rearrange(golden["inv/unet_out/00"][0], "c f h w -> f c h w")) < 1e-4
         moved = backbone.noise_path.step(x, out, now=levels[i], call=t, to=t)

@@ -14,6 +14,7 @@ from experiments.jobs.calibrate import Heat, Measure, mask_of, words_of
 from experiments.loggers.csv import Csv
 from experiments.runs.store import RunStore
 from freemask.data.world import World
+from freemask.masks.clock import Clock
 from freemask.masks.codebook import Codebook
 from freemask.masks.ops import Binarise
 from freemask.types import Clip, EditTask
@@ -215,7 +216,7 @@ def test_the_table_holds_the_overlap_of_every_layer_and_time():
     top, left = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
     corner = torch.zeros(1, 4, 4)
     corner[0, 0, 0] = 1.0
-    heat = Heat.of({("a", 1): top, ("b", 1): corner, ("a", 2): left, ("b", 2): 1 - corner}, [1, 2])
+    heat = Heat.of({("a", 1): top, ("b", 1): corner, ("a", 2): left, ("b", 2): 1 - corner}, [1, 2], Clock(1))
     measure = Measure(2, "last", Binarise(), "foreground", 1.0)
     assert measure.table(heat, truth, lambda *_: None) == [[1.0, 0.33333], [0.125, 7 / 16]]
     assert heat.grids() == [[2, 2], [4, 4]]

@@ -16,6 +16,7 @@ from freemask.masks.plan import Wanted
 from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import Clip, EditTask, Grid
+from tests.given import given
 from tests.quiet import quiet
 
 SHAPE = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
@@ -111,22 +112,22 @@ def test_a_reconstruction_at_guidance_one_is_almost_the_inversion():
 
 def test_a_reconstruction_lends_its_own_attention_and_its_own_masks(backbone):
     again = fatezero("method.attention=reconstruction")
-    with again.begin(backbone, clip(), SHAPE) as session:
-        steps = len(session.subject.times)
-        x = session.inversion.latents[-1]
-        assert torch.equal(session.lender.latents[-1], x) and len(session.lender.latents) == steps + 1
+    with again.begin(backbone, clip(), SHAPE) as editing:
+        steps = len(editing.subject.times)
+        x = editing.inversion.latents[-1]
+        assert torch.equal(editing.lender.latents[-1], x) and len(editing.lender.latents) == steps + 1
         # one step of it, written out: guided by the source prompt, from the inversion's noise
-        t, below = session.subject.times[-1], session.subject.times[-2]
-        text = torch.stack([backbone.embed("").tokens, session.subject.source.tokens])
-        out = backbone.predict(torch.stack([x, x]), t, text, streams=("uncond", "cond"))
+        t, below = editing.subject.times[-1], editing.subject.times[-2]
+        text = torch.stack([backbone.embed("").tokens, editing.subject.source.tokens])
+        out = backbone.predict(torch.stack([x, x]), t, given(text, ("uncond", "cond")))
         made = backbone.noise_path.step(x, out[0] + 2.0 * (out[1] - out[0]), now=t, call=t, to=below)
-        assert torch.allclose(session.lender.latents[-2], made, atol=1e-5)
-        assert torch.equal(session.lender.input_at(t), x)
-        assert torch.equal(session.lender.input_at(below), session.lender.latents[-2])
+        assert torch.allclose(editing.lender.latents[-2], made, atol=1e-5)
+        assert torch.equal(editing.lender.input_at(t), x)
+        assert torch.equal(editing.lender.input_at(below), editing.lender.latents[-2])
     heats = []
     for method in (again, fatezero()):
-        with method.begin(backbone, clip(), SHAPE) as session:
-            heats.append(session.plan.soft(Wanted("self", t, Grid(2, 6, 10))))
+        with method.begin(backbone, clip(), SHAPE) as editing:
+            heats.append(editing.masks.soft(Wanted("self", t, Grid(2, 6, 10))))
     assert float((heats[0] - heats[1]).abs().max()) > 1e-4
 
 
@@ -175,7 +176,7 @@ def test_kinds_that_are_none():
 def test_what_lives_grows_with_the_steps_by_latents_and_word_heat_alone(backbone):
     """Counted tensor by tensor at the last step: no map, no query, no mask of an earlier step is among them."""
     frames, (height, width) = 2, (12, 20)
-    strides = [site.stride for site in backbone.sites.values() if site.kind == "cross"]
+    strides = [site.stride for site in backbone.sites.values() if site.role == "cross"]
     cells = [-(-height // 2 // stride) * -(-width // 2 // stride) for stride in strides]
     alive = [_alive(fatezero("fusion.latent=masked", steps=steps), backbone) for steps in (2, 5)]
     assert len(cells) == 16
@@ -189,11 +190,11 @@ def test_what_lives_grows_with_the_steps_by_latents_and_word_heat_alone(backbone
 
 def _alive(method, backbone):
     found = []
-    with method.begin(backbone, clip(), SHAPE) as session:
+    with method.begin(backbone, clip(), SHAPE) as editing:
 
         def after(x, i, t):
-            made = session.after(x, i, t)
-            if i == len(session.subject.times) - 1:
+            made = editing.after(x, i, t)
+            if i == len(editing.subject.times) - 1:
                 gc.collect()
                 tensors = [each for each in gc.get_objects() if type(each) is torch.Tensor]
                 stores = {
@@ -204,9 +205,9 @@ def _alive(method, backbone):
 
         sample(
             backbone,
-            session.inversion.latents[-1],
-            session.predict,
-            session.subject.times,
+            editing.inversion.latents[-1],
+            editing.predict,
+            editing.subject.times,
             on=Callbacks(after=after),
         )
     return found[0]

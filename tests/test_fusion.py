@@ -7,16 +7,19 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from freemask.alignment import WordMap
+from freemask.attention.layout import in_rows
 from freemask.attention.math import attend, probabilities
 from freemask.attention.record import Recording
+from freemask.backbones.unet3d import UNet3D
 from freemask.diffusion.noise_paths import Ddim as DdimPath
 from freemask.errors import UserError
 from freemask.fusion import ops
 from freemask.fusion import policies as kinds
-from freemask.fusion.fuser import Fuser
-from freemask.fusion.policies import Call, Cross, LatentBlend, Policy, Self, Temporal, Window
-from freemask.fusion.settings import WINDOWS, Fusion, Policies, fusion
-from freemask.masks.plan import MaskPlan, Subject, Wanted, everywhere
+from freemask.fusion.policies import Cross, LatentBlend, Policy, Self, Temporal, Window
+from freemask.fusion.settings import PARTS, WINDOWS, Fusion, Policies
+from freemask.masks.clock import Clock
+from freemask.masks.plan import MaskPlan, Subject, Wanted, everywhere, same_object
+from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import QKV, Clip, EditTask, Grid, Site, Text, Where
 
 GRID = Grid(3, 2, 4)
@@ -36,9 +39,18 @@ def mask(seed=3):
     return (torch.rand(tuple(GRID), generator=torch.Generator().manual_seed(seed)) > 0.5).double()
 
 
-def call(site, own, source, m=None, lend=False):
+def act(policy, site, own, source, m=None, lend=False):
+    """What a policy answers at step 0; the source's map is on the edit's values, unless it lends its own."""
     where = Where(site, 21, GRID, ("source", "cond"))
-    return Call(where, 0, own, source, None if m is None else ops.token_mask(m, where), lend)
+    if lend and isinstance(policy, Cross):
+        policy = dataclasses.replace(policy, lends=True)
+    lender = source if lend else dataclasses.replace(source, v=own.v)
+    return policy(own, lender, None if m is None else in_rows(m, where), 0)
+
+
+def only(**parts):
+    """A fusion of these parts, and of no other."""
+    return {**dict.fromkeys(PARTS, "off"), **parts}
 
 
 def spatial(seed, keys=8):
@@ -53,7 +65,7 @@ def rows(m):
 @pytest.mark.parametrize("inverse", [False, True])
 def test_masked_self_attention_is_the_row_wise_mix_of_two_matrices(inverse):
     own, source, m = spatial(1), spatial(2), mask()
-    made = Self(Window(0, 5), True, inverse)(call(SELF, own, source, m))
+    made = act(Self(Window(0, 5), True, inverse), SELF, own, source, m)
     theirs, ours = probabilities(source), probabilities(own)
     inside = rows(1 - m if inverse else m)
     for f in range(3):
@@ -65,8 +77,8 @@ def test_masked_self_attention_is_the_row_wise_mix_of_two_matrices(inverse):
 
 def test_a_soft_mask_mixes_in_proportion():
     own, source = spatial(1), spatial(2)
-    made = Self(Window(0, 5), True)(
-        call(SELF, own, source, torch.full(tuple(GRID), 0.25, dtype=torch.float64))
+    made = act(
+        Self(Window(0, 5), True), SELF, own, source, torch.full(tuple(GRID), 0.25, dtype=torch.float64)
     )
     matrix = 0.25 * probabilities(own) + 0.75 * probabilities(source)
     torch.testing.assert_close(made, matrix @ own.v, atol=1e-13, rtol=0)
@@ -74,14 +86,14 @@ def test_a_soft_mask_mixes_in_proportion():
 
 def test_plain_self_attention_is_the_sources_matrix_on_the_edits_values():
     own, source = spatial(1), spatial(2)
-    made = Self(Window(0, 5), False)(call(SELF, own, source))
+    made = act(Self(Window(0, 5), False), SELF, own, source)
     torch.testing.assert_close(made, probabilities(source) @ own.v, atol=1e-13, rtol=0)
 
 
 @pytest.mark.parametrize("inside", ["edit", "source"])
 def test_temporal_keys_are_mixed_place_by_place(inside):
     own, source, m = qkv(8, 3, 3, 4), qkv(8, 3, 3, 5), mask()
-    made = Temporal(Window(0, 5), True, inside=inside)(call(TEMPORAL, own, source, m))
+    made = act(Temporal(Window(0, 5), True, inside=inside), TEMPORAL, own, source, m)
     first, second = (own, source) if inside == "edit" else (source, own)
     for place in range(8):
         picked = [m[f, place // 4, place % 4] for f in range(3)]
@@ -102,7 +114,7 @@ def test_temporal_keys_are_mixed_place_by_place(inside):
 
 def test_temporal_maps_are_replaced_whole_whatever_the_mask():
     own, source = qkv(8, 3, 3, 4), qkv(8, 3, 3, 5)
-    made = Temporal(Window(1, 5), False, keys=False)(call(TEMPORAL, own, source, mask()))
+    made = act(Temporal(Window(1, 5), False, keys=False), TEMPORAL, own, source, mask())
     torch.testing.assert_close(made, probabilities(source) @ own.v, atol=1e-13, rtol=0)
 
 
@@ -143,14 +155,14 @@ def test_text_attention_equals_the_written_out_columns(masked_first, with_mask, 
         gate[[1, 4]] = False
     factors = torch.linspace(0.5, 3, LENGTH, dtype=torch.float64)
     m = mask() if with_mask else None
-    made = cross(masked_first=masked_first, gate=gate, factors=factors)(call(CROSS, own, source, m))
+    made = act(cross(masked_first=masked_first, gate=gate, factors=factors), CROSS, own, source, m)
     expected = written_cross(own, source, m, masked_first=masked_first, gate=gate, factors=factors)
     torch.testing.assert_close(made[0], expected, atol=1e-12, rtol=0)
 
 
 def test_the_order_of_mask_and_word_map_matters():
     own, source = spatial(6, LENGTH), spatial(7, LENGTH)
-    first, second = (cross(masked_first=flag)(call(CROSS, own, source, mask())) for flag in (True, False))
+    first, second = (act(cross(masked_first=flag), CROSS, own, source, mask()) for flag in (True, False))
     assert float((first - second).abs().max()) > 1e-2
 
 
@@ -162,14 +174,23 @@ def test_a_lender_of_values_hides_the_edit_entirely(kind):
     ]
     shape = (8, 3, 3) if kind == "temporal" else (3, 8, LENGTH if kind == "cross" else 8)
     source = qkv(*shape, 2)
-    made = [policy(call(site, qkv(*shape, seed), source, lend=True)) for seed in (11, 12)]
+    made = [act(policy, site, qkv(*shape, seed), source, lend=True) for seed in (11, 12)]
     torch.testing.assert_close(made[0], made[1], atol=0, rtol=0)
     torch.testing.assert_close(made[0], attend(source))
 
 
-def fuser(plan, keeps_object=False, **attention):
+@pytest.fixture(scope="module")
+def begun():
+    """An edit whose policies and masks the tests choose."""
+    clip = Clip("c", torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    task = EditTask("t", "c", "a red car", "a blue car", {"car": "car"}, "shape")
+    return InvertFuse(steps=2).begin(UNet3D.random(0, max_tokens=20), clip, task)
+
+
+def fusing(begun, i, plan, keeps_object=False, **attention):
     made = {"self": Self(Window(0, 2), True), **attention}
-    return Fuser(Policies(made, None, keeps_object, "edit", keeps_object), plan)
+    policies = Policies(made, vanish=("temporal", "cross") if keeps_object else ())
+    return dataclasses.replace(begun, policies=policies, masks=plan).fusing(i)
 
 
 def planned(value):
@@ -182,44 +203,42 @@ def planned(value):
     return MaskPlan(answer), asked
 
 
-def test_only_the_conditional_stream_changes_and_the_order_stays():
+def test_only_the_conditional_stream_changes_and_the_order_stays(begun):
     stacked, where = qkv(3, 8, 8, 1, streams=3), Where(SELF, 41, GRID, ("source", "uncond", "cond"))
     plan, asked = planned(0.0)
-    made, plain = fuser(plan).tap(1)(where, stacked), attend(stacked)
+    made, plain = fusing(begun, 1, plan)(where, stacked), attend(stacked)
     torch.testing.assert_close(made[:2], plain[:2])
     expected = attend(QKV(q=stacked.q[:1], k=stacked.k[:1], v=stacked.v[2:], scale=0.6))
     torch.testing.assert_close(made[2:], expected, atol=1e-13, rtol=0)
     assert asked == [Wanted("self", 41, GRID)]
 
 
-def test_outside_the_window_nothing_is_asked_and_nothing_changes():
+def test_outside_the_window_nothing_is_asked_and_nothing_changes(begun):
     stacked, where = qkv(3, 8, 8, 1, streams=2), Where(SELF, 41, GRID, ("source", "cond"))
     plan, asked = planned(0.0)
-    torch.testing.assert_close(fuser(plan).tap(2)(where, stacked), attend(stacked))
+    torch.testing.assert_close(fusing(begun, 2, plan)(where, stacked), attend(stacked))
     assert not asked
 
 
-def test_where_the_object_stays_temporal_and_text_masks_vanish():
+def test_where_the_object_stays_temporal_and_text_masks_vanish(begun):
     """Eq. 9 with delta = 1: the source everywhere, and the strategy is not even asked."""
     where = Where(TEMPORAL, 41, GRID, ("source", "cond"))
     stacked = qkv(8, 3, 3, 1, streams=2)
     made = {}
     for keeps in (True, False):
         plan, asked = planned(1.0)
-        made[keeps] = fuser(plan, keeps, temporal=Temporal(Window(0, 2), True)).tap(0)(where, stacked)[1]
+        made[keeps] = fusing(begun, 0, plan, keeps, temporal=Temporal(Window(0, 2), True))(where, stacked)[1]
         assert bool(asked) is not keeps
     torch.testing.assert_close(made[False], attend(stacked)[1])
     assert float((made[True] - made[False]).abs().max()) > 1e-2
 
 
 def test_small_layers_only_where_a_limit_is_given():
-    where = Where(SELF, 1, GRID, ("cond",))
-    assert Self(Window(0, 1), True, most_queries=8).active(where, 0)
-    assert not Self(Window(0, 1), True, most_queries=7).active(where, 0)
-    temporal = Where(TEMPORAL, 1, GRID, ("cond",))
-    assert not Temporal(Window(0, 1), True, most_positions=7).active(temporal, 0)
-    assert not Temporal(Window(0, 1), True, skip=("t.",)).active(temporal, 0)
-    assert not Self(Window(0, 1), True).active(temporal, 0)
+    assert Self(Window(0, 1), True, most_queries=8).serves(SELF, GRID)
+    assert not Self(Window(0, 1), True, most_queries=7).serves(SELF, GRID)
+    assert not Temporal(Window(0, 1), True, most_positions=7).serves(TEMPORAL, GRID)
+    assert not Temporal(Window(0, 1), True, skip=("t.",)).serves(TEMPORAL, GRID)
+    assert not Self(Window(0, 1), True).serves(TEMPORAL, GRID)
 
 
 def text(prompt):
@@ -231,16 +250,21 @@ def text(prompt):
     return Text(prompt, torch.zeros(LENGTH, 4), columns, len(ids), ids, spans)
 
 
-def subject(kind="shape", steps=10, words=None):
+SITES = {site.name: site for site in (SELF, CROSS, TEMPORAL)}
+
+
+def subject(kind="shape", steps=10, words=None, sites=SITES, keep_object=None):
     words = {"car": "boat"} if words is None else words
     task = EditTask("t", "c", "a car on grass", "a boat on grass", words, kind)
-    times = DdimPath().times(steps)
     clip = Clip("c", torch.zeros(2, 3, 8, 8))
-    return Subject(task, clip, text(task.source), text(task.target), times, {}, "none")
+    texts = text(task.source), text(task.target)
+    delta = same_object(task) if keep_object is None else keep_object
+    grids = dict.fromkeys(sites, GRID)
+    return Subject(task, clip, *texts, DdimPath().times(steps), sites, grids, "none", delta, Clock(2))
 
 
 def active_steps(policy, site, steps):
-    return [i for i in range(steps) if policy.active(Where(site, 1, GRID, ("cond",)), i)]
+    return [i for i in range(steps) if policy.awake(i) and policy.serves(site, GRID)]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +275,7 @@ def active_steps(policy, site, steps):
     ],
 )
 def test_windows_of_ten_steps(variant, temporal, cross_, self_):
-    policies = Fusion(variant=variant).begin(subject(), masks=True)
+    policies = Fusion(variant=variant).policies(subject(), masks=True)
     assert active_steps(policies.attention["temporal"], TEMPORAL, 10) == list(temporal)
     assert active_steps(policies.attention["cross"], CROSS, 10) == list(cross_)
     assert active_steps(policies.attention["self"], SELF, 10) == list(self_)
@@ -262,8 +286,8 @@ def test_windows_where_paper_and_official_code_count_differently():
     windows = {"shape": {"cross": 0.5, "temporal": 0.9}}
     counts = {}
     for variant in ("paper", "official"):
-        made = Fusion(variant=variant, windows=windows, parts={"cross": "plain", "temporal": "plain"})
-        policies = made.begin(subject(steps=11), masks=False)
+        made = Fusion(variant=variant, windows=windows, **only(cross="plain", temporal="plain"))
+        policies = made.policies(subject(steps=11), masks=False)
         counts[variant] = [
             active_steps(policies.attention["cross"], CROSS, 11),
             active_steps(policies.attention["temporal"], TEMPORAL, 11),
@@ -273,27 +297,36 @@ def test_windows_where_paper_and_official_code_count_differently():
 
 
 def test_latents_are_blended_at_their_own_level_and_officially_one_too_noisy():
-    paper = Fusion(windows={"shape": {"latent": [0.2, 0.8]}}).begin(subject(), masks=True).latent
-    official = (
-        Fusion(variant="official", windows={"shape": {"latent": [0.2, 0.8]}})
-        .begin(subject(), masks=True)
-        .latent
+    windows = {"shape": {"latent": [0.2, 0.8]}}
+    paper, official = (
+        Fusion(variant=variant, windows=windows).policies(subject(), masks=True).latent
+        for variant in ("paper", "official")
     )
     assert paper == LatentBlend(Window(2, 8)) and official == LatentBlend(Window(2, 7), late=True)
-    assert [paper.place(i, 10) for i in (0, 9)] == [9, 0]
-    assert [official.place(i, 10) for i in (0, 8)] == [10, 2]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_level_of_blended_latents(begun, late):
+    """After the last step of two: the clean latent, or officially that of the level above."""
+    blend = LatentBlend(Window(0, 2), late=late, masked=False)
+    editing = dataclasses.replace(begun, policies=Policies({}, blend))
+    first, last = reversed(begun.subject.times)
+    levels = begun.inversion.latents
+    assert torch.equal(editing.after(levels[0], 0, first), levels[2 if late else 1])
+    assert torch.equal(editing.after(levels[0], 1, last), levels[1 if late else 0])
 
 
 def test_plain_latents_are_the_clips_own_everywhere_and_need_no_mask():
     for masks in (False, True):
-        plain = Fusion(parts={"latent": "plain"}).begin(subject(), masks=masks)
-        assert plain.latent == LatentBlend(Window(2, 6), masked=False) and not plain.masked
+        plain = Fusion(**only(latent="plain")).policies(subject(), masks=masks)
+        assert plain.latent == LatentBlend(Window(2, 6), masked=False) and not plain.attention
 
 
 def test_without_masks_masked_parts_are_plain_and_latents_are_left_alone():
-    policies = Fusion().begin(subject(), masks=False)
-    assert policies.latent is None and not policies.masked
-    assert Fusion().begin(subject(), masks=True).masked
+    policies = Fusion().policies(subject(), masks=False)
+    assert policies.latent is None and not any(each.masked for each in policies.attention.values())
+    policies = Fusion().policies(subject(), masks=True)
+    assert policies.latent.masked and all(each.masked for each in policies.attention.values())
 
 
 @pytest.mark.parametrize(
@@ -307,18 +340,47 @@ def test_without_masks_masked_parts_are_plain_and_latents_are_left_alone():
 )
 def test_delta_and_the_inverse_mask_follow_the_kind_of_edit(kind, words, keeps, inverse):
     made = subject(kind, words=words)
-    policies = Fusion().begin(made, masks=True)
-    assert policies.keeps_object is keeps and policies.attention["self"].inverse is inverse
-    official = Fusion(variant="official").begin(made, masks=True)
-    assert not official.attention["self"].inverse and not official.zero_temporal
-    assert Fusion(keep_object=not keeps).begin(made, masks=True).keeps_object is not keeps
+    policies = Fusion().policies(made, masks=True)
+    assert made.keeps_object is keeps and policies.attention["self"].inverse is inverse
+    assert policies.vanish == (("temporal", "cross") if keeps else ())
+    official = Fusion(variant="official").policies(made, masks=True)
+    assert not official.attention["self"].inverse and not official.vanish
+    other = subject(kind, words=words, keep_object=not keeps)
+    assert bool(Fusion().policies(other, masks=True).vanish) is not keeps
 
 
 def test_switches_and_words_mean_what_they_say():
-    made = fusion(temporal=True, cross=False, self="plain", latent="off")
-    assert made.parts == {"temporal": "masked", "cross": "off", "self": "plain", "latent": "off"}
-    assert set(made.begin(subject(), masks=True).attention) == {"temporal", "self"}
-    assert fusion(temporal="on").parts["temporal"] == "masked"
+    made = Fusion(temporal=True, cross=False, self="plain", latent="off")
+    modes = {part: made.mode(part) for part in PARTS}
+    assert modes == {"temporal": "masked", "cross": "off", "self": "plain", "latent": "off"}
+    assert set(made.policies(subject(), masks=True).attention) == {"temporal", "self"}
+    assert Fusion(temporal="on").mode("temporal") == "masked"
+
+
+@pytest.mark.parametrize("part", ["temporal", "cross", "self"])
+def test_a_part_that_serves_no_layer_is_refused(part):
+    """Missing layers, and layers that all lie beyond the limits."""
+    role = part
+    others = {name: site for name, site in SITES.items() if site.role != role}
+    with pytest.raises(UserError, match=f"fusion.{part} acts in no layer"):
+        Fusion(**only(**{part: "plain"})).policies(subject(sites=others), masks=True)
+    limit = {"temporal": {"skip": ("t.",)}}.get(part, {"most_queries": 7})
+    with pytest.raises(UserError, match=f"fusion.{part}=off"):
+        Fusion(**only(**{part: "plain"}), **limit).policies(subject(), masks=True)
+
+
+def test_joint_layers_are_not_passed_over_in_silence():
+    joint = Site("blocks.0.attn", "joint", 1, batch="1", tokens="(f h w)", text="first")
+    made = subject(sites={**SITES, joint.name: joint})
+    with pytest.raises(UserError, match="joint attention"):
+        Fusion(**only(cross="plain")).policies(made, masks=True)
+    assert not Fusion(**only(latent="masked")).policies(made, masks=True).attention
+
+
+def test_spatial_fusion_serves_attention_over_all_frames_too():
+    both = Site("blocks.0.attn1", "space_time", 1, batch="1", tokens="(f h w)")
+    made = Fusion(**only(self="masked")).policies(subject(sites={both.name: both}), masks=True)
+    assert made.attention["self"].serves(both, GRID)
 
 
 @pytest.mark.parametrize(
@@ -337,13 +399,13 @@ def test_switches_and_words_mean_what_they_say():
 )
 def test_settings_that_mean_nothing_are_refused(given, said):
     with pytest.raises(UserError, match=said):
-        fusion(**given)
+        Fusion(**given)
 
 
 def test_every_kind_of_edit_has_every_window():
     for kind in ("style", "attribute", "shape", "background"):
         assert set(WINDOWS[kind]) == {"temporal", "cross", "self", "latent"}
-        Fusion().begin(subject(kind), masks=True)
+        Fusion().policies(subject(kind), masks=True)
 
 
 class Shapes(TorchDispatchMode):
@@ -391,9 +453,9 @@ def test_no_matrix_of_queries_by_keys_is_ever_formed(monkeypatch, name, masked, 
     shapes = Shapes()
     for module in (ops, kinds):
         monkeypatch.setattr(module, "attend", shapes.attend)
-    asked = call(site, qkv(b, n, m, 1), qkv(b, n, m, 2), mask() if masked else None, lend)
+    given = qkv(b, n, m, 1), qkv(b, n, m, 2), mask() if masked else None, lend
     with shapes:
-        policy(asked)
+        act(policy, site, *given)
     assert (n, m) not in shapes.seen and (m, n) not in shapes.seen
     assert shapes.calls
 

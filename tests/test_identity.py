@@ -222,7 +222,7 @@ def test_masks_and_fusion_count_where_the_method_refers_to_them(method, same):
 
 def test_a_switch_is_the_word_that_it_stands_for():
     def fused(**parts):
-        return hash_of(method={"fusion": {"_target_": "freemask.fusion.settings.fusion", **parts}})
+        return hash_of(method={"fusion": {"_target_": "freemask.fusion.settings.Fusion", **parts}})
 
     assert (
         fused(self=True) == fused(self="masked") == fused(self="on") != fused(self=False) == fused(self="off")

@@ -23,7 +23,14 @@ from freemask.types import EditTask
 PROMPTS = {"source": "a red car on grass", "target": "a blue car on grass"}
 EDIT = ["edit", *(f"{key}={prompt}" for key, prompt in PROMPTS.items()), "model=random_image"]
 PLAIN = "method=sdedit"  # where nothing depends on the method
-EDIT += ["metric=pixels", "mask=average", "method.steps=1", "size=16", "paths.runs=out"]
+EDIT += [
+    "metric=pixels",
+    "mask=average",
+    "fusion.temporal=off",
+    "method.steps=1",
+    "size=16",
+    "paths.runs=out",
+]
 
 
 @pytest.fixture(autouse=True)

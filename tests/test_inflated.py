@@ -16,6 +16,7 @@ from freemask.diffusion.loops import invert
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.types import NO_TAPS, Backbone, Taps
+from tests.given import given
 
 BOTH = ("uncond", "cond")
 # Frames seen by frame f of F, written out by hand for F = 5: the middle one is number 2.
@@ -114,16 +115,16 @@ def test_frame_by_frame_it_is_the_librarys_network(frames, size):
     x, text = inputs(size, frames=frames)
     expected = by_the_library(library(), x, 500, text)
     alone = random("frame", shared_norm=False)
-    close(alone.predict(x, 500, text, streams=BOTH), expected)
-    taps = Taps(lambda _, qkv: attend(qkv), lambda _, maps: maps)
-    close(alone.predict(x, 500, text, streams=BOTH, taps=taps), expected)
+    close(alone.predict(x, 500, given(text, BOTH)), expected)
+    taps = Taps(lambda _, qkv: attend(qkv), dict.fromkeys(alone.features, lambda _, maps: maps))
+    close(alone.predict(x, 500, given(text, BOTH), taps=taps), expected)
 
 
 def test_a_single_frame_is_a_picture_whatever_the_attention():
     x, text = inputs((10, 6), frames=1)
     expected = by_the_library(library(), x, 500, text)
     for attention in ("middle", "first_and_previous", "all", "frame"):
-        close(random(attention, least_channels=0).predict(x, 500, text, streams=BOTH), expected)
+        close(random(attention, least_channels=0).predict(x, 500, given(text, BOTH)), expected)
 
 
 @pytest.mark.parametrize("attention", SEEN)
@@ -131,9 +132,9 @@ def test_attention_across_frames_against_a_slow_one(attention, monkeypatch):
     x, text = inputs((10, 6))
     expected = by_the_library(library(SEEN[attention]), x, 500, text)
     ours = random(attention, least_channels=0, shared_norm=False)
-    close(ours.predict(x, 500, text, streams=BOTH), expected)
+    close(ours.predict(x, 500, given(text, BOTH)), expected)
     monkeypatch.setattr(ours, "attention_slicing", 1)
-    close(ours.predict(x, 500, text, streams=BOTH), expected)
+    close(ours.predict(x, 500, given(text, BOTH)), expected)
     if attention != "frame":
         assert (expected - by_the_library(library(), x, 500, text)).abs().max() > 1e-4
 
@@ -141,10 +142,10 @@ def test_attention_across_frames_against_a_slow_one(attention, monkeypatch):
 def test_shared_norms_and_narrow_layers_against_a_slow_network(backbone):
     x, text = inputs((9, 5))
     expected = by_the_library(library(SEEN["middle"], shared=True, least=16), x, 500, text)
-    close(backbone.predict(x, 500, text, streams=BOTH), expected)
+    close(backbone.predict(x, 500, given(text, BOTH)), expected)
     for other in ({"shared_norm": False}, {"least_channels": 0}, {"least_channels": 17}):
         changed = random(**other)
-        assert (changed.predict(x, 500, text, streams=BOTH) - expected).abs().max() > 1e-4
+        assert (changed.predict(x, 500, given(text, BOTH)) - expected).abs().max() > 1e-4
         assert changed.identity != backbone.identity
     assert "stays within each frame" in random(least_channels=17).describe()["warnings"][-1]
     assert not backbone.describe()["warnings"] and backbone.describe()["layers across frames"] == 11
@@ -153,9 +154,9 @@ def test_shared_norms_and_narrow_layers_against_a_slow_network(backbone):
 def test_streams_are_independent(backbone):
     x, text = inputs(streams=3)
     names = ("source", "uncond", "cond")
-    together = backbone.predict(x, 300, text, streams=names)
+    together = backbone.predict(x, 300, given(text, names))
     for i, stream in enumerate(names):
-        close(together[i], backbone.predict(x[i, None], 300, text[i, None], streams=(stream,))[0])
+        close(together[i], backbone.predict(x[i, None], 300, given(text[i, None], (stream,)))[0])
     assert (together[0] - together[1]).abs().max() > 1e-3
 
 
@@ -169,16 +170,16 @@ def test_taps_see_grids_and_the_keys_of_other_frames(attention, looked):
         f, h, w = where.grid
         assert (f, h, w) == (5, *(-(-side // where.site.stride) for side in (9, 5)))
         assert qkv.q.shape[:2] == (2, 5) and qkv.q.shape[3] == h * w
-        frames = looked if where.site.name in backbone.across else 1
-        assert qkv.k.shape[3] == (20 if where.site.kind == "cross" else frames * h * w)
+        frames = looked if where.site.look else 1
+        assert qkv.k.shape[3] == (20 if where.site.role == "cross" else frames * h * w)
         assert qkv.hidden.shape[:3] == (2, 5, h * w)
         seen.append(where.site.name)
         return attend(qkv)
 
-    plain = backbone.predict(x, 77, text, streams=BOTH)
-    close(backbone.predict(x, 77, text, streams=BOTH, taps=Taps(look)), plain, atol=0)
+    plain = backbone.predict(x, 77, given(text, BOTH))
+    close(backbone.predict(x, 77, given(text, BOTH), taps=Taps(look)), plain, atol=0)
     assert seen == list(backbone.sites)
-    kinds = [site.kind for site in backbone.sites.values()]
+    kinds = [site.role for site in backbone.sites.values()]
     assert (kinds.count("cross"), kinds.count("self"), len(kinds)) == (16, 16, 32)
     assert isinstance(backbone, Backbone)
 
@@ -189,17 +190,17 @@ def test_keys_that_all_frames_share_exist_once():
     copies = []
 
     def look(where, qkv):
-        if where.site.kind == "self":
+        if where.site.role == "self":
             copies.append(qkv.k.untyped_storage().nbytes() // (qkv.q.numel() * qkv.q.element_size()))
         return attend(qkv)
 
-    backbone.predict(x, 9, text, streams=("source",), taps=Taps(look))
+    backbone.predict(x, 9, given(text, ("source",)), taps=Taps(look))
     assert copies == [1] * 16
 
 
 def test_an_exception_in_a_tap_leaves_nothing_behind(backbone):
     x, text = inputs()
-    expected = backbone.predict(x, 9, text, streams=BOTH)
+    expected = backbone.predict(x, 9, given(text, BOTH))
 
     def fail(where, qkv):
         if "up_blocks" in where.site.name:
@@ -207,8 +208,8 @@ def test_an_exception_in_a_tap_leaves_nothing_behind(backbone):
         return attend(qkv)
 
     with pytest.raises(ZeroDivisionError):
-        backbone.predict(x, 9, text, streams=BOTH, taps=Taps(fail))
-    close(backbone.predict(x, 9, text, streams=BOTH), expected, atol=0)
+        backbone.predict(x, 9, given(text, BOTH), taps=Taps(fail))
+    close(backbone.predict(x, 9, given(text, BOTH)), expected, atol=0)
     with pytest.raises(RuntimeError, match="outside backbone.predict"):
         by_the_library(backbone.unet, x, 9, text)
 
@@ -222,9 +223,10 @@ def test_feature_taps_see_every_resnet(backbone):
         seen[where.site.name] = maps
         return maps * 0 if where.site.name == "up_blocks.3.resnets.2" else maps
 
-    silenced = backbone.predict(x, 9, text, streams=BOTH, taps=Taps(features=look))
-    assert set(seen) == set(backbone.features) and len(seen) == 22
-    assert (silenced - backbone.predict(x, 9, text, streams=BOTH)).abs().max() > 1e-3
+    every = Taps(features=dict.fromkeys(backbone.features, look))
+    silenced = backbone.predict(x, 9, given(text, BOTH), taps=every)
+    assert set(seen) == set(backbone.features) and len(seen) == 50
+    assert (silenced - backbone.predict(x, 9, given(text, BOTH))).abs().max() > 1e-3
 
 
 def test_names_and_lists():
@@ -321,20 +323,20 @@ def test_temporal_layers_against_written_out_ones(tuned, backbone):
     ours = random(temporal=file)
     x, text = inputs((9, 5))
     expected = by_the_library(with_slow_layers(weights), x, 500, text)
-    close(ours.predict(x, 500, text, streams=BOTH), expected, atol=1e-11)
-    assert (expected - backbone.predict(x, 500, text, streams=BOTH)).abs().max() > 1e-2
-    temporal = [site for site in ours.sites.values() if site.kind == "temporal"]
+    close(ours.predict(x, 500, given(text, BOTH)), expected, atol=1e-11)
+    assert (expected - backbone.predict(x, 500, given(text, BOTH))).abs().max() > 1e-2
+    temporal = [site for site in ours.sites.values() if site.role == "temporal"]
     assert len(temporal) == 16 and ours.identity != backbone.identity
     assert {(site.batch, site.tokens) for site in temporal} == {("(h w)", "f")}
     grids = []
 
     def look(where, qkv):
-        if where.site.kind == "temporal":
+        if where.site.role == "temporal":
             f, h, w = where.grid
             grids.append(tuple(qkv.q.shape[:2]) == (2, h * w) and qkv.k.shape[3] == f)
         return attend(qkv)
 
-    close(ours.predict(x, 500, text, streams=BOTH, taps=Taps(look)), expected, atol=1e-11)
+    close(ours.predict(x, 500, given(text, BOTH), taps=Taps(look)), expected, atol=1e-11)
     assert grids == [True] * 16
     assert not hasattr(ours.unet.conv_out, "conv_temporal") and hasattr(ours.unet.conv_in, "conv_temporal")
 
@@ -349,8 +351,8 @@ def test_the_names_and_folders_of_tune_a_video(tuned, tmp_path):
     save_file(renamed, tmp_path / "unet" / "diffusion_pytorch_model.safetensors")
     x, text = inputs()
     close(
-        random(temporal=tmp_path).predict(x, 9, text, streams=BOTH),
-        random(temporal=file).predict(x, 9, text, streams=BOTH),
+        random(temporal=tmp_path).predict(x, 9, given(text, BOTH)),
+        random(temporal=file).predict(x, 9, given(text, BOTH)),
     )
 
 
@@ -378,20 +380,23 @@ def test_strange_temporal_weights_are_refused(tuned, tmp_path, change, said):
 def test_the_shipped_image_model_and_its_identity(tmp_path):
     backbone = Inflated2D.load()
     assert backbone.native == (64, 64) and backbone.inflation.least_channels == 64
-    assert len(backbone.across) == 11 and not backbone.describe()["warnings"]
+    assert (
+        len([site for site in backbone.sites.values() if site.look]) == 11
+        and not backbone.describe()["warnings"]
+    )
     assert Inflated2D.identify() == backbone.identity == Inflated2D.identify(least_channels=64)
     others = ({"attention": "all"}, {"least_channels": 32}, {"shared_norm": False})
     assert len({backbone.identity, *(Inflated2D.identify(**each) for each in others)}) == 4
     frames = torch.rand(3, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     latents, text = backbone.encode(frames), backbone.embed("a red car")
-    out = backbone.predict(latents[None], 500, text.tokens[None], streams=("source",))
+    out = backbone.predict(latents[None], 500, given(text.tokens[None], ("source",)))
     assert out.shape == (1, 3, 12, 12, 16) and out.isfinite().all()
     assert backbone.decode(latents).shape == frames.shape
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("addition_embed_type", "text_time"), ("in_channels", 9), ("only_cross_attention", True)],
+    [("addition_embed_type", "text_time"), ("in_channels", 3), ("only_cross_attention", True)],
 )
 def test_networks_that_want_more_are_refused(tmp_path, key, value):
     (tmp_path / "unet").mkdir()
@@ -428,7 +433,7 @@ class Golden:
     def predict(self, x, t, prompts, taps=NO_TAPS):
         tokens = torch.stack([self.backbone.embed(each).tokens for each in prompts])
         streams = BOTH if len(prompts) == 2 else ("source",)
-        return self.backbone.predict(x.expand(len(prompts), *x.shape), t, tokens, streams=streams, taps=taps)
+        return self.backbone.predict(x.expand(len(prompts), *x.shape), t, given(tokens, streams), taps=taps)
 
     def upward(self, i, taps=NO_TAPS):
         """The network's output and the next latent, from the authors' latent."""
@@ -450,11 +455,11 @@ def slices(into):
     def tap(where, qkv):
         if where.grid.height <= 32:
             part = where.site.name.split("_")[0]
-            key = f"{part}_{where.site.kind}"
+            key = f"{part}_{where.site.role}"
             counts[key] = counts.get(key, -1) + 1
             maps = probabilities(qkv)[0, :, 0]
             maps = maps[:, :: max(1, maps.shape[1] // 16)]
-            cross = where.site.kind == "cross"
+            cross = where.site.role == "cross"
             maps = maps[..., :24] if cross else maps[..., :: max(1, maps.shape[2] // 32)]
             into[f"inv/attn/step00/{key}/{counts[key]}"] = maps
         return attend(qkv)

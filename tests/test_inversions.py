@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from freemask.attention.features import Features
-from freemask.attention.record import Keep, Recording, heat_of_words
+from freemask.attention.record import Keep, heat_of_words
 from freemask.backbones.unet3d import UNet3D
 from freemask.diffusion.inversions import Inversions, Wish
 from freemask.diffusion.loops import invert
@@ -49,38 +49,38 @@ def made(store, backbone, x, steps=3, **wish):
 def test_a_stored_inversion_is_the_same_and_needs_no_network(backbone, tmp_path):
     counting, x = Counting(backbone), latents(backbone)
     expected = invert(backbone, x, backbone.embed(PROMPT), 3)
-    text, first, second = backbone.embed(PROMPT), Recording(), Recording()
-    fresh = made(Inversions(tmp_path), counting, x, keeps=[heat(text)], into=first)
+    text = backbone.embed(PROMPT)
+    fresh = made(Inversions(tmp_path), counting, x, keeps=[heat(text)])
     assert counting.calls == 3 and fresh.passes == 3
-    again = made(Inversions(tmp_path), counting, x, keeps=[heat(text)], into=second)
+    again = made(Inversions(tmp_path), counting, x, keeps=[heat(text)])
     assert counting.calls == 3 and again.passes == 0
     for a, b, c in zip(expected, fresh.latents, again.latents, strict=True):
         assert torch.equal(a, b) and torch.equal(b, c)
+    first, second = fresh.kept, again.kept
     assert first.all("car").keys() == second.all("car").keys() and len(first.all("car")) > 3
     for key, value in first.all("car").items():
         assert torch.equal(value, second.all("car")[key])
 
 
 def test_a_keep_gets_only_what_it_asked_for_and_the_whole_is_stored(backbone, tmp_path):
-    text, x, some = backbone.embed(PROMPT), latents(backbone), Recording()
+    text, x = backbone.embed(PROMPT), latents(backbone)
     times = backbone.noise_path.times(3)
-    made(Inversions(tmp_path), backbone, x, keeps=[heat(text, times={times[1]})], into=some)
+    some = made(Inversions(tmp_path), backbone, x, keeps=[heat(text, times={times[1]})]).kept
     assert {t for _, t in some.all("car")} == {times[1]}
-    counting, rest = Counting(backbone), Recording()
-    made(Inversions(tmp_path), counting, x, keeps=[heat(text)], into=rest)
+    counting = Counting(backbone)
+    rest = made(Inversions(tmp_path), counting, x, keeps=[heat(text)]).kept
     assert counting.calls == 0 and {t for _, t in rest.all("car")} == set(times)
 
 
 def test_a_new_word_walks_the_known_inversion_once(backbone, tmp_path):
     text, x = backbone.embed(PROMPT), latents(backbone)
     made(Inversions(tmp_path), backbone, x)
-    counting, kept = Counting(backbone), Recording()
-    walked = made(Inversions(tmp_path), counting, x, keeps=[heat(text, "grass")], into=kept)
-    direct = Recording()
-    made(Inversions(), backbone, x, keeps=[heat(text, "grass")], into=direct)
+    counting = Counting(backbone)
+    walked = made(Inversions(tmp_path), counting, x, keeps=[heat(text, "grass")])
+    direct = made(Inversions(), backbone, x, keeps=[heat(text, "grass")]).kept
     assert counting.calls == 3 and walked.passes == 3
     for key, value in direct.all("grass").items():
-        torch.testing.assert_close(kept.all("grass")[key], value)
+        torch.testing.assert_close(walked.kept.all("grass")[key], value)
 
 
 def test_everything_that_matters_is_in_the_key(backbone, tmp_path):
@@ -97,13 +97,11 @@ def test_everything_that_matters_is_in_the_key(backbone, tmp_path):
 
 
 def test_other_keeps_and_spies_run_the_network_again(backbone, tmp_path):
-    x, seen, kept = latents(backbone), [], Recording()
+    x, seen = latents(backbone), []
     made(Inversions(tmp_path), backbone, x)
-    keep = Keep("q", lambda where: where.site.kind == "self", lambda where, qkv: qkv.q.mean(0))
-    found = made(
-        Inversions(tmp_path), backbone, x, keeps=[keep], into=kept, spy=lambda where, qkv: seen.append(where)
-    )
-    assert found.passes == 3 and len(seen) == 3 * len(backbone.sites) and kept.all("q")
+    keep = Keep("q", lambda where: where.site.role == "self", lambda where, qkv: qkv.q.mean(0))
+    found = made(Inversions(tmp_path), backbone, x, keeps=[keep], spy=lambda where, qkv: seen.append(where))
+    assert found.passes == 3 and len(seen) == 3 * len(backbone.sites) and found.kept.all("q")
 
 
 def test_a_damaged_file_is_made_again_with_a_warning(backbone, tmp_path):

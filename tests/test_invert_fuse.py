@@ -7,8 +7,10 @@ import torch
 
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
-from freemask.fusion.settings import Fusion
-from freemask.masks.plan import Keeps, MaskPlan, everywhere
+from freemask.fusion.settings import PARTS, Fusion
+from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, everywhere
+from freemask.masks.strategies.none import NoMask
+from freemask.methods.common import of_kind
 from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import Clip, EditTask, Method
@@ -17,7 +19,12 @@ from tests.quiet import quiet
 TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
 STEPS = 2
 ALL_THE_WAY = {"shape": {"temporal": 1, "cross": 1, "self": 1, "latent": [0, 1]}}
-ATTENTION = {"temporal": "masked", "cross": "masked", "self": "masked"}
+ATTENTION = {"latent": "off"}
+
+
+def only(**parts):
+    """A fusion of these parts, and of no other."""
+    return {**dict.fromkeys(PARTS, "off"), **parts}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +61,10 @@ def run(method, backbone, task=TASK, footage=None):
     return method(backbone, footage or clip(), task, torch.Generator().manual_seed(0))
 
 
-def freemask(mask=None, steps=STEPS, guidance=2.0, **settings):
+NONE = NoMask()
+
+
+def freemask(mask=NONE, steps=STEPS, guidance=2.0, **settings):
     return InvertFuse(steps=steps, guidance=guidance, mask=mask, fusion=Fusion(**settings))
 
 
@@ -86,9 +96,9 @@ def test_an_empty_mask_with_blended_latents_gives_the_source_back(backbone, guid
     assert made.facts["mask_empty_frames"] == 2
 
 
-@pytest.mark.parametrize("mask", [None, Fixed(1.0)])
+@pytest.mark.parametrize("mask", [NoMask(), Fixed(1.0)])
 def test_plain_latents_to_the_last_step_give_the_source_back_whatever_the_mask(backbone, mask):
-    made = run(freemask(mask, parts={"latent": "plain"}, windows=ALL_THE_WAY), backbone)
+    made = run(freemask(mask, **only(latent="plain"), windows=ALL_THE_WAY), backbone)
     assert torch.equal(made.frames, backbone.decode(backbone.encode(clip().frames)))
 
 
@@ -109,14 +119,13 @@ def test_half_a_mask_keeps_the_other_half(backbone):
 def test_the_source_prompt_at_guidance_one_reconstructs():
     same = dataclasses.replace(TASK, target=TASK.source, words={"car": "car"})
     with quiet(UNet3D.random(0, dtype="float64", max_tokens=20)) as backbone:
-        made = run(freemask(Fixed(), steps=3, guidance=1, parts=ATTENTION), backbone, same)
+        made = run(freemask(Fixed(), steps=3, guidance=1, **ATTENTION), backbone, same)
         own = backbone.decode(backbone.encode(clip().frames))
     assert float((made.frames - own).norm() / own.norm()) < 0.01
 
 
 def test_with_every_query_key_and_value_from_the_source_the_prompt_has_no_say(backbone):
-    parts = dict.fromkeys(ATTENTION, "plain")
-    free = {"windows": ALL_THE_WAY, "parts": parts, "skip": ()}
+    free = {"windows": ALL_THE_WAY, **dict.fromkeys(PARTS[:3], "plain"), "latent": "off", "skip": ()}
     other = dataclasses.replace(TASK, target="a blue fish", words={"car": "fish"})
     held = [run(freemask(guidance=1, values="source", **free), backbone, task) for task in (TASK, other)]
     assert torch.equal(held[0].frames, held[1].frames)
@@ -128,7 +137,7 @@ def test_with_every_query_key_and_value_from_the_source_the_prompt_has_no_say(ba
     ("variant", "places"), [("paper", ["device", "host", "disk"]), ("official", ["disk"])]
 )
 def test_cached_and_recomputed_features_give_the_same_edit(backbone, plain, variant, places):
-    method = freemask(Fixed(), variant=variant, parts=ATTENTION, windows=ALL_THE_WAY)
+    method = freemask(Fixed(), variant=variant, **ATTENTION, windows=ALL_THE_WAY)
     again = run(method, backbone)
     assert "features_gb" not in again.facts and not near(again.frames, plain, 1e-3)
     for place in places:
@@ -154,7 +163,7 @@ def test_a_stored_inversion_changes_nothing_and_serves_every_method(backbone, pl
 
 
 def test_no_fusion_and_no_mask_is_ddim(backbone, plain):
-    made = run(InvertFuse(steps=STEPS, guidance=2.0, mask={}, fusion={}), backbone)
+    made = run(InvertFuse(steps=STEPS, guidance=2.0), backbone)
     assert near(made.frames, plain)
     assert not made.extras and isinstance(InvertFuse(), Method)
 
@@ -175,11 +184,11 @@ def test_the_source_branch_runs_only_while_it_is_needed(backbone):
         def __getattr__(self, name):
             return getattr(backbone, name)
 
-        def predict(self, x, t, text, *, streams, taps=None):
-            seen.append(streams)
-            return backbone.predict(x, t, text, streams=streams, taps=taps)
+        def predict(self, x, t, given, *, taps=None):
+            seen.append(tuple(given))
+            return backbone.predict(x, t, given, taps=taps)
 
-    run(freemask(steps=4, parts={"cross": "plain"}), Watching())
+    run(freemask(steps=4, **only(cross="plain")), Watching())
     sampling = [streams for streams in seen if streams != ("source",)]
     assert sampling == [("source", "uncond", "cond")] * 2 + [("uncond", "cond")] * 2
 
@@ -191,3 +200,34 @@ def test_too_long_a_prompt_and_bad_settings_are_refused(backbone):
     for settings in ({"features": "both"}, {"cache_on": "moon"}, {"steps": 0}, {"guidance": -1}):
         with pytest.raises(UserError):
             InvertFuse(**settings)
+
+
+@pytest.mark.parametrize(("what", "kind"), [("mask", MaskStrategy), ("fusion", Fusion)])
+def test_a_mask_or_fusion_that_is_none_is_refused(what, kind):
+    """A raw piece of a configuration would otherwise mean: no mask, no fusion."""
+    with pytest.raises(UserError, match=f"'{what}' is none that is known"):
+        of_kind(what, {"threshold": 0.5}, kind)
+    of_kind(what, getattr(InvertFuse(), what), kind)
+
+
+def test_one_switch_for_delta_serves_masks_and_fusion(backbone):
+    """Eq. 7: the mask's time and the masks that vanish go together."""
+    for keeps in (True, False):
+        method = dataclasses.replace(freemask(Fixed()), keep_object=keeps)
+        with method.begin(backbone, clip(), TASK) as editing:
+            assert editing.subject.keeps_object is keeps and bool(editing.policies.vanish) is keeps
+        assert run(method, backbone).facts["keeps_object"] is keeps
+
+
+def test_a_finer_inversion_than_sampling(backbone):
+    """The source beside the edit is that of the finer path, at the times of sampling; the same from a cache."""
+    method = dataclasses.replace(freemask(Fixed(), **ATTENTION), inversion_steps=8)
+    with method.begin(backbone, clip(), TASK) as editing:
+        assert len(editing.inversion.times) == 8 and len(editing.subject.times) == STEPS
+        t = editing.subject.times[0]
+        assert torch.equal(editing.lender.input_at(t), editing.inversion.latents[0])
+    made = run(method, backbone)
+    assert near(made.frames, run(dataclasses.replace(method, features="cache"), backbone).frames)
+    assert not near(made.frames, run(freemask(Fixed(), **ATTENTION), backbone).frames, 1e-3)
+    with pytest.raises(UserError, match="share of the inversion"):
+        run(dataclasses.replace(method, inversion_steps=3), backbone)

@@ -14,10 +14,11 @@ from experiments.config import choices
 from experiments.config.build import build
 from freemask.attention.record import Recording
 from freemask.errors import UserError
+from freemask.masks.clock import Clock
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate
 from freemask.masks.ops import Binarise
-from freemask.masks.plan import USES, MaskStrategy, Subject, Wanted
+from freemask.masks.plan import USES, MaskStrategy, Subject, Wanted, same_object
 from freemask.masks.strategies.agreement import Agreement
 from freemask.masks.strategies.average import Average
 from freemask.masks.strategies.layer import Layer
@@ -25,7 +26,7 @@ from freemask.masks.strategies.mmc import Mmc
 from freemask.masks.strategies.official import Official
 from freemask.masks.strategies.oracle import Oracle
 from freemask.masks.strategies.segmentation import Segmentation
-from freemask.masks.words import annotated, located, same_object, source_columns, target_columns
+from freemask.masks.words import annotated, located, source_columns, target_columns
 from freemask.types import Clip, EditTask, Grid, Site, Text, Where
 from freemask.words import columns_of_prompt
 
@@ -61,7 +62,9 @@ def subject_of(words=None, kind="shape", source="a red car on grass", target="a 
     clip = Clip("c", torch.rand(frames, 3, height, width), given.get("masks", {"car": truth}))
     sites = {name: Site(name, "cross", stride) for name, stride in SITES.items()}
     sites["down_blocks.0.attentions.0.transformer_blocks.0.attn1"] = Site("self", "self", 1)
-    return Subject(task, clip, text(source), text(target), given.get("times", TIMES), sites, "made-up")
+    times, delta = given.get("times", TIMES), given.get("keep_object")
+    delta = same_object(task) if delta is None else delta
+    return Subject(task, clip, text(source), text(target), times, sites, {}, "made-up", delta, Clock(frames))
 
 
 def record(keeps, subject, heat, times=None):
@@ -169,7 +172,8 @@ def test_masks_are_binary_of_the_right_grid_and_the_same_every_time(name, frames
     made = strategy(name, books)
     plan, again = planned(made, subject), planned(made, subject)
     if name == "none":
-        assert plan is None and not made.keeps(subject).source
+        assert not made.keeps(subject).source
+        assert all(bool((plan(wanted) == 1).all()) for wanted in wanted_of(subject))
         return
     assert plan.facts and plan.facts == again.facts
     for wanted in wanted_of(subject):
@@ -197,7 +201,7 @@ def test_words_are_found_at_any_position_and_only_text_layers_are_kept(name, boo
             assert not any(
                 keep.wants(Where(site, TIMES[0], Grid(1, 1, 1), ("source",)))
                 for site in subject.sites.values()
-                if site.kind != "cross"
+                if site.role != "cross"
             )
 
 
@@ -304,7 +308,7 @@ def test_mmc_says_that_it_knows_no_backgrounds(books):
 
 
 def test_mmc_refuses_a_codebook_of_another_model_and_says_how_to_make_one(books, tmp_path):
-    stranger = replace(subject_of(), identity="other")
+    stranger = replace(subject_of(), origin="other")
     with pytest.raises(UserError, match="made for another model"):
         Mmc(codebook=str(books / "made-up.json")).keeps(stranger)
     with pytest.raises(UserError, match="freemask calibrate"):

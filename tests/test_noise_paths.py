@@ -1,6 +1,7 @@
 """The DDIM path against diffusers' schedulers, and the two loops against each other."""
 
 import json
+from copy import copy
 
 import pytest
 import torch
@@ -157,21 +158,13 @@ def test_cfg():
     assert [float(cfg(uncond, cond, g)) for g in (0, 1, 2.5)] == [1.0, 3.0, 6.0]
 
 
-class OnlyAPath:
-    """As much of a backbone as the loops need when they are given a prediction."""
-
-    noise_path = Ddim()
-
-
 @pytest.fixture
-def seen(monkeypatch):
-    """The loops with their annotations satisfied by a stand-in, and a prediction that notes its calls."""
+def seen():
+    """A network that is never called, its path that of Stable Diffusion, and a prediction that notes its calls."""
     from freemask.backbones.unet3d import UNet3D
 
-    backbone = object.__new__(UNet3D)
-    for name in ("sites", "device", "dtype", "identity"):
-        setattr(backbone, name, None)
-    backbone.noise_path = OnlyAPath.noise_path
+    backbone = copy(UNet3D.random(0, max_tokens=20))
+    backbone.noise_path = Ddim()
     calls = []
 
     def predict(x, t):

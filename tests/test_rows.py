@@ -101,16 +101,16 @@ def test_a_row_tells_everything():
 
 
 def test_an_empty_mask_is_flagged(monkeypatch):
-    from freemask.methods.session import Session
+    from freemask.methods import shown
 
-    pictures = Session.pictures
+    pictures = shown.pictures
 
-    def empty_in_one_frame(self):
-        found = pictures(self)
+    def empty_in_one_frame(editing):
+        found = pictures(editing)
         found["mask"][0] = 0
         return found
 
-    monkeypatch.setattr(Session, "pictures", empty_in_one_frame)
+    monkeypatch.setattr(shown, "pictures", empty_in_one_frame)
     assert main(MASKED) == 0
     assert only()["facts"]["mask_empty_frames"] == 1 and "empty in 1 of 2 frames" in only()["warnings"][0]
 
@@ -118,7 +118,7 @@ def test_an_empty_mask_is_flagged(monkeypatch):
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "not numbers"), (0.0, "the edit is black")])
 def test_broken_frames_leave_a_message_and_no_files(monkeypatch, value, said):
     decode = UNet3D.decode
-    monkeypatch.setattr(UNet3D, "decode", lambda self, latents: torch.full_like(decode(self, latents), value))
+    monkeypatch.setattr(UNet3D, "decode", lambda self, *given: torch.full_like(decode(self, *given), value))
     assert main([*RUN, "name=a", "limit=1"]) == 1
     row = only()
     assert row["status"] == "failed" and said in row["message"] and row["where"] == ""
@@ -252,12 +252,7 @@ def test_what_counts_as_out_of_memory(error, yes):
     assert thrift.ran_out(caught.value)
 
 
-def test_a_model_that_is_not_ours_is_tried_again_as_it_is(monkeypatch):
-    class Foreign:
-        device, dtype = CPU, torch.float32
-
-    with thrift.thrifty(Foreign(), len) as (method, changed):  # pyright: ignore[reportArgumentType]
-        assert method is len and changed == {}
+def test_what_is_switched_on_to_save_memory_is_switched_off_again(monkeypatch):
     model = UNet3D.random()
     monkeypatch.setattr(model, "attention_slicing", 4)
     with pytest.raises(KeyError), thrift.thrifty(model, len) as (_, changed):  # pyright: ignore[reportArgumentType]

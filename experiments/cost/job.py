@@ -19,7 +19,7 @@ from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from freemask.data.geometry import Geometry
 from freemask.errors import UserError
-from freemask.fusion.settings import Fusion
+from freemask.fusion.settings import ATTENTION, PARTS
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import EditTask, Progress
 
@@ -61,7 +61,7 @@ def fusing(method: Any) -> InvertFuse:
     if not isinstance(method, InvertFuse):
         came, todo = type(method).__name__, "method=freemask or method=fatezero"
         raise UserError("this method fuses nothing", came=came, expected="one that does", todo=todo)
-    if not isinstance(method.fusion, Fusion):
+    if all(method.fusion.mode(part) == "off" for part in ATTENTION):
         wrong = "without fusion there is nothing to measure"
         raise UserError(wrong, came="fusion=none", todo="fusion=official")
     return method
@@ -126,12 +126,14 @@ class Measuring:
 
     def _about(self) -> dict[str, Any]:
         edits, backbone, method = self.edits, self.edits.backbone, self.edits.method
-        assert isinstance(method.fusion, Fusion)
         return {
             **machine(),
             "device": device_of(backbone.device),
-            "fusion": {"variant": method.fusion.variant, **method.fusion.parts},
-            "masks": type(method.mask).__name__ if method.fusion.masks(edits.task.kind) else "none",
+            "fusion": {
+                "variant": method.fusion.variant,
+                **{part: method.fusion.mode(part) for part in PARTS},
+            },
+            "masks": type(method.mask).__name__ if method.fusion.uses_masks(edits.task.kind) else "none",
             "guidance": method.guidance,
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,10 @@ from torch import Tensor
 from experiments.cost.machine import MB, wait
 from experiments.jobs import seeds
 from freemask.attention.math import attend
-from freemask.attention.record import GIB, Recording
 from freemask.attention.rewire import references
+from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.loops import Callbacks, sample
-from freemask.methods.invert_fuse import InvertFuse, Known
+from freemask.methods.invert_fuse import OFF, InvertFuse
 from freemask.types import QKV, Backbone, Clip, EditTask, Taps, Where
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
@@ -31,7 +31,7 @@ def in_mode(method: InvertFuse, mode: str, steps: int) -> InvertFuse:
     """The same edit in another mode. Its inversion is always made anew."""
     one = replace(method, steps=steps, inversions=None)
     if mode == "plain":
-        return replace(one, fusion=None)
+        return replace(one, fusion=OFF)
     features, _, place = mode.partition("_")
     return replace(one, features=features, cache_on=place or one.cache_on)
 
@@ -58,16 +58,15 @@ class Edits:
     def kept(self, mode: str, frames: int, steps: int) -> tuple[Tensor, dict[str, float]]:
         """The same edit step by step: its frames, and the MB of what it keeps until its end."""
         method, clip = in_mode(self.method, mode, steps), self.clip(frames)
-        heat = Recording(int(method.heat_gb * GIB))
-        known = Known(self.backbone.encode(clip.frames), source=heat)
-        with method.begin(self.backbone, clip, self.task, known=known) as session:
-            inversion, after = session.inversion, Callbacks(after=session.after)
-            start, times = inversion.latents[-1], session.subject.times
-            edited = sample(self.backbone, start, session.predict, times, on=after)
+        clean = Inversion([self.backbone.encode(clip.frames)], ())
+        with method.begin(self.backbone, clip, self.task, known=clean) as editing:
+            inversion, lender, times = editing.inversion, editing.lender, editing.subject.times
+            on = Callbacks(after=editing.after)
+            edited = sample(self.backbone, inversion.latents[-1], editing.predict, times, on=on)
             sizes = {
-                "features": 0 if session.cache is None else session.cache.bytes,
-                "word heat": sum(heat.bytes.values()) + sum(session.target.bytes.values()),
-                "latents": _size([*inversion.latents, *session.lender.latents]),
+                "features": 0 if editing.cache is None else editing.cache.bytes,
+                "word heat": sum(lender.kept.bytes.values()) + sum(editing.target.bytes.values()),
+                "latents": _size([*inversion.latents, *lender.latents]),
             }
         return self.backbone.decode(edited).float().cpu(), {name: size / MB for name, size in sizes.items()}
 
@@ -95,7 +94,7 @@ class Layer:
     """A spatial attention: its map for one frame has heads x queries x (reach x queries, or the text's tokens)."""
 
     name: str
-    kind: str
+    role: str
     heads: int
     queries: int
     tokens: int
@@ -106,15 +105,15 @@ def layers(edits: Edits) -> list[Layer]:
     found: list[Layer] = []
 
     def tap(where: Where, qkv: QKV) -> Tensor:
-        if where.site.kind in ("self", "cross"):
+        if where.site.role in ("self", "cross"):
             heads, queries = qkv.q.shape[2:4]
-            found.append(Layer(where.site.name, where.site.kind, heads, queries, qkv.k.shape[3]))
+            found.append(Layer(where.site.name, where.site.role, heads, queries, qkv.k.shape[3]))
         return attend(qkv)
 
     backbone, taps = edits.backbone, Taps(attention=tap)
     latents, text = backbone.encode(edits.clip(1).frames), backbone.embed(edits.task.source)
     noisiest = backbone.noise_path.times(1)[0]
-    backbone.predict(latents[None], noisiest, text.tokens[None], streams=("source",), taps=taps)
+    backbone.predict(latents[None], noisiest, {"source": text.given}, taps=taps)
     return found
 
 
@@ -128,15 +127,15 @@ def official_maps(
     sizes = {"self": 0, "cross": 0}
     for layer in found:
         if layer.queries <= OFFICIAL:
-            keys = layer.tokens if layer.kind == "cross" else layer.queries * reach.get(layer.name, 1)
-            sizes[layer.kind] += frames * layer.heads * layer.queries * keys * bytes_each * steps
-    return {kind: size / MB for kind, size in sizes.items()}
+            keys = layer.tokens if layer.role == "cross" else layer.queries * reach.get(layer.name, 1)
+            sizes[layer.role] += frames * layer.heads * layer.queries * keys * bytes_each * steps
+    return {role: size / MB for role, size in sizes.items()}
 
 
-def reach_of(backbone: Any, frames: int) -> dict[str, int]:
-    """Of how many frames each rewired self-attention reads the keys."""
-    across = getattr(backbone, "across", ())
-    return {name: len(references(backbone.inflation.wanted, frames)[0]) for name in across}
+def reach_of(backbone: Backbone, frames: int) -> dict[str, int]:
+    """Of how many frames each self-attention that looks beyond its own frame reads the keys."""
+    sites = backbone.sites.values()
+    return {site.name: len(references(site.look, frames)[0]) for site in sites if site.look}
 
 
 def _size(tensors: Iterable[Tensor]) -> int:

@@ -12,6 +12,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate
+from freemask.types import Time
 
 CELL, GAP, COLUMNS = 64, 3, 8
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -53,10 +54,10 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def maps(path: Path, kept: Path, title: str, best: tuple[str, int]) -> None:
+def maps(path: Path, kept: Path, title: str, best: tuple[str, Time]) -> None:
     """One frame's maps, each from its least to its most, layers downwards; the best layer and time are marked."""
     with np.load(kept) as file:
-        sites, times = [str(site) for site in file["sites"]], [int(t) for t in file["times"]]
+        sites, times = [str(site) for site in file["sites"]], file["times"].tolist()
         heat = [file[f"maps{i}"].astype(np.float32) for i in range(len(sites))]
         frame, truth = file["frame"], file["truth"]
     shown = sorted({*(times[place] for place in spread(len(times), COLUMNS)), best[1]}, reverse=True)
@@ -83,7 +84,7 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, int]) -> None:
 
 
 def _line(
-    axes: Axes, x: Sequence[int], estimates: Sequence[Estimate], best: int, color: str, label: str
+    axes: Axes, x: Sequence[Time], estimates: Sequence[Estimate], best: int, color: str, label: str
 ) -> None:  # noqa: PLR0913
     mean, low, high = zip(*((each.mean, each.low, each.high) for each in estimates), strict=True)
     axes.plot(x, mean, color=color, label=label, marker=".", markersize=4)

@@ -20,10 +20,11 @@ from freemask.data.write import to_bytes
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert
 from freemask.errors import UserError
+from freemask.masks.clock import Clock
 from freemask.masks.ops import Binarise, iou, two_class_iou
 from freemask.masks.plan import Subject
 from freemask.masks.words import located, source_columns
-from freemask.types import Backbone, Clip, DataSource, EditTask, Progress, Taps
+from freemask.types import Backbone, Clip, DataSource, EditTask, Progress, Taps, Time
 
 NO_MASK = "no mask"
 OVERLAPS = {"foreground": iou, "two_class": two_class_iou}
@@ -105,24 +106,24 @@ class Measure:
 
     def heat(self, backbone: Backbone, clip: Clip, word: Word, progress: Progress) -> "Heat":
         """The word's heat at every text layer and time of the inversion."""
-        text, times = backbone.embed(word.task.source), backbone.noise_path.times(self.steps)
-        subject = Subject(word.one, clip, text, text, times, backbone.sites, backbone.identity)
+        times = backbone.noise_path.times(self.steps)
+        subject = Subject.of(backbone, clip, word.one, times)
         columns = source_columns(subject, self.phrase, [word.word])
         recording = Recording(int(self.budget * GIB))
         taps = Taps(attention=recorder([heat_of_words(HEAT, columns)], recording))
-        upwards = guided(backbone, text, stream="source", taps=taps)
+        upwards = guided(backbone, subject.source, stream="source", taps=taps)
         invert(backbone, backbone.encode(clip.frames), upwards, times, progress=progress)
-        return Heat.of(recording.all(HEAT), times)
+        return Heat.of(recording.all(HEAT), times, subject.clock)
 
     def table(self, heat: "Heat", truth: Bool[Tensor, "f h w"], progress: Progress) -> list[list[float]]:
         """Overlap with the truth at the frames' resolution, layers x times."""
-        height, width = truth.shape[1:]
+        frames, height, width = truth.shape
         overlap, rows = OVERLAPS[self.overlap], []
         for done, site in enumerate(heat.sites):
             progress("masks", done, len(heat.sites))
             truth = truth.to(heat.maps[site][0].device)
-            found = (overlap(self.binarise.mask(each, height, width), truth) for each in heat.maps[site])
-            rows.append([round(value, 5) for value in found])
+            masks = (self.binarise.mask(each, height, width) for each in heat.maps[site])
+            rows.append([round(overlap(heat.clock.lift(mask, frames), truth), 5) for mask in masks])
         return rows
 
 
@@ -130,13 +131,14 @@ class Measure:
 class Heat:
     """Maps of one word: by layer, a list over times."""
 
-    times: Sequence[int]
+    times: Sequence[Time]
     maps: Mapping[str, Sequence[Tensor]]
+    clock: Clock
 
     @classmethod
-    def of(cls, recorded: Mapping[tuple[str, int], Tensor], times: Sequence[int]) -> "Heat":
+    def of(cls, recorded: Mapping[tuple[str, Time], Tensor], times: Sequence[Time], clock: Clock) -> "Heat":
         sites = list(dict.fromkeys(site for site, _ in recorded))
-        return cls(times, {site: [recorded[site, t] for t in times] for site in sites})
+        return cls(times, {site: [recorded[site, t] for t in times] for site in sites}, clock)
 
     @property
     def sites(self) -> list[str]:

@@ -13,7 +13,6 @@ import torch
 
 from freemask.types import Backbone, Method
 
-ROWS = 8  # of the attention batch at once
 # PyTorch's CPU allocator raises a plain RuntimeError; so does a GPU whose libraries get no workspace.
 SIGNS = ("you tried to allocate", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 TODO = "fewer frames or a smaller size; model.vae_tiling=true saves more, and changes pixels at the seams"
@@ -35,25 +34,10 @@ def free() -> None:
 
 @contextmanager
 def thrifty(backbone: Backbone, method: Method) -> Iterator[tuple[Method, dict[str, str]]]:
-    """The method to use meanwhile, and what was changed: `setting: from -> to`. A model that is not ours may have
-    none of these settings."""
-    changed: dict[str, str] = {}
-    before: list[tuple[Any, str, int]] = []
-
-    def lower(owner: Any, attribute: str, value: int, setting: str) -> None:
-        now = getattr(owner, attribute, None)
-        if isinstance(now, int) and (now > value or now == 0):
-            before.append((owner, attribute, now))
-            setattr(owner, attribute, value)
-            changed[setting] = f"{now} -> {value}"
-
-    lower(backbone, "attention_slicing", ROWS, "model.attention_slicing")
-    lower(getattr(backbone, "codec", None), "batch", 1, "model.vae_batch")
+    """The method to use meanwhile, and what was changed: `setting: from -> to`."""
     kept: Any = method
-    if hasattr(kept, "__dataclass_fields__") and getattr(kept, "features", None) == "cache":
-        method, changed["method.features"] = replace(kept, features="recompute"), "cache -> recompute"
-    try:
-        yield method, changed
-    finally:
-        for owner, attribute, value in before:
-            setattr(owner, attribute, value)
+    with backbone.saving_memory() as changed:
+        said = dict(changed)
+        if hasattr(kept, "__dataclass_fields__") and getattr(kept, "features", None) == "cache":
+            method, said["method.features"] = replace(kept, features="recompute"), "cache -> recompute"
+        yield method, said

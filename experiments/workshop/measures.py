@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from evaluation.backbones import clip as clips
 from evaluation.ops import overlap, psnr
 from freemask.attention.record import Recording, heat_of_words, recorder
+from freemask.backbones.unet import Loaded
 from freemask.backbones.unet3d import UNet3D
 from freemask.data.world.source import named_masks, truth
 from freemask.data.world.spec import (
@@ -130,8 +131,8 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
     tap = recorder([heat_of_words("word", columns)], kept)
     path = invert(backbone, latents, guided(backbone, text, taps=Taps(attention=tap), stream="source"), steps)
     mask = named_masks(scene)[scene.things[0].cls]
-    sites = [site for site, where in backbone.sites.items() if where.kind == "cross"]
-    times = backbone.noise_path.times(steps)
+    sites = [site for site, where in backbone.sites.items() if where.role == "cross"]
+    times = list(backbone.noise_path.times(steps))
     maps = kept.all("word")
     ious = np.array([[cell_iou(maps[site, t].float(), mask, threshold) for t in times] for site in sites])
     result = {"labels": labels(scene), "caption": scene.caption, "ious": ious, "sites": sites, "times": times}
@@ -139,7 +140,7 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
         return result
     back = backbone.decode(sample(backbone, path[-1], guided(backbone, text), steps))
     best = np.unravel_index(ious.argmax(), ious.shape)
-    shown = maps[sites[best[0]], times[best[1]]]
+    shown = maps[sites[int(best[0])], times[int(best[1])]]
     return {
         **result,
         "psnr": float(psnr(backbone.decode(latents), back).mean()),
@@ -157,4 +158,4 @@ def _untrained(weights: str) -> UNet3D:
     made: Any = models(weights)[0]
     torch.manual_seed(0)
     fresh = UNet3DConditionModel.from_config(made.unet.config)
-    return UNet3D(fresh, made.codec, made.reader, made.noise_path, name="untrained")
+    return UNet3D(Loaded(fresh, made.codec, made.reader, made.noise_path), name="untrained")

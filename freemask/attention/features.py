@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freemask.errors import UserError
-from freemask.types import QKV, Where
+from freemask.types import QKV, Time, Where
 
 GB = 10**9
 PLACES = ("device", "host", "disk")
@@ -32,11 +32,11 @@ class Features:
             raise UserError("there is no such place for features", came=place, expected=", ".join(PLACES))
         self.place, self.budget, self.device = place, int(budget_gb * GB), device
         self.bytes = 0
-        self._slots: dict[int, Slot] = {}
+        self._slots: dict[Time, Slot] = {}
         self._scales: dict[str, float] = {}
         self._shared: set[str] = set()
-        self._here: tuple[int, Slot] | None = None
-        self._coming: tuple[int, Future[Slot]] | None = None
+        self._here: tuple[Time, Slot] | None = None
+        self._coming: tuple[Time, Future[Slot]] | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._folder = (
             tempfile.TemporaryDirectory(prefix="freemask-", dir=folder) if place == "disk" else None
@@ -45,6 +45,13 @@ class Features:
 
     def put(self, where: Where, qkv: QKV, *, values: bool) -> None:
         """Of a stack of one stream: q and k, and v where asked."""
+        if qkv.bias is not None:
+            raise UserError(
+                "the features of layers with a bias cannot be kept",
+                came=where.site.name,
+                expected="attention without a bias",
+                todo="use method.features=recompute",
+            )
         kept = {"q": qkv.q, "k": qkv.k} | ({"v": qkv.v} if values else {})
         for name, value in kept.items():
             if value.stride(1) == 0:  # one set of keys for all frames: kept once
@@ -66,7 +73,7 @@ class Features:
         for name, value in kept.items():
             slot[f"{where.site.name} {name}"] = self._away(value.detach())
 
-    def get(self, where: Where, following: int | None = None) -> QKV:
+    def get(self, where: Where, following: Time | None = None) -> QKV:
         """What was put at this layer and time. `following` is the time that will be asked for after this one."""
         if self._here is None or self._here[0] != where.t:
             self._flush()
@@ -109,7 +116,7 @@ class Features:
                 save_file(slot, self._file(t))
             self._slots.clear()
 
-    def _arrived(self, t: int) -> Slot:
+    def _arrived(self, t: Time) -> Slot:
         coming = self._coming
         slot = coming[1].result() if coming is not None and coming[0] == t else self._fetch(t)
         if self._stream is not None:
@@ -120,14 +127,14 @@ class Features:
         self._coming = None
         return slot
 
-    def _send_for(self, t: int) -> None:
+    def _send_for(self, t: Time) -> None:
         if self.place == "device" or (self.place == "host" and self._stream is None):
             return
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1)
         self._coming = (t, self._worker.submit(self._fetch, t))
 
-    def _fetch(self, t: int) -> Slot:
+    def _fetch(self, t: Time) -> Slot:
         if self._folder is not None:
             path = self._file(t)
             slot = load_file(path) if path.is_file() else None
@@ -140,6 +147,6 @@ class Features:
         with torch.cuda.stream(self._stream):
             return {name: value.to(self.device, non_blocking=True) for name, value in slot.items()}
 
-    def _file(self, t: int) -> Path:
+    def _file(self, t: Time) -> Path:
         assert self._folder is not None
         return Path(self._folder.name) / f"{t}.safetensors"

@@ -1,6 +1,7 @@
 """Attention as pure mathematics: outputs, probabilities (for tests), and the mass that falls on chosen words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -12,10 +13,13 @@ from freemask.types import QKV
 
 # Up to this many tokens on both sides (temporal layers), plain products beat the fused kernel on CPU.
 SMALL = 24
+PIECE = 2**24  # numbers of a bias that are made at once
 
 
 def attend(qkv: QKV, rows: int = 0) -> Float[Tensor, "s b heads n e"]:
-    """softmax(q k^T scale) v. `rows` > 0 works through the batch in pieces of that many rows, to save memory."""
+    """softmax(q k^T scale + bias) v. `rows` > 0 works through the batch in pieces of that many rows, to save memory."""
+    if qkv.bias is not None:
+        return _with_bias(qkv)
     if _share_keys(qkv):
         return _of_shared_keys(qkv, rows)
     streams = qkv.q.shape[0]
@@ -31,7 +35,10 @@ def attend(qkv: QKV, rows: int = 0) -> Float[Tensor, "s b heads n e"]:
 
 def probabilities(qkv: QKV) -> Float[Tensor, "s b heads n m"]:
     """The attention matrix itself: quadratic memory, for tests and for short (temporal) sequences."""
-    return torch.softmax(qkv.q @ qkv.k.transpose(-1, -2) * qkv.scale, dim=-1)
+    logits = qkv.q @ qkv.k.transpose(-1, -2) * qkv.scale
+    if qkv.bias is not None:
+        logits = logits + qkv.bias.rows(slice(None)).to(logits)
+    return torch.softmax(logits, dim=-1)
 
 
 def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b heads n g"]:
@@ -46,7 +53,7 @@ def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b h
     for place, columns in enumerate(groups):
         indicator[list(columns), place] = 1
     values = indicator.expand(*qkv.k.shape[:-2], *indicator.shape)
-    mass = attend(QKV(q=qkv.q.to(precise), k=qkv.k.to(precise), v=values, scale=qkv.scale))
+    mass = attend(replace(qkv, q=qkv.q.to(precise), k=qkv.k.to(precise), v=values))
     return mass[..., : len(groups)]
 
 
@@ -59,8 +66,29 @@ def _of_shared_keys(qkv: QKV, rows: int) -> Float[Tensor, "s b heads n e"]:
     """The whole batch as one long row of queries, so that the keys are not copied for each row."""
     batch = qkv.q.shape[1]
     q = rearrange(qkv.q, "s b heads n d -> s 1 heads (b n) d")
-    out = attend(QKV(q=q, k=qkv.k[:, :1], v=qkv.v[:, :1], scale=qkv.scale), rows)
+    out = attend(replace(qkv, q=q, k=qkv.k[:, :1], v=qkv.v[:, :1], hidden=None), rows)
     return rearrange(out, "s 1 heads (b n) e -> s b heads n e", b=batch)
+
+
+def _with_bias(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
+    """Some query rows at a time, so that no more than PIECE numbers of the bias exist at once."""
+    assert qkv.bias is not None
+    streams, batch, heads, queries = qkv.q.shape[:4]
+    k, v = (rearrange(x, "s b heads m d -> (s b) heads m d") for x in (qkv.k, qkv.v))
+    first = qkv.bias.rows(slice(0, 1))
+    per_row = first.numel() // (first.shape[3] or 1)
+    step = max(1, min(queries, PIECE // max(1, per_row)))
+    out = []
+    for start in range(0, queries, step):
+        part = slice(start, start + step)
+        q = rearrange(qkv.q[:, :, :, part], "s b heads n d -> (s b) heads n d")
+        bias = qkv.bias.rows(part).to(q)
+        if bias.shape[:2] != (1, 1):
+            bias = bias.expand(streams, batch, *bias.shape[2:])
+        bias = rearrange(bias, "s b heads n m -> (s b) heads n m")
+        wide = bias.expand(-1, -1, q.shape[2], -1)  # a row for all queries is not copied
+        out.append(scaled_dot_product_attention(q, k, v, attn_mask=wide, scale=qkv.scale))
+    return rearrange(torch.cat(out, dim=2), "(s b) heads n e -> s b heads n e", s=streams)
 
 
 def _is_small(q: Tensor, k: Tensor) -> bool:

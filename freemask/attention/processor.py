@@ -1,6 +1,7 @@
-"""The only file that speaks diffusers' attention-processor interface: taps stand in for attention during a call."""
+"""A call in progress, and what stands in for attention in it. Each family of networks has its own processor, which
+projects and finishes as the library does; all ask `Call.attention` for what comes between."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,23 +10,55 @@ from einops import rearrange
 from torch import Tensor
 
 from freemask.attention.math import attend
-from freemask.types import QKV, Grid, Site, Stream, Taps, Where
+from freemask.attention.rewire import entries, looking
+from freemask.types import QKV, Grid, Site, Stream, Taps, Time, Where
 
 
 @dataclass
 class Call:
-    """One use of the network. `height` and `width` are those of the layer now running."""
+    """One use of the network. `height` and `width` are those of the layer now running, `text` that of every frame
+    where frames have texts of their own."""
 
-    t: int
+    t: Time
     streams: tuple[Stream, ...]
     frames: int
     taps: Taps
     rows: int = 0
     height: int = 0
     width: int = 0
+    text: Tensor | None = None
 
-    def where(self, site: Site) -> Where:
-        return Where(site, self.t, Grid(self.frames, self.height, self.width), self.streams)
+    def where(self, site: Site, text: int = 0) -> Where:
+        return Where(site, self.t, Grid(self.frames, self.height, self.width), self.streams, text)
+
+    def attention(self, site: Site, qkv: QKV, text: int = 0) -> Tensor:
+        """The answer of a layer: that of the tap, or plain attention. Whom frames look at is settled before."""
+        taps, look = self.taps, site.look
+        if taps.look is not None and site.role == "self":
+            chosen = taps.look(self.where(site))
+            look = look if chosen is None else entries(chosen)
+        qkv = looking(qkv, look)
+        if taps.attention is None:
+            return attend(qkv, self.rows)
+        out = taps.attention(self.where(site, text), qkv)
+        wanted = (*qkv.q.shape[:-1], qkv.v.shape[-1])
+        if tuple(out.shape) != wanted:
+            raise ValueError(f"the tap at {site.name} returned {tuple(out.shape)} instead of {wanted}")
+        return out
+
+    def features(self, site: Site, maps: Tensor) -> Tensor:
+        """What a module is taken to have put out, in this call (`(s f) c h w`)."""
+        tap = self.taps.features.get(site.name)
+        if tap is None:
+            return maps
+        self.height, self.width = maps.shape[-2:]
+        stacked = rearrange(maps, "(s f) c h w -> s f c h w", s=len(self.streams))
+        given = tap(self.where(site), stacked)
+        if given.shape != stacked.shape:
+            raise ValueError(
+                f"the tap at {site.name} returned {tuple(given.shape)}, not {tuple(stacked.shape)}"
+            )
+        return rearrange(given, "s f c h w -> (s f) c h w").to(maps.dtype)
 
 
 class Slot:
@@ -52,14 +85,10 @@ class Slot:
 
 
 class SiteProcessor:
-    """Attention of one site: the tap of the call in progress if it has one, plain attention otherwise.
-
-    `rewire` changes whom the queries look at, before taps see them.
-    """
+    """An attention layer of diffusers' U-Nets."""
 
     def __init__(self, site: Site, slot: Slot) -> None:
         self.site, self.slot = site, slot
-        self.rewire: Callable[[QKV], QKV] | None = None
 
     def __call__(
         self,
@@ -71,13 +100,10 @@ class SiteProcessor:
         if attention_mask is not None:
             raise RuntimeError(f"{self.site.name} was given an attention mask, which taps would not see")
         call = self.slot.call
+        if call.text is not None and self.site.role == "cross":
+            encoder_hidden_states = call.text
         qkv = self._project(attn, hidden_states, encoder_hidden_states, len(call.streams))
-        qkv = qkv if self.rewire is None else self.rewire(qkv)
-        if call.taps.attention is None:
-            out = attend(qkv, call.rows)
-        else:
-            out = call.taps.attention(call.where(self.site), qkv)
-            self._check(out, qkv)
+        out = call.attention(self.site, qkv)
         out = rearrange(out, "s b heads n e -> (s b) n (heads e)").to(hidden_states.dtype)
         out = attn.to_out[1](attn.to_out[0](out))
         if attn.residual_connection:
@@ -100,8 +126,3 @@ class SiteProcessor:
         k = k if attn.norm_k is None else attn.norm_k(k)
         inputs = rearrange(hidden, "(s b) n c -> s b n c", s=streams)
         return QKV(q=q, k=k, v=v, scale=q.shape[-1] ** -0.5, hidden=inputs)
-
-    def _check(self, out: Tensor, qkv: QKV) -> None:
-        wanted = (*qkv.q.shape[:-1], qkv.v.shape[-1])
-        if tuple(out.shape) != wanted:
-            raise ValueError(f"the tap at {self.site.name} returned {tuple(out.shape)} instead of {wanted}")

@@ -4,15 +4,16 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
 from torch import Tensor
 
+from freemask.attention.layout import on_grid, text_tokens
 from freemask.attention.math import attend, word_mass
 from freemask.errors import UserError
-from freemask.types import QKV, AttentionTap, Stream, Where
+from freemask.types import QKV, AttentionTap, Stream, Time, Where
 
 GIB = 2**30
+READS_TEXT = ("cross", "joint")
+Spy = Callable[[Where, QKV], None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Recording:
     def __init__(self, budget: int = 4 * GIB, device: torch.device | str | None = None) -> None:
         self.budget, self.device = budget, device
         self.bytes: dict[str, int] = {}
-        self._kept: dict[tuple[str, str, int], Tensor] = {}
+        self._kept: dict[tuple[str, str, Time], Tensor] = {}
 
     def put(self, name: str, at: Where, value: Tensor) -> None:
         key = (name, at.site.name, at.t)
@@ -54,21 +55,18 @@ class Recording:
     def get(self, name: str, at: Where) -> Tensor:
         return self._kept[self._known((name, at.site.name, at.t))]
 
-    def all(self, name: str) -> dict[tuple[str, int], Tensor]:
+    def all(self, name: str) -> dict[tuple[str, Time], Tensor]:
         """Everything kept under a name, by (site, t), in the order in which it was recorded."""
         return {(site, t): value for (known, site, t), value in self._kept.items() if known == name}
 
-    def knows(self, name: str, at: Where) -> bool:
-        return (name, at.site.name, at.t) in self._kept
-
-    def _known(self, key: tuple[str, str, int]) -> tuple[str, str, int]:
+    def _known(self, key: tuple[str, str, Time]) -> tuple[str, str, Time]:
         if key not in self._kept:
             name, site, t = key
             times = sorted({known[2] for known in self._kept if known[:2] == key[:2]})
             raise KeyError(f"'{name}' was not recorded at {site}, t = {t}; times recorded there: {times}")
         return key
 
-    def _afford(self, name: str, size: int, key: tuple[str, str, int]) -> None:
+    def _afford(self, name: str, size: int, key: tuple[str, str, Time]) -> None:
         held = sum(self.bytes.values())
         if held + size <= self.budget:
             return
@@ -97,13 +95,23 @@ def recorder(keeps: Sequence[Keep], into: Recording, then: AttentionTap | None =
     return tap
 
 
+def spying(spy: Spy, stream: Stream) -> AttentionTap:
+    """A tap that shows one stream of every attention to `spy`, and changes nothing."""
+
+    def tap(where: Where, qkv: QKV) -> Tensor:
+        spy(where, qkv.stream(where.streams.index(stream)))
+        return attend(qkv)
+
+    return tap
+
+
 def heat_of_words(
     name: str,
     columns: Sequence[int],
     *,
     strides: Collection[int] | None = None,
     sites: Collection[str] | None = None,
-    times: Collection[int] | None = None,
+    times: Collection[Time] | None = None,
     stream: Stream | None = None,
 ) -> Keep:
     """Attention that falls on text columns, mean over heads, as `f h w` of the layer's grid.
@@ -115,7 +123,7 @@ def heat_of_words(
 
     def wants(where: Where) -> bool:
         return (
-            where.site.kind == "cross"
+            where.site.role in READS_TEXT
             and (strides is None or where.site.stride in strides)
             and (sites is None or where.site.name in sites)
             and (times is None or where.t in times)
@@ -123,15 +131,9 @@ def heat_of_words(
         )
 
     def shrink(where: Where, qkv: QKV) -> Tensor:
-        place = len(where.streams) - 1 if stream is None else where.streams.index(stream)
-        one = QKV(q=qkv.q[place, None], k=qkv.k[place, None], v=qkv.v[place, None], scale=qkv.scale)
-        return on_grid(word_mass(one, [columns])[0, ..., 0].mean(dim=1), where)
+        one = qkv.stream(len(where.streams) - 1 if stream is None else where.streams.index(stream))
+        first = text_tokens(where, one.k.shape[-2]).start
+        mass = word_mass(one, [[first + column for column in columns]])
+        return on_grid(mass[0, ..., 0].mean(dim=1), where)
 
     return Keep(name, wants, shrink, tuple(sorted(set(columns))))
-
-
-def on_grid(values: Float[Tensor, "b n"], where: Where) -> Float[Tensor, "f h w"]:
-    """One value per query, laid out in the layer's batch and tokens, as frames, height and width."""
-    grid = where.grid
-    layout = f"{where.site.batch} {where.site.tokens} -> f h w"
-    return rearrange(values, layout, f=grid.frames, h=grid.height, w=grid.width)

@@ -1,7 +1,7 @@
 """Self-attention across frames: the keys and values of the frames that each frame looks at, side by side."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -9,10 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.errors import UserError, nearest
-from freemask.types import QKV
+from freemask.types import QKV, Entry
 
-Rewire = Callable[[QKV], QKV]
-Entry = int | str
 References = tuple[tuple[int, ...], ...]  # for each frame, the frames that it looks at
 
 # What the names mean in the notation of the official code; nothing at all is ordinary attention, frame by frame.
@@ -65,14 +63,9 @@ def _others(entry: Entry, frame: int, frames: int) -> tuple[int, ...]:
     return ({"first": 0, "mid": (frames - 1) // 2, "last": frames - 1}[entry],)
 
 
-@dataclass(frozen=True)
-class Across:
-    """The queries of a frame attend to all tokens of the frames that `wanted` names."""
-
-    wanted: tuple[Entry, ...]
-
-    def __call__(self, qkv: QKV) -> QKV:
-        return rewired(qkv, references(self.wanted, qkv.k.shape[1]))
+def looking(qkv: QKV, wanted: Sequence[Entry]) -> QKV:
+    """The queries of a frame attend to all tokens of the frames that `wanted` names; no entries: to their own."""
+    return rewired(qkv, references(wanted, qkv.k.shape[1])) if wanted else qkv
 
 
 def rewired(qkv: QKV, look: References) -> QKV:

@@ -12,6 +12,8 @@ from freemask.errors import UserError
 class Codec:
     """A VAE that works frame by frame, `batch` frames at a time. It never runs in half precision."""
 
+    compression = 1  # frames in a latent frame
+
     def __init__(self, vae: Any, *, batch: int = 1, slicing: bool = False, tiling: bool = False) -> None:
         if batch < 1:
             raise UserError(

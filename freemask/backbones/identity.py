@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 WHOLE = 64 * 2**20  # files up to this size are hashed in full
 PIECE = 64 * 2**10
@@ -31,6 +32,15 @@ def of_file(path: Path) -> str:
 def of_facts(facts: dict[str, Any]) -> str:
     """Of what a backbone adds to its files."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Of tensors in memory, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name}:{tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().double().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def of_modules(modules: dict[str, nn.Module], config: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def serve_temporal(unet: nn.Module, slot: Slot) -> None:
     """Hooks that run `conv_temporal` behind its convolution and `attn_temporal` behind its block."""
     for module in unet.modules():
         if hasattr(module, "conv_temporal"):
-            module.register_forward_hook(_after_conv(slot))
+            module.register_forward_hook(_after_conv(slot), prepend=True)  # part of the convolution
         if hasattr(module, "attn_temporal"):
             module.register_forward_hook(_after_block(slot))
 

@@ -9,12 +9,15 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.attention.rewire import Across, entries
+from freemask.attention.processor import Call
+from freemask.attention.rewire import entries
 from freemask.backbones import checkpoint, identity, inflate, inflate_weights, tiny
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.unet import COMPONENTS, Loaded, UNet, dtype_of, load, placed
+from freemask.backbones.network import dtype_of
+from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.errors import UserError
 from freemask.settings import Effect
+from freemask.types import Entry
 
 UNET = "UNet2DConditionModel"
 WIDTHS = (320, 640, 1280, 1280)  # of a configuration that does not say
@@ -36,7 +39,7 @@ FOREIGN = (
 class Inflation:
     """What makes a video network of an image network, temporal layers apart."""
 
-    wanted: tuple[int | str, ...]
+    wanted: tuple[Entry, ...]
     least_channels: int
     shared_norm: bool
 
@@ -56,6 +59,10 @@ class Inflation:
             raise UserError("least_channels is a layer's width.", came=least, expected="0 = all layers")
         return cls(entries(attention), least, shared_norm)
 
+    def look(self, layer: Any) -> tuple[Entry, ...]:
+        """Self-attention of layers that are wide enough looks across frames."""
+        return self.wanted if layer.query_dim >= self.least_channels else ()
+
     def identity(self, parts: str, temporal: str | None) -> str:
         return identity.of_facts({"parts": parts, "temporal": temporal, **asdict(self)})
 
@@ -64,9 +71,8 @@ class Inflated2D(UNet):
     """A UNet2DConditionModel over the frames of a clip."""
 
     def __init__(self, parts: Loaded, inflation: Inflation, *, name: str, attention_slicing: int = 0) -> None:
-        super().__init__(*parts, name=name, attention_slicing=attention_slicing)
+        super().__init__(parts, name=name, attention_slicing=attention_slicing, look=inflation.look)
         self.inflation = inflation
-        self.across = self._rewire()
         if inflation.shared_norm:
             for norm in inflate.norms(self.unet):
                 inflate.share(norm, self._slot)
@@ -156,29 +162,23 @@ class Inflated2D(UNet):
     def describe(self) -> dict[str, Any]:
         found = super().describe()
         alone = "self-attention stays within each frame: no layer has"
-        if self.inflation.wanted and not self.across:
+        across = [site for site in self.sites.values() if site.look]
+        if self.inflation.wanted and not across:
             found["warnings"].append(f"{alone} {self.inflation.least_channels} channels (least_channels)")
         looks = [str(each) for each in self.inflation.wanted] or ["frame"]
-        return found | {"attention": ", ".join(looks), "layers across frames": len(self.across)}
+        return found | {"attention": ", ".join(looks), "layers across frames": len(across)}
 
     def _run(
-        self, x: Float[Tensor, "s lf c lh lw"], t: int, text: Float[Tensor, "s l d"]
+        self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call
     ) -> Float[Tensor, "s lf c lh lw"]:
         streams, frames = x.shape[:2]
         # One layout in memory, whoever calls: kernels round differently for others.
-        maps = rearrange(x, "s f c h w -> (s f) c h w").contiguous()
-        read = repeat(text, "s l d -> (s f) l d", f=frames)
-        out = self.unet(maps, t, read, return_dict=False)[0]
+        maps = rearrange(self._with_channels(x, parts), "s f c h w -> (s f) c h w").contiguous()
+        text = parts["text"]
+        text = repeat(text, "s l d -> s f l d", f=frames) if text.ndim == 3 else text
+        read = rearrange(text, "s f l d -> (s f) l d")
+        out = self.unet(maps, call.t, read, return_dict=False)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
-
-    def _rewire(self) -> tuple[str, ...]:
-        """Self-attention of layers that are wide enough looks across frames. Returns their names."""
-        names = [name for name, site in self.sites.items() if site.kind == "self" and self.inflation.wanted]
-        layers = {name: self.unet.get_submodule(name) for name in names}
-        across = {n: each for n, each in layers.items() if each.query_dim >= self.inflation.least_channels}
-        for layer in across.values():
-            layer.processor.rewire = Across(self.inflation.wanted)
-        return tuple(across)
 
 
 def _config(files: Checkpoint) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _check(config: Mapping[str, Any]) -> None:
     strange = sorted(str(each) for each in blocks - BLOCKS - {None})
     asked = [key for key in FOREIGN if config.get(key) not in (None, False)]
     given, made = config.get("in_channels", 4), config.get("out_channels", 4)
-    if given != made:
+    if given < made:
         asked.append(f"{given} channels in, {made} out")
     if strange or asked:
         raise UserError(

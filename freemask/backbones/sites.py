@@ -5,35 +5,50 @@ tell their grids.
 image network has `attn_temporal` beside them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from einops import rearrange
 from torch import Tensor, nn
 
 from freemask.attention.processor import SiteProcessor, Slot
-from freemask.types import Site
+from freemask.types import Entry, Site
 
 TEMPORAL = ("temp_attentions", "transformer_in", "attn_temporal")
 ATTENTIONS = ("attn1", "attn2", "attn_temporal")
 
 
-def attention_sites(unet: nn.Module) -> dict[str, Site]:
+# Of a self-attention: whom its frames look at.
+Look = Callable[[nn.Module], tuple[Entry, ...]]
+
+
+def alone(layer: nn.Module) -> tuple[Entry, ...]:
+    """Every frame looks at itself."""
+    return ()
+
+
+def attention_sites(unet: nn.Module, look: Look = alone) -> dict[str, Site]:
     """Every attention of the network, in the order of the forward pass."""
     return {
-        name: _site(name, stride)
+        name: _site(name, stride, look(unet.get_submodule(name)))
         for prefix, block, stride in _blocks(unet)
         for name in _attentions(prefix, block)
     }
 
 
 def feature_sites(unet: nn.Module) -> dict[str, Site]:
-    """Every spatial convolution block (resnet), in the order of the blocks."""
-    return {
-        f"{prefix}.resnets.{i}": Site(f"{prefix}.resnets.{i}", "features", stride)
-        for prefix, block, stride in _blocks(unet)
-        for i, _ in enumerate(getattr(block, "resnets", ()))
-    }
+    """Modules whose output is a map of features: convolution blocks, and their last convolution before the shortcut
+    is added; convolutions along frames; down- and upsamplers. Block by block, in the order of the forward pass."""
+    found: dict[str, Site] = {}
+    for prefix, block, stride in _blocks(unet):
+        for i, _ in enumerate(getattr(block, "resnets", ())):
+            names = [f"{prefix}.resnets.{i}.conv2", f"{prefix}.resnets.{i}"]
+            names += [f"{prefix}.temp_convs.{i}"] if hasattr(block, "temp_convs") else []
+            found |= {name: Site(name, "features", stride) for name in names}
+        for kind, size in (("downsamplers", 2 * stride), ("upsamplers", stride // 2)):
+            for i, _ in enumerate(getattr(block, kind, None) or ()):
+                name = f"{prefix}.{kind}.{i}"
+                found[name] = Site(name, "features", size)
+    return found
 
 
 def install(unet: Any, sites: dict[str, Site], features: dict[str, Site], slot: Slot) -> None:
@@ -79,10 +94,10 @@ def _attentions(prefix: str, block: nn.Module) -> Iterator[str]:
             yield from (f"{owner}.transformer_blocks.{j}.{name}" for name in present)
 
 
-def _site(name: str, stride: int) -> Site:
+def _site(name: str, stride: int, look: tuple[Entry, ...]) -> Site:
     if any(part in TEMPORAL for part in name.split(".")):
-        return Site(name, "temporal", stride, batch="(h w)", tokens="f")
-    return Site(name, "cross" if name.endswith(".attn2") else "self", stride)
+        return Site(name, "temporal", stride, batch="(h w)", tokens="f", nth=int(name.endswith(".attn2")))
+    return Site(name, "cross", stride) if name.endswith(".attn2") else Site(name, "self", stride, look=look)
 
 
 def _size_reader(slot: Slot) -> Any:
@@ -96,17 +111,7 @@ def _size_reader(slot: Slot) -> Any:
 
 
 def _feature_server(site: Site, slot: Slot) -> Any:
-    def serve(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        call = slot.call
-        if call.taps.features is None:
-            return None
-        call.height, call.width = output.shape[-2:]
-        stacked = rearrange(output, "(s f) c h w -> s f c h w", s=len(call.streams))
-        given = call.taps.features(call.where(site), stacked)
-        if given.shape != stacked.shape:
-            raise ValueError(
-                f"the tap at {site.name} returned {tuple(given.shape)}, not {tuple(stacked.shape)}"
-            )
-        return rearrange(given, "s f c h w -> (s f) c h w").to(output.dtype)
+    def serve(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return slot.call.features(site, output)
 
     return serve

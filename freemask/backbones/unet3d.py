@@ -1,5 +1,6 @@
 """Text-to-video networks of diffusers' UNet3DConditionModel: Zeroscope, ModelScope, and the embedded one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from freemask.attention.processor import Call
 from freemask.backbones import checkpoint, identity, tiny
-from freemask.backbones.unet import COMPONENTS, UNet, dtype_of, load, placed
+from freemask.backbones.network import dtype_of
+from freemask.backbones.unet import COMPONENTS, UNet, load, placed
 from freemask.settings import Effect
 
 
@@ -44,7 +47,7 @@ class UNet3D(UNet):
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, "UNet3DConditionModel", device=device, dtype=dtype, vae=vae)
         name = identity.of_folder(files.folder, COMPONENTS)
-        return cls(*parts, name=name, attention_slicing=attention_slicing)
+        return cls(parts, name=name, attention_slicing=attention_slicing)
 
     @classmethod
     def random(
@@ -60,11 +63,16 @@ class UNet3D(UNet):
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens)
         modules = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
         name = identity.of_modules(modules, {"scheduler": made.scheduler, "tokens": max_tokens})
-        return cls(*placed(made, device), name=name)
+        return cls(placed(made, device), name=name)
 
     def _run(
-        self, x: Float[Tensor, "s lf c lh lw"], t: int, text: Float[Tensor, "s l d"]
+        self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call
     ) -> Float[Tensor, "s lf c lh lw"]:
         # One layout in memory, whoever calls: kernels round differently for others.
-        maps = rearrange(x, "s f c h w -> s c f h w").contiguous()
-        return rearrange(self.unet(maps, t, text, return_dict=False)[0], "s c f h w -> s f c h w")
+        maps = rearrange(self._with_channels(x, parts), "s f c h w -> s c f h w").contiguous()
+        text = parts["text"]
+        if text.ndim == 4:  # the network repeats one text for all frames: the layers get theirs past it
+            call.text = rearrange(text, "s f l d -> (s f) l d")
+            text = text[:, 0]
+        out = self.unet(maps, call.t, text, return_dict=False)[0]
+        return rearrange(out, "s c f h w -> s f c h w")

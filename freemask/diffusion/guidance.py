@@ -1,14 +1,15 @@
 """Classifier-free guidance as functions: the prediction of a network for one prompt, at a strength."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.types import NO_TAPS, Backbone, Stream, Taps, Text
+from freemask.types import NO_TAPS, Backbone, Given, Stream, Taps, Text, Time
 
-Predict = Callable[[Tensor, int], Tensor]  # (x: f c h w, t) -> prediction: f c h w
+Predict = Callable[[Tensor, Time], Tensor]  # (x: f c h w, t) -> prediction: f c h w
+# What a stream is conditioned on: always the same, or something else at each time (null-text inversion).
+Conditions = Text | Given | Mapping[Time, Given]
 
 
 def cfg(
@@ -17,24 +18,35 @@ def cfg(
     return uncond + guidance * (cond - uncond)
 
 
+def at(conditions: Conditions, t: Time) -> Given:
+    """What is given at time t."""
+    if isinstance(conditions, Text):
+        return conditions.given
+    return conditions if isinstance(conditions, Given) else conditions[t]
+
+
 def guided(
     backbone: Backbone,
-    text: Text,
+    cond: Conditions,
     guidance: float | int = 1.0,
     *,
-    empty: Text | None = None,
+    uncond: Conditions | None = None,
     taps: Taps = NO_TAPS,
     stream: Stream = "cond",
 ) -> Predict:
-    """The prediction for a prompt. Guidance 1 runs the prompt's stream alone; others run (uncond, `stream`)."""
-    if guidance == 1:
-        return lambda x, t: backbone.predict(x[None], t, text.tokens[None], streams=(stream,), taps=taps)[0]
-    empty = backbone.embed("") if empty is None else empty
-    both = torch.stack([empty.tokens, text.tokens])
+    """The prediction for a prompt. Guidance 1 runs the prompt's stream alone; others run (uncond, `stream`).
 
-    def predict(x: Tensor, t: int) -> Tensor:
-        pair = x.expand(2, *x.shape)
-        uncond, cond = backbone.predict(pair, t, both, streams=("uncond", stream), taps=taps)
-        return cfg(uncond, cond, guidance)
+    `uncond` None stands for the same with an empty prompt. With three streams or more, a method calls the network
+    itself and puts the predictions together as its paper says.
+    """
+    if guidance == 1:
+        return lambda x, t: backbone.predict(x[None], t, {stream: at(cond, t)}, taps=taps)[0]
+    empty = backbone.embed("").given.parts if uncond is None else {}
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        given = at(cond, t)
+        both = {"uncond": given.plus(**empty) if uncond is None else at(uncond, t), stream: given}
+        first, second = backbone.predict(x.expand(2, *x.shape), t, both, taps=taps)
+        return cfg(first, second, guidance)
 
     return predict

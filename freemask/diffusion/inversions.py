@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,48 +14,53 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from freemask.attention.math import attend
-from freemask.attention.record import Keep, Recording, heat_of_words, recorder
+from freemask.attention.record import GIB, Keep, Recording, Spy, heat_of_words, recorder, spying
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert
+from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
-from freemask.types import QKV, AttentionTap, Backbone, Grid, Progress, Taps, Text, Where, silent
+from freemask.types import AttentionTap, Backbone, Given, Grid, Progress, Taps, Text, Time, Where, silent
 
 GB = 10**9
-Spy = Callable[[Where, QKV], None]
 Columns = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """`latents` at the levels [CLEAN, *times]; `passes` counts how often the network ran for it."""
+    """`latents` at the levels [CLEAN, *times]; `kept` what was wished of its attention; `passes` counts how often the
+    network ran for it."""
 
     latents: Sequence[Float[Tensor, "f c h w"]]
-    times: Sequence[int]
+    times: Sequence[Time]
     passes: int = 0
+    kept: Recording = field(default_factory=Recording)
 
-    def input_at(self, t: int) -> Float[Tensor, "f c h w"]:
+    def at(self, level: Time) -> Float[Tensor, "f c h w"]:
+        """The latent of a level."""
+        return self.latents[[CLEAN, *self.times].index(level)]
+
+    def input_at(self, t: Time) -> Float[Tensor, "f c h w"]:
         """What the network saw at time t: the latent one level below."""
         return self.latents[list(self.times).index(t)]
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What an inversion is to record: keeps into a recording, and a spy that sees all attention."""
+    """What is to be recorded on the way, within a budget: keeps, and a spy that sees all attention of the clip. `at`
+    are the times at which heat is wanted, where they are fewer than those of the way."""
 
     keeps: Sequence[Keep] = ()
-    into: Recording = field(default_factory=Recording)
     spy: Spy | None = None
+    budget: int = 4 * GIB
+    at: Collection[Time] | None = None
 
-    def tap(self, heats: Sequence[Columns], fresh: Recording) -> AttentionTap | None:
-        """Records heat of these columns afresh and every keep that is not heat; None where nothing is to do."""
-        tap: AttentionTap | None = None
-        if self.spy is not None:
-            tap = _spying(self.spy)
-        others = [keep for keep in self.keeps if keep.heat is None]
-        tap = recorder(others, self.into, then=tap) if others else tap
-        wanted = [heat_of_words(_name(columns), columns, stream="source") for columns in heats]
-        return recorder(wanted, fresh, then=tap) if wanted else tap
+    @property
+    def heats(self) -> set[Columns]:
+        return {keep.heat for keep in self.keeps if keep.heat is not None}
+
+    def tap(self, keeps: Sequence[Keep], into: Recording) -> AttentionTap | None:
+        tap = None if self.spy is None else spying(self.spy, "source")
+        return recorder(keeps, into, then=tap) if keeps else tap
 
 
 class Inversions:
@@ -74,46 +79,50 @@ class Inversions:
         self,
         backbone: Backbone,
         latents: Float[Tensor, "f c h w"],
-        text: Text,
-        steps: int,
+        given: Text | Given,
+        steps: int | Sequence[Time],
         *,
         wish: Wish | None = None,
         progress: Progress = silent,
     ) -> Inversion:
         """The inversion under a prompt at guidance 1, and what is wished of it; from the store where it is known.
 
-        Heat of words is stored whole (every text layer and time), so that any choice of layers finds it again.
+        Heat of words is stored whole (every text layer and wished time), so that any choice of layers finds it again.
         For other keeps, and for a spy, the network runs again on the known latents.
         """
         wish = Wish() if wish is None else wish
-        times = backbone.noise_path.times(steps)
-        base = _key(backbone, latents, text, times)
-        stored = self.load(base)
-        known = stored is not None and len(stored.get("latents", ())) == len(times) + 1
-        maps: dict[Columns, dict[str, Tensor]] = {}
-        for columns in {keep.heat for keep in wish.keeps if keep.heat is not None} if known else ():
-            found = self.load(_heat_key(base, columns))
-            if found is not None:
-                maps[columns] = found
-        new = sorted({keep.heat for keep in wish.keeps if keep.heat is not None} - set(maps))
-        fresh = Recording(budget=wish.into.budget, device="cpu")
-        tap = wish.tap(new, fresh)
-        if stored is not None and known:
-            made = Inversion([each.to(latents) for each in stored["latents"]], times)
-            if tap is not None:
-                walk(backbone, made, text, Taps(attention=tap), progress=progress)
-        else:
-            upward = guided(backbone, text, taps=Taps(attention=tap), stream="source")
-            made = Inversion(invert(backbone, latents, upward, times, progress=progress), times)
+        given = given.given if isinstance(given, Text) else given
+        times = list(backbone.noise_path.times(steps) if isinstance(steps, int) else steps)
+        base, at = _key(backbone, latents, given, times), wish.at or times
+        path = self._known(base, times, latents)
+        known = {columns: self.load(_heat_key(base, columns, at)) for columns in wish.heats if path}
+        maps = {columns: found for columns, found in known.items() if found is not None}
+        new = sorted(wish.heats - set(maps))
+        kept, fresh = Recording(wish.budget), Recording(wish.budget, device="cpu")
+        heats = [heat_of_words(_name(columns), columns, times=at, stream="source") for columns in new]
+        tap = wish.tap([keep for keep in wish.keeps if keep.heat is None], kept)
+        tap = recorder(heats, fresh, then=tap) if heats else tap
+        ran = path is None or tap is not None
+        if path is None:
+            upward = guided(backbone, given, taps=Taps(attention=tap), stream="source")
+            path = invert(backbone, latents, upward, times, progress=progress)
             if self.folder is not None:
-                self.save(base, {"latents": torch.stack(list(made.latents))})
+                self.save(base, {"latents": torch.stack(list(path))})
+        elif tap is not None:
+            walk(backbone, Inversion(path, times), given, Taps(attention=tap), progress=progress)
         for columns in new:
             maps[columns] = {f"{site}@{t}": heat for (site, t), heat in fresh.all(_name(columns)).items()}
-            self.save(_heat_key(base, columns), maps[columns])
+            self.save(_heat_key(base, columns, at), maps[columns])
         for keep in wish.keeps:
             if keep.heat is not None:
-                _answer(backbone, keep, maps[keep.heat], wish.into, latents.device)
-        return Inversion(made.latents, times, 0 if known and tap is None else len(times))
+                _answer(backbone, keep, maps[keep.heat], kept, latents.device)
+        return Inversion(path, times, len(times) if ran else 0, kept)
+
+    def _known(self, key: str, times: Sequence[Time], like: Tensor) -> list[Tensor] | None:
+        stored = self.load(key)
+        if stored is None or len(stored.get("latents", ())) != len(times) + 1:
+            return None
+        return [each.to(like) for each in stored["latents"]]
 
     def load(self, key: str) -> dict[str, Tensor] | None:
         path = self._path(key)
@@ -166,14 +175,14 @@ class Inversions:
 def walk(
     backbone: Backbone,
     inversion: Inversion,
-    text: Text,
+    given: Text | Given,
     taps: Taps,
     *,
-    after: Callable[[Tensor, int], None] | None = None,
+    after: Callable[[Tensor, Time], None] | None = None,
     progress: Progress = silent,
 ) -> None:
     """Run the network over an inversion that is known, for what its taps record; `after` sees each prediction."""
-    predict = guided(backbone, text, taps=taps, stream="source")
+    predict = guided(backbone, given, taps=taps, stream="source")
     total = len(inversion.times)
     progress("recording", 0, total)
     for i, t in enumerate(inversion.times):
@@ -183,37 +192,33 @@ def walk(
         progress("recording", i + 1, total)
 
 
-def _spying(spy: Spy) -> AttentionTap:
-    def tap(where: Where, qkv: QKV) -> Tensor:
-        spy(where, qkv)
-        return attend(qkv)
-
-    return tap
-
-
 def _answer(
     backbone: Backbone, keep: Keep, maps: dict[str, Tensor], into: Recording, device: torch.device
 ) -> None:
     """Of the stored heat, what this keep asked for."""
     for name, heat in maps.items():
         site, _, t = name.rpartition("@")
-        where = Where(backbone.sites[site], int(t), Grid(*heat.shape), ("source",))
+        where = Where(backbone.sites[site], _number(t), Grid(*heat.shape), ("source",))
         if keep.wants(where):
             into.put(keep.name, where, heat.to(device))
+
+
+def _number(text: str) -> Time:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _name(columns: Columns) -> str:
     return "heat " + ",".join(map(str, columns))
 
 
-def _key(backbone: Backbone, latents: Tensor, text: Text, times: Sequence[int]) -> str:
+def _key(backbone: Backbone, latents: Tensor, given: Given, times: Sequence[Time]) -> str:
     """The latents stand for the clip: what the network sees of it, whatever the file was called."""
     digest = hashlib.sha256()
-    about = [backbone.identity, str(backbone.dtype), text.prompt, list(times), list(latents.shape), "1"]
+    about = [backbone.identity, str(backbone.dtype), given.digest, times, list(latents.shape), "2"]
     digest.update(repr(about).encode("utf-8", "surrogateescape"))
     digest.update(latents.detach().cpu().double().numpy().tobytes())
     return digest.hexdigest()[:32]
 
 
-def _heat_key(base: str, columns: Columns) -> str:
-    return hashlib.sha256(f"{base}/{columns}".encode()).hexdigest()[:32]
+def _heat_key(base: str, columns: Columns, times: Collection[Time]) -> str:
+    return hashlib.sha256(f"{base}/{columns}/{sorted(times)}".encode()).hexdigest()[:32]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from freemask.diffusion.guidance import Predict, guided
 from freemask.diffusion.noise_paths import CLEAN
-from freemask.types import Backbone, Progress, Text, silent
+from freemask.types import Backbone, Given, Progress, Text, Time, silent
 
-Watch = Callable[[Tensor, int, int], Tensor | None]  # (x, i, t): a tensor stands in for x, None leaves it
+Watch = Callable[[Tensor, int, Time], Tensor | None]  # (x, i, t): a tensor stands in for x, None leaves it
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,19 @@ class Callbacks:
 def invert(
     backbone: Backbone,
     latents: Float[Tensor, "f c h w"],
-    predict: Text | Predict,
-    steps: int | Sequence[int],
+    predict: Text | Given | Predict,
+    steps: int | Sequence[Time],
     *,
     on: Callbacks = Callbacks(),
     progress: Progress = silent,
 ) -> list[Tensor]:
     """From the clean latent to noise: latents at the levels [CLEAN, *times], the given one first.
 
-    `predict` is a prompt (at guidance 1) or any function (x, t) -> prediction; `steps` a number or ascending times.
+    `predict` is a prompt, or what else a stream may be given (at guidance 1), or any function (x, t) -> prediction;
+    `steps` a number or ascending times.
     """
     path, times = backbone.noise_path, _times(backbone, steps)
-    call = guided(backbone, predict, stream="source") if isinstance(predict, Text) else predict
+    call = guided(backbone, predict, stream="source") if isinstance(predict, Text | Given) else predict
     x, now, kept = latents, CLEAN, [latents]
     progress("inversion", 0, len(times))
     for i, t in enumerate(times):
@@ -53,18 +54,18 @@ def invert(
 def sample(
     backbone: Backbone,
     latents: Float[Tensor, "f c h w"],
-    predict: Text | Predict,
-    steps: int | Sequence[int],
+    predict: Text | Given | Predict,
+    steps: int | Sequence[Time],
     *,
     on: Callbacks = Callbacks(),
     progress: Progress = silent,
 ) -> Float[Tensor, "f c h w"]:
     """From the noise at the last time down to the clean latent.
 
-    After step i of n the latent is at the level of `invert(...)[n - 1 - i]`.
+    After step i of n the latent is at the level of `invert(...)[n - 1 - i]`, where the times are the same.
     """
     path, times = backbone.noise_path, _times(backbone, steps)
-    call = guided(backbone, predict) if isinstance(predict, Text) else predict
+    call = guided(backbone, predict) if isinstance(predict, Text | Given) else predict
     x = latents
     progress("sampling", 0, len(times))
     for i, t in enumerate(reversed(times)):
@@ -76,13 +77,13 @@ def sample(
     return x
 
 
-def _times(backbone: Backbone, steps: int | Sequence[int]) -> list[int]:
-    times = backbone.noise_path.times(steps) if isinstance(steps, int) else list(steps)
+def _times(backbone: Backbone, steps: int | Sequence[Time]) -> list[Time]:
+    times = list(backbone.noise_path.times(steps) if isinstance(steps, int) else steps)
     if not times or times != sorted(set(times)):
         raise ValueError(f"times must be ascending and different, and at least one: {times}")
     return times
 
 
-def _seen(watch: Watch | None, x: Tensor, i: int, t: int) -> Tensor:
+def _seen(watch: Watch | None, x: Tensor, i: int, t: Time) -> Tensor:
     changed = None if watch is None else watch(x, i, t)
     return x if changed is None else changed

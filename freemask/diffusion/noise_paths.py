@@ -16,6 +16,7 @@ from torch import Tensor
 
 from freemask.diffusion.schedule import SCHEDULES, Betas, alphas_cumprod
 from freemask.errors import UserError, nearest
+from freemask.types import Time
 
 CLEAN = -1
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -107,7 +108,7 @@ class Ddim:
             )
         return times
 
-    def step(self, x: Tensor, prediction: Tensor, *, now: int, call: int, to: int) -> Tensor:
+    def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
         """Move x from level `now` to level `to`, one of which is `call`.
 
         Upwards (`to` is `call`) this is the exact inverse of the downward step with the same prediction. For
@@ -129,7 +130,7 @@ class Ddim:
             )
         return (x - of_prediction * prediction) / of_x
 
-    def clean(self, x: Tensor, prediction: Tensor, *, now: int, call: int) -> Tensor:
+    def clean(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
         """The clean latent that the prediction stands for."""
         if self.prediction == "sample":
             return prediction
@@ -140,16 +141,31 @@ class Ddim:
             return (x - noise * prediction) / signal
         return signal * x - noise * prediction
 
-    def noised(self, x: Tensor, noise: Tensor, t: int) -> Tensor:
+    def noise(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
+        """The noise that the prediction stands for."""
+        if self.prediction == "epsilon":
+            return prediction
+        if now != call:
+            x = self.step(x, prediction, now=now, call=call, to=call)
+        signal, noise = self.scales(call)
+        if self.prediction == "v_prediction":
+            return noise * x + signal * prediction
+        return (x - signal * prediction) / noise
+
+    def noised(self, x: Tensor, noise: Tensor, t: Time) -> Tensor:
         """A clean latent brought to level t with the given noise."""
         of_x, of_noise = self.scales(t)
         return of_x * x + of_noise * noise
 
-    def scales(self, level: int) -> tuple[float, float]:
+    def renoised(self, x: Tensor, noise: Tensor, *, now: Time, to: Time) -> Tensor:
+        """A latent at level `now` brought up to the noisier level `to` with fresh noise."""
+        return renoised(x, noise, self.scales(now), self.scales(to))
+
+    def scales(self, level: Time) -> tuple[float, float]:
         """How much signal and how much noise a latent at this level holds; their squares add up to one."""
-        if not CLEAN <= level < self.train_times:
+        if level != int(level) or not CLEAN <= level < self.train_times:
             raise ValueError(f"level {level} is outside the noise path: {CLEAN} to {self.train_times - 1}")
-        alpha = self._alphas[0] if level == CLEAN else self._alphas[level]
+        alpha = self._alphas[0] if level == CLEAN else self._alphas[int(level)]
         if level == CLEAN and self.set_alpha_to_one:
             alpha = 1.0
         return math.sqrt(alpha), math.sqrt(1 - alpha)
@@ -159,7 +175,7 @@ class Ddim:
         betas = Betas(self.beta_schedule, self.train_times, self.beta_start, self.beta_end)
         return alphas_cumprod(betas, self.trained_betas, self.rescale_betas_zero_snr)
 
-    def _weights(self, call: int, to: int) -> tuple[float, float]:
+    def _weights(self, call: Time, to: Time) -> tuple[float, float]:
         """The step from `call` to `to` is linear: x_to = first * x_call + second * prediction."""
         signal, noise = self.scales(call)
         signal_to, noise_to = self.scales(to)
@@ -176,6 +192,15 @@ class Ddim:
             ratio = self.train_times / steps
             return [round(self.train_times - i * ratio) - 1 for i in reversed(range(steps))]
         return [round(float(t)) for t in torch.linspace(0, self.train_times - 1, steps, dtype=torch.float64)]
+
+
+def renoised(x: Tensor, noise: Tensor, now: tuple[float, float], to: tuple[float, float]) -> Tensor:
+    """From one (signal, noise) to another: what is missing of the noise is added, independent of what is there."""
+    share = to[0] / now[0]
+    missing = to[1] ** 2 - (share * now[1]) ** 2
+    if missing < 0:
+        raise ValueError("the latent is noisier already than the level to which noise is to be added")
+    return share * x + math.sqrt(missing) * noise
 
 
 def _one_of(what: str, came: str, known: Sequence[str]) -> None:

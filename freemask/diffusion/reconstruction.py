@@ -5,57 +5,44 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.attention.math import attend
-from freemask.attention.record import recorder
-from freemask.diffusion.guidance import guided
-from freemask.diffusion.inversions import Inversion, Spy, Wish
+from freemask.attention.record import Recording
+from freemask.diffusion.guidance import Conditions, guided
+from freemask.diffusion.inversions import Inversion, Wish
 from freemask.diffusion.loops import Callbacks, sample
-from freemask.types import QKV, AttentionTap, Backbone, Progress, Taps, Text, Where, silent
+from freemask.types import Backbone, Progress, Taps, Time, silent
 
 
 @dataclass(frozen=True)
 class Reconstruction(Inversion):
     """`latents` at the levels [CLEAN, *times], as of an inversion, but made on the way down."""
 
-    def input_at(self, t: int) -> Float[Tensor, "f c h w"]:
+    def input_at(self, t: Time) -> Float[Tensor, "f c h w"]:
         """What the network saw at time t: the latent of that level itself."""
-        return self.latents[list(self.times).index(t) + 1]
+        return self.at(t)
 
 
 def reconstruct(
     backbone: Backbone,
     inversion: Inversion,
-    text: Text,
+    source: Conditions,
     guidance: float | int,
     *,
     wish: Wish,
     progress: Progress = silent,
 ) -> Reconstruction:
-    """From the inversion's noise under `text`; keeps and spy see the stream of that prompt."""
-    latents = [inversion.latents[-1]]
+    """From the inversion's noise under the clip's own prompt; keeps and spy see the stream of that prompt."""
+    latents, kept = [inversion.latents[-1]], Recording(wish.budget)
 
-    def note(x: Tensor, i: int, t: int) -> None:
+    def note(x: Tensor, i: int, t: Time) -> None:
         latents.append(x)
 
-    tap: AttentionTap | None = None if wish.spy is None else _spying(wish.spy)
-    tap = recorder(wish.keeps, wish.into, then=tap) if wish.keeps else tap
-    predict = guided(backbone, text, guidance, taps=Taps(attention=tap), stream="source")
+    taps = Taps(attention=wish.tap(wish.keeps, kept))
     sample(
         backbone,
         latents[0],
-        predict,
+        guided(backbone, source, guidance, taps=taps, stream="source"),
         inversion.times,
         on=Callbacks(after=note),
         progress=lambda _, done, total: progress("reconstruction", done, total),
     )
-    return Reconstruction(latents[::-1], inversion.times, len(inversion.times))
-
-
-def _spying(spy: Spy) -> AttentionTap:
-    def tap(where: Where, qkv: QKV) -> Tensor:
-        place = where.streams.index("source")
-        q, k, v = (each[place, None] for each in (qkv.q, qkv.k, qkv.v))
-        spy(where, QKV(q=q, k=k, v=v, scale=qkv.scale))
-        return attend(qkv)
-
-    return tap
+    return Reconstruction(latents[::-1], inversion.times, len(inversion.times), kept)

@@ -6,23 +6,11 @@ mixing two attention outputs. A word map acts on text columns, so it can be move
 
 from dataclasses import replace
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.math import attend
-from freemask.types import QKV, Where
-
-
-def token_mask(mask: Float[Tensor, "f h w"], where: Where) -> Float[Tensor, "1 b 1 n 1"]:
-    """The mask in the layer's own layout: one value per query."""
-    rows = rearrange(mask, f"f h w -> {where.site.batch} {where.site.tokens}")
-    return rows[None, :, None, :, None]
-
-
-def stream(qkv: QKV, place: int) -> QKV:
-    """One stream of a stack, as a stack of one."""
-    return QKV(q=qkv.q[place, None], k=qkv.k[place, None], v=qkv.v[place, None], scale=qkv.scale)
+from freemask.types import QKV
 
 
 def blend(
@@ -50,7 +38,7 @@ def mixed_keys(
     if mask is None:
         return attend(lender)
     v = own.v if lender.v is own.v else blend(mask, own.v, lender.v)
-    return attend(QKV(q=blend(mask, own.q, lender.q), k=blend(mask, own.k, lender.k), v=v, scale=own.scale))
+    return attend(replace(own, q=blend(mask, own.q, lender.q), k=blend(mask, own.k, lender.k), v=v))
 
 
 def mapped_words(

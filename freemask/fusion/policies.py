@@ -1,8 +1,12 @@
-"""What happens to one attention call of the edit: a policy for each kind of attention."""
+"""What happens to one attention call of the edit: a policy for each kind of attention, and one for latents.
+
+A policy is given the edit's own queries, keys and values, those of the source (with the values that the fusion lends:
+the edit's, as a rule), the mask in the layer's layout (1: the edit's own; None: the source everywhere) and the step.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +15,9 @@ from torch import Tensor
 from freemask.alignment import WordMap
 from freemask.attention.math import attend
 from freemask.fusion import ops
-from freemask.types import QKV, Where
+from freemask.types import QKV, Grid, Role, Site
+
+RowMask = Float[Tensor, "1 b 1 n 1"] | None
 
 
 class Window(NamedTuple):
@@ -24,28 +30,11 @@ class Window(NamedTuple):
         return isinstance(i, int) and self.first <= i < self.end
 
 
-@dataclass(frozen=True)
-class Call:
-    """One attention call: the edit's conditional stream, the source's, and the mask in the layer's layout.
-
-    `lend` tells that the source lends its values too; as a rule its attention works on the edit's values.
-    """
-
-    where: Where
-    i: int
-    own: QKV
-    source: QKV
-    mask: Float[Tensor, "1 b 1 n 1"] | None
-    lend: bool = False
-
-    @property
-    def lender(self) -> QKV:
-        return self.source if self.lend else replace(self.source, v=self.own.v)
-
-
 @runtime_checkable
 class Policy(Protocol):
     """`masked` tells whether the policy wants a mask at all; without one it uses the source everywhere."""
+
+    roles: ClassVar[tuple[Role, ...]]
 
     @property
     def masked(self) -> bool: ...
@@ -54,9 +43,11 @@ class Policy(Protocol):
         """Whether step i is within the policy's window, in whichever layer."""
         ...
 
-    def active(self, where: Where, i: int) -> bool: ...
+    def serves(self, site: Site, grid: Grid) -> bool:
+        """Whether a layer is one of those that the policy acts in, in whichever step."""
+        ...
 
-    def __call__(self, call: Call) -> Tensor: ...
+    def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,7 @@ class Temporal:
     `inside` says whose queries and keys fill the mask: the edit's in the paper, the source's in the official code.
     """
 
+    roles: ClassVar[tuple[Role, ...]] = ("temporal",)
     window: Window
     masked: bool
     keys: bool = True
@@ -76,25 +68,23 @@ class Temporal:
     def awake(self, i: int) -> bool:
         return i in self.window
 
-    def active(self, where: Where, i: int) -> bool:
-        return (
-            where.site.kind == "temporal"
-            and self.awake(i)
-            and (self.most_positions is None or where.grid.height * where.grid.width <= self.most_positions)
-            and not where.site.name.startswith(tuple(self.skip))
-        )
+    def serves(self, site: Site, grid: Grid) -> bool:
+        skipped = site.name.startswith(tuple(self.skip))
+        return site.role in self.roles and _few(grid, self.most_positions) and not skipped
 
-    def __call__(self, call: Call) -> Tensor:
-        mask = call.mask if self.keys else None
+    def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor:
+        mask = mask if self.keys else None
         if mask is not None and self.inside == "source":
             mask = 1 - mask
-        return ops.mixed_keys(call.own, call.lender, mask)
+        return ops.mixed_keys(own, source, mask)
 
 
 @dataclass(frozen=True)
 class Self:
-    """Attention within a frame: the source's where the mask is 0. `inverse` turns the mask round (stylisation)."""
+    """Attention within frames, or among all video tokens: the source's map where the mask is 0; `inverse` turns the
+    mask round."""
 
+    roles: ClassVar[tuple[Role, ...]] = ("self", "space_time")
     window: Window
     masked: bool
     inverse: bool = False
@@ -103,14 +93,13 @@ class Self:
     def awake(self, i: int) -> bool:
         return i in self.window
 
-    def active(self, where: Where, i: int) -> bool:
-        return where.site.kind == "self" and self.awake(i) and _few(where, self.most_queries)
+    def serves(self, site: Site, grid: Grid) -> bool:
+        return site.role in self.roles and _few(grid, self.most_queries)
 
-    def __call__(self, call: Call) -> Tensor:
-        mask = call.mask
+    def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor:
         if mask is not None and self.inverse:
             mask = 1 - mask
-        return ops.borrowed(call.own, call.lender, mask)
+        return ops.borrowed(own, source, mask)
 
 
 @dataclass(frozen=True)
@@ -118,36 +107,37 @@ class Cross:
     """Text attention: the source's maps, word by word (replace or refine), reweighted, within the words' windows.
 
     Where the mask is 1 the edit's own maps stay (eq. 11). `masked_first` mixes before the words are mapped, as
-    the official code does: in source columns, whatever words stand there in the target.
+    the official code does: in source columns, whatever words stand there in the target. Where the source `lends` its
+    values too, its words are its own and nothing is mapped.
     """
 
+    roles: ClassVar[tuple[Role, ...]] = ("cross",)
     gates: Bool[Tensor, "steps l"]
     masked: bool
     words: WordMap
     factors: Float[Tensor, " l"]
     masked_first: bool = False
     most_queries: int | None = None
+    lends: bool = False
 
     def awake(self, i: int) -> bool:
         return bool(self.gates[i].any())
 
-    def active(self, where: Where, i: int) -> bool:
-        return where.site.kind == "cross" and self.awake(i) and _few(where, self.most_queries)
+    def serves(self, site: Site, grid: Grid) -> bool:
+        return site.role in self.roles and _few(grid, self.most_queries)
 
-    def __call__(self, call: Call) -> Tensor:
-        own, source, mask = call.own, call.source, call.mask
-        if call.lend:  # the source's own words, nothing to map
-            return ops.borrowed(self._reweighted(own, call.i), source, mask)
-        matrix, weight = self._weights(call.i)
+    def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor:
+        if self.lends:
+            return ops.borrowed(self._reweighted(own, i), source, mask)
+        matrix, weight = self._weights(i)
         if mask is None:
             return ops.mapped_words(own, source, matrix, weight)
         if self.masked_first:
             mapped = replace(own, v=matrix.to(own.v) @ own.v)
             kept = attend(replace(own, v=weight.to(own.v)[:, None] * own.v))
             return ops.blend(mask, attend(mapped), attend(replace(source, v=mapped.v))) + kept
-        return ops.blend(
-            mask, attend(self._reweighted(own, call.i)), ops.mapped_words(own, source, matrix, weight)
-        )
+        inside = attend(self._reweighted(own, i))
+        return ops.blend(mask, inside, ops.mapped_words(own, source, matrix, weight))
 
     def _weights(self, i: int) -> tuple[Tensor, Tensor]:
         """Columns outside their window are the edit's own."""
@@ -165,17 +155,13 @@ class Cross:
 
 @dataclass(frozen=True)
 class LatentBlend:
-    """After a step: outside the mask, the latent of the inversion; without one, that latent everywhere. `late` takes
-    it one level too noisy, as the official code does."""
+    """After a step: outside the mask, the clip's own latent; without one, that latent everywhere. `late` takes it one
+    level too noisy, as the official code does."""
 
     window: Window
     late: bool = False
     masked: bool = True
 
-    def place(self, i: int, steps: int) -> int:
-        """Which of the inversion's latents (0 = clean) is blended in after step i of `steps`."""
-        return steps - 1 - i + (1 if self.late else 0)
 
-
-def _few(where: Where, most: int | None) -> bool:
-    return most is None or where.grid.height * where.grid.width <= most
+def _few(grid: Grid, most: int | None) -> bool:
+    return most is None or grid.height * grid.width <= most

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from freemask import alignment
 from freemask.errors import UserError, nearest
 from freemask.fusion.policies import Cross, LatentBlend, Policy, Self, Temporal, Window
 from freemask.masks.plan import Subject
-from freemask.masks.words import same_object
 from freemask.settings import Spellings
 from freemask.types import KINDS
 
-Mode = Literal["off", "plain", "masked"]
 MODES = ("off", "plain", "masked")
-PARTS = ("temporal", "cross", "self", "latent")
+Part = Literal["temporal", "cross", "self"]
+ATTENTION: tuple[Part, ...] = get_args(Part)
+PARTS = (*ATTENTION, "latent")
 SWITCHES: Mapping[Any, str] = {True: "masked", False: "off", "on": "masked"}
 Switch = Annotated[str | bool, Spellings(SWITCHES)]
 CONTROLS = ("refine", "replace", "auto")
@@ -30,41 +30,42 @@ WINDOWS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Policies:
-    """The policies of one edit: one per kind of attention, and one for latents. `keeps_object` is eq. 7's delta."""
+    """The policies of one edit: one per kind of attention, and one for latents. `vanish` names the parts whose mask is
+    0 everywhere (eq. 9 with delta = 1)."""
 
-    attention: Mapping[str, Policy]
-    latent: LatentBlend | None
-    keeps_object: bool
-    values: str
-    zero_temporal: bool  # eq. 9: masks of temporal and text attention vanish where the object stays
+    attention: Mapping[Part, Policy]
+    latent: LatentBlend | None = None
+    vanish: Sequence[str] = ()
+    lends_values: bool = False
 
-    @property
-    def masked(self) -> bool:
-        blended = self.latent is not None and self.latent.masked
-        return blended or any(policy.masked for policy in self.attention.values())
+    def awake(self, i: int) -> bool:
+        """Whether step i needs the source's attention."""
+        return any(policy.awake(i) for policy in self.attention.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fusion:
     """Which attention of the source enters the edit, while, and whether a mask keeps it out of the object.
 
-    Each part is off, plain (the source everywhere) or masked (the edit's own where the mask is 1). `windows` gives,
-    by kind of edit, how long each part acts. Where paper and official code disagree, `variant` decides:
-    step windows, who fills the mask in temporal attention, the order of masking and word mapping, and the noise
-    level of blended latents. Kinds of edit outside `masked_for` use no masks, whatever their parts say: masked
-    parts act as plain ones there, and latents are left alone.
+    Each part is off, plain (the source everywhere) or masked (the edit's own where the mask is 1); true stands for
+    masked, false for off. `windows` gives, by kind of edit, how long each part acts. Where paper and official code
+    disagree, `variant` decides: step windows, who fills the mask in temporal attention, the order of masking and word
+    mapping, and the noise level of blended latents. Kinds of edit outside `masked_for` use no masks, whatever their
+    parts say: masked parts act as plain ones there, and latents are left alone.
     """
 
     variant: str = "paper"
-    parts: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, "masked"))
+    temporal: Switch = "masked"
+    cross: Switch = "masked"
+    self: Switch = "masked"
+    latent: Switch = "masked"
     windows: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: WINDOWS)
     control: str = "refine"
-    reweight: Mapping[str, float | int] = field(default_factory=dict)
-    word_windows: Mapping[str, Any] = field(default_factory=dict)
+    reweight: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None
+    word_windows: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None
     inverse: Sequence[str] = ("style",)
     masked_for: Sequence[str] = KINDS
     values: str = "edit"
-    keep_object: bool | None = None
     temporal_by: str = "auto"
     most_queries: int | None = None
     most_positions: int | None = None
@@ -75,9 +76,12 @@ class Fusion:
         _one_of("control", self.control, CONTROLS)
         _one_of("values", self.values, ("edit", "source"))
         _one_of("temporal_by", self.temporal_by, ("auto", "keys", "maps"))
-        for part, mode in self.parts.items():
-            _one_of("part", part, PARTS)
-            _one_of(part, mode, MODES)
+        for part in PARTS:
+            value = getattr(self, part)
+            object.__setattr__(self, part, SWITCHES.get(value, value))
+            _one_of(part, self.mode(part), MODES)
+        for key in ("reweight", "word_windows"):
+            object.__setattr__(self, key, _by_word(key, getattr(self, key)))
         for kind, windows in self.windows.items():
             _one_of("windows", kind, KINDS)
             for part, share in windows.items():
@@ -91,27 +95,30 @@ class Fusion:
     def official(self) -> bool:
         return self.variant == "official"
 
-    def masks(self, kind: str) -> bool:
-        """Whether an edit of this kind uses masks at all."""
-        return "masked" in self.parts.values() and kind in self.masked_for
+    def mode(self, part: str) -> str:
+        return str(getattr(self, part))
 
-    def begin(self, subject: Subject, *, masks: bool) -> Policies:
-        """The policies for this edit. Without masks, masked parts act as plain ones and latents are left alone."""
-        masks = masks and self.masks(subject.task.kind)
-        keeps = same_object(subject.task) if self.keep_object is None else self.keep_object
-        parts = {part: self.parts.get(part, "off") for part in PARTS}
+    def uses_masks(self, kind: str) -> bool:
+        """Whether an edit of this kind uses masks at all."""
+        return kind in self.masked_for and "masked" in map(self.mode, PARTS)
+
+    def policies(self, subject: Subject, *, masks: bool) -> Policies:
+        """Those of this edit. Without masks, masked parts act as plain ones and latents are left alone."""
+        masks = masks and self.uses_masks(subject.task.kind)
         makers = {"temporal": self._temporal, "cross": self._cross, "self": self._self}
-        made = {
-            part: make(subject, masks and parts[part] == "masked")
-            for part, make in makers.items()
-            if parts[part] != "off"
+        made: dict[Part, Policy] = {
+            part: makers[part](subject, masks and self.mode(part) == "masked")
+            for part in ATTENTION
+            if self.mode(part) != "off"
         }
+        for part, policy in made.items():
+            _check_serves(part, policy, subject)
+        _check_joint(made, subject)
         return Policies(
             attention=made,
-            latent=self._latent(subject, parts["latent"], masks),
-            keeps_object=keeps,
-            values=self.values,
-            zero_temporal=keeps and not self.official,
+            latent=self._latent(subject, self.mode("latent"), masks),
+            vanish=("temporal", "cross") if subject.keeps_object and not self.official else (),
+            lends_values=self.values == "source",
         )
 
     def share(self, kind: str, part: str) -> Any:
@@ -122,12 +129,10 @@ class Fusion:
         window = self._window(subject, "temporal")
         if not self.official:
             return Temporal(window, masked, skip=self.skip)
-        wanted = {"auto": self.parts.get("temporal") == "masked", "keys": True, "maps": False}[
-            self.temporal_by
-        ]
+        by_keys = {"auto": self.mode("temporal") == "masked", "keys": True, "maps": False}
         # The official code replaces whole maps from the window's second step on, at every size; or it mixes keys
         # and queries from its first step on, in layers of at most `most_positions`.
-        if not wanted:
+        if not by_keys[self.temporal_by]:
             return Temporal(Window(window.first + 1, window.end), False, keys=False, skip=self.skip)
         return Temporal(window, masked, inside="source", most_positions=self.most_positions, skip=self.skip)
 
@@ -143,14 +148,15 @@ class Fusion:
                 target,
                 len(subject.times),
                 self.share(subject.task.kind, "cross"),
-                by_word=self.word_windows,
+                by_word=cast(Mapping[str, Any], self.word_windows),
                 official=self.official,
             ),
             masked=masked,
             words=alignment.word_map(source, target, control=control, official=self.official),
-            factors=alignment.factors(target, self.reweight, official=self.official),
+            factors=alignment.factors(target, cast(Mapping[str, Any], self.reweight), official=self.official),
             masked_first=self.official,
             most_queries=self.most_queries,
+            lends=self.values == "source",
         )
 
     def _latent(self, subject: Subject, mode: str, masks: bool) -> LatentBlend | None:
@@ -168,50 +174,29 @@ class Fusion:
         return Window(_count(begin, steps, self.official), _count(end, steps, self.official))
 
 
-def fusion(  # noqa: PLR0913 -- this signature is the schema that users fill in
-    *,
-    variant: str = "paper",
-    temporal: Switch = "masked",
-    cross: Switch = "masked",
-    self: Switch = "masked",
-    latent: Switch = "masked",
-    windows: Mapping[str, Mapping[str, Any]] = WINDOWS,
-    control: str = "refine",
-    reweight: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,
-    word_windows: Mapping[str, Any] | Sequence[Sequence[Any]] | None = None,
-    inverse: Sequence[str] = ("style",),
-    masked_for: Sequence[str] = KINDS,
-    values: str = "edit",
-    keep_object: bool | None = None,
-    temporal_by: str = "auto",
-    most_queries: int | None = None,
-    most_positions: int | None = None,
-    skip: Sequence[str] = ("transformer_in",),
-) -> Fusion:
-    """From a configuration, where a part is a word or a switch: true stands for masked, false for off."""
-    given = {"temporal": temporal, "cross": cross, "self": self, "latent": latent}
-    return Fusion(
-        variant=variant,
-        parts={part: _mode(part, value) for part, value in given.items()},
-        windows=windows,
-        control=control,
-        reweight=_by_word("reweight", reweight),
-        word_windows=_by_word("word_windows", word_windows),
-        inverse=inverse,
-        masked_for=masked_for,
-        values=values,
-        keep_object=keep_object,
-        temporal_by=temporal_by,
-        most_queries=most_queries,
-        most_positions=most_positions,
-        skip=skip,
+def _check_serves(part: str, policy: Policy, subject: Subject) -> None:
+    """A part that is on and acts nowhere would look like one that acts."""
+    if any(policy.serves(site, subject.grids[name]) for name, site in subject.sites.items()):
+        return
+    roles = [site.role for site in subject.sites.values()]
+    raise UserError(
+        f"fusion.{part} acts in no layer of this model",
+        came=", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles)) + " layers",
+        expected=f"layers of {' or '.join(policy.roles)} attention within the limits of the fusion",
+        todo=f"switch it off: fusion.{part}=off",
     )
 
 
-def _mode(part: str, value: str | bool) -> str:
-    mode = SWITCHES.get(value, value)
-    _one_of(part, str(mode), MODES)
-    return str(mode)
+def _check_joint(policies: Mapping[Part, Policy], subject: Subject) -> None:
+    """Attention of video and text at once belongs to no part, and would be left out in silence."""
+    joint = [name for name, site in subject.sites.items() if site.role == "joint"]
+    if policies and joint:
+        raise UserError(
+            "this fusion cannot act in layers of joint attention",
+            came=f"{len(joint)} of them, such as {joint[0]}",
+            expected="layers of text, spatial and temporal attention",
+            todo="fusion=none, fusion=latents, or another model",
+        )
 
 
 def _by_word(key: str, given: Mapping[str, Any] | Sequence[Sequence[Any]] | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from freemask.errors import UserError
 from freemask.masks.mmc import Estimate
+from freemask.types import Time
 
 VERSION = 1
 SHIPPED = Path(__file__).parents[1] / "codebooks"
@@ -39,13 +40,13 @@ class Codebook:
     sites: Sequence[str]
     strides: Sequence[int]
     grids: Sequence[Sequence[int]]
-    times: Sequence[int]
+    times: Sequence[Time]
     iou: Sequence[Sequence[float | int]]
     cost: Sequence[Sequence[float | int]]
     lmmc: Sequence[Estimate]
     tmmc: Sequence[Estimate]
     best_site: str
-    best_time: int
+    best_time: Time
     made: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
     floors: Sequence[Mapping[str, Any]] = ()
@@ -120,22 +121,22 @@ class Codebook:
             "run); or choose masks that need none: mask=agreement, mask=average",
         )
 
-    def nearest_time(self, times: Sequence[int]) -> int:
+    def nearest_time(self, times: Sequence[Time]) -> Time:
         """Of these network times, the one nearest to the best; the lesser of two equally near ones."""
         return min(times, key=lambda t: (abs(t - self.best_time), t))
 
-    def best_time_of(self, site: str) -> int:
+    def best_time_of(self, site: str) -> Time:
         """The time at which this layer matched best, whatever the other layers did."""
         row = self.cost[self.sites.index(site)]
         return self.times[min(range(len(row)), key=lambda place: row[place])]
 
-    def best_map(self) -> tuple[str, int]:
+    def best_map(self) -> tuple[str, Time]:
         """The layer and time of least cost together. Eqs. 4 and 6 choose each by itself, over all of the other."""
         places = ((layer, time) for layer in range(len(self.sites)) for time in range(len(self.times)))
         layer, time = min(places, key=lambda place: self.cost[place[0]][place[1]])
         return self.sites[layer], self.times[time]
 
-    def overlap_at(self, site: str, time: int) -> float | int:
+    def overlap_at(self, site: str, time: Time) -> float | int:
         """Mean overlap of this layer's masks at this time."""
         return self.iou[list(self.sites).index(site)][list(self.times).index(time)]
 

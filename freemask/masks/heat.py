@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.attention.record import Keep, Recording, heat_of_words
+from freemask.attention.record import READS_TEXT, Keep, Recording, heat_of_words
 from freemask.errors import UserError, nearest
 from freemask.masks.ops import Binarise, resize
 from freemask.masks.plan import MaskPlan, Wanted
-from freemask.types import Site
+from freemask.types import Site, Time
 
 Facts = Mapping[str, str | float | int | bool | None]
 NAME = "heat"
@@ -24,12 +24,12 @@ class Choice:
     """Layers whose heat is averaged, and the times that are averaged; None is the time that is asked for."""
 
     sites: tuple[str, ...]
-    times: tuple[int, ...] | None = None
+    times: tuple[Time, ...] | None = None
 
     def keep(self, columns: Sequence[int]) -> Keep:
         return heat_of_words(NAME, columns, sites=self.sites, times=self.times)
 
-    def heat(self, source: Recording) -> Callable[[int], Tensor]:
+    def heat(self, source: Recording) -> Callable[[Time], Tensor]:
         """The heat `f h w` at a network time."""
         kept = source.all(NAME)
         if self.times is None:
@@ -41,14 +41,14 @@ class Choice:
         return plan_of(self.heat(source), binarise, {**self.facts(), **(facts or {})})
 
     def facts(self) -> Facts:
-        times: str | int = "each" if self.times is None else f"mean of {len(self.times)}"
+        times: str | Time = "each" if self.times is None else f"mean of {len(self.times)}"
         return {
             "mask_layer": short(self.sites[0]) if len(self.sites) == 1 else f"mean of {len(self.sites)}",
             "mask_time": self.times[0] if self.times is not None and len(self.times) == 1 else times,
         }
 
 
-def plan_of(heat: Callable[[int], Tensor], binarise: Binarise, facts: Facts) -> MaskPlan:
+def plan_of(heat: Callable[[Time], Tensor], binarise: Binarise, facts: Facts) -> MaskPlan:
     """Masks from the heat at a time, whatever they are for."""
 
     def mask(wanted: Wanted) -> Tensor:
@@ -70,7 +70,7 @@ def mean_heat(heats: Sequence[Float[Tensor, "f _h _w"]]) -> Float[Tensor, "f h w
     return torch.stack([resize(heat, height, width, "bilinear") for heat in scaled]).mean(dim=0)
 
 
-def running(target: Recording, sites: Collection[str], t: int, name: str = NAME) -> Float[Tensor, "f h w"]:
+def running(target: Recording, sites: Collection[str], t: Time, name: str = NAME) -> Float[Tensor, "f h w"]:
     """The sum of what the edit has recorded at time t and above, as the mean over layers."""
     sums: dict[str, Tensor] = {}
     for (site, time), heat in target.all(name).items():
@@ -97,7 +97,7 @@ def joined(source: MaskPlan, target: MaskPlan, facts: Facts) -> MaskPlan:
 
 def text_layers(sites: Mapping[str, Site], strides: Collection[int] | None = None) -> tuple[str, ...]:
     """The text attentions, in the order in which the network calls them."""
-    layers = [site for site in sites.values() if site.kind == "cross"]
+    layers = [site for site in sites.values() if site.role in READS_TEXT]
     found = tuple(site.name for site in layers if strides is None or site.stride in strides)
     if not found:
         known = sorted({site.stride for site in layers})
@@ -109,7 +109,7 @@ def text_layers(sites: Mapping[str, Site], strides: Collection[int] | None = Non
     return found
 
 
-def of_cells(kept: Mapping[tuple[str, int], Tensor], sites: Sequence[str], cells: int) -> tuple[str, ...]:
+def of_cells(kept: Mapping[tuple[str, Time], Tensor], sites: Sequence[str], cells: int) -> tuple[str, ...]:
     """Of layers whose heat was kept, those whose grid's short side is nearest to so many cells, by ratio; the finer
     ones of two equally near."""
     sides = {site: min(heat.shape[1:]) for (site, _), heat in kept.items() if site in sites}

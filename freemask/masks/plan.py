@@ -1,7 +1,7 @@
 """What a mask strategy is told, what it may ask to be recorded, and what it answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -9,7 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.record import Keep, Recording
-from freemask.types import Clip, EditTask, Grid, Site, Text
+from freemask.masks.clock import Clock
+from freemask.types import Backbone, Clip, EditTask, Grid, Site, Text, Time
+from freemask.words import bare
 
 Use = Literal["temporal", "cross", "self", "latent"]
 USES: tuple[Use, ...] = ("temporal", "cross", "self", "latent")
@@ -19,21 +21,65 @@ class Wanted(NamedTuple):
     """A mask that somebody needs: what for, at which network time, on which grid."""
 
     use: Use
-    t: int
+    t: Time
     grid: Grid
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One edit, as a mask strategy sees it. `times` are the network's times, ascending; `sites` its layers."""
+    """One edit, as masks and fusion see it. `times` are the times of sampling, ascending; `sites` the network's layers
+    and `grids` their grids for this clip; `origin` is the model, whatever was tuned of it. `keeps_object` is eq. 7's
+    delta."""
 
     task: EditTask
     clip: Clip
     source: Text
     target: Text
-    times: Sequence[int]
+    times: Sequence[Time]
     sites: Mapping[str, Site]
-    identity: str
+    grids: Mapping[str, Grid]
+    origin: str
+    keeps_object: bool
+    clock: Clock
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        clip: Clip,
+        task: EditTask,
+        times: Sequence[Time],
+        *,
+        keep_object: bool | None = None,
+    ) -> "Subject":
+        """`keep_object` None: as the task says."""
+        frames, _, height, width = clip.frames.shape
+        grids = {name: backbone.grid(site, frames, height, width) for name, site in backbone.sites.items()}
+        return cls(
+            task,
+            clip,
+            backbone.embed(task.source),
+            backbone.embed(task.target),
+            times,
+            backbone.sites,
+            grids,
+            backbone.origin,
+            same_object(task) if keep_object is None else keep_object,
+            Clock(frames, backbone.compression),
+        )
+
+
+def same_object(task: EditTask) -> bool:
+    """delta of eq. 7: 1 where the target shows the source's object (style, attribute), else 0."""
+    if task.kind in ("style", "attribute"):
+        return True
+    return bool(task.words) and all(same_word(old, new) for old, new in task.words.items())
+
+
+def same_word(old: str, new: str) -> bool:
+    """Whether two phrases end in the same word."""
+    first, second = (bare((phrase.split() or [""])[-1]).casefold() for phrase in (old, new))
+    return first == second
 
 
 @dataclass(frozen=True)
@@ -66,17 +112,26 @@ class MaskPlan:
             )
         return found
 
+    def on(self, clock: Clock) -> "MaskPlan":
+        """The same masks on the frames that are asked for, where a strategy answers on those of its own heat."""
+
+        def mask(wanted: Wanted) -> Tensor:
+            return clock.lift(self.mask(wanted), wanted.grid.frames)
+
+        return replace(self, mask=mask)
+
 
 @runtime_checkable
 class MaskStrategy(Protocol):
-    """Which masks to trust. `plan` is called after the inversion; None means: fuse without any mask.
+    """Which masks to trust. `plan` is called after the inversion.
 
-    Word heat is recorded with `heat_of_words`; the recording answers `all(name)` -> {(site, t): f h w}.
+    Word heat is recorded with `heat_of_words`; the recording answers `all(name)` -> {(site, t): f h w}. Masks come on
+    the height and width that are asked for, and on the frames asked for or those of the heat they are made of.
     """
 
     def keeps(self, subject: Subject) -> Keeps: ...
 
-    def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan | None: ...
+    def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan: ...
 
 
 def remembered(plan: MaskPlan) -> MaskPlan:
@@ -90,7 +145,7 @@ def remembered(plan: MaskPlan) -> MaskPlan:
             known[wanted] = plan(wanted)
         return known[wanted]
 
-    return MaskPlan(mask, plan.facts, plan.soft, plan.live)
+    return replace(plan, mask=mask)
 
 
 def everywhere(value: float | int = 1) -> MaskPlan:

@@ -1,4 +1,4 @@
-"""Which words locate an edit, in the source and in the target prompt, and whether the object stays the same."""
+"""Which words locate an edit, in the source and in the target prompt."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,20 +8,13 @@ from torch import Tensor
 
 from freemask.errors import UserError
 from freemask.masks.nouns import described, following, objects
-from freemask.masks.plan import Subject
+from freemask.masks.plan import Subject, same_word
 from freemask.types import Clip, EditTask, Text
 from freemask.words import bare, columns_of, occurrences
 
 # Which tokens of "car" in "a red car" locate it: those of "red car", of the last word alone, of the phrase as it is.
 # On the embedded model the heat of "red car" matches the car far better than that of "car".
 PHRASE = ("described", "last", "all")
-
-
-def same_object(task: EditTask) -> bool:
-    """delta of eq. 7: 1 where the target shows the source's object (style, attribute), else 0."""
-    if task.kind in ("style", "attribute"):
-        return True
-    return bool(task.words) and all(_same(old, new) for old, new in task.words.items())
 
 
 def located(task: EditTask) -> dict[str, str]:
@@ -115,13 +108,8 @@ def _last(text: Text, phrase: str) -> set[int]:
     return {column for place in places for column in max((end for end in ends if end <= place), key=max)}
 
 
-def _same(old: str, new: str) -> bool:
-    first, second = (bare((phrase.split() or [""])[-1]).casefold() for phrase in (old, new))
-    return first == second
-
-
 def _with_noun(task: EditTask, old: str, new: str) -> tuple[str, str]:
-    if _same(old, new):
+    if same_word(old, new):
         return old, new
     shared = []
     for a, b in zip(following(task.source, old), following(task.target, new), strict=False):

@@ -1,14 +1,14 @@
 """What methods share: seconds and memory per stage, and refusals of numbers that make no sense."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from freemask import memory
 from freemask.errors import UserError
-from freemask.types import Backbone
+from freemask.types import Backbone, Time
 
 
 class Stopwatch:
@@ -42,5 +42,36 @@ def whole(name: str, came: object) -> None:
         raise UserError(f"'{name}' must be a whole number.", came=came, expected="such as 50")
 
 
+def of_kind(name: str, came: object, kind: type) -> None:
+    """A piece of configuration that was never built would otherwise mean: none at all."""
+    if not isinstance(came, kind):
+        raise UserError(
+            f"'{name}' is none that is known",
+            came=came,
+            expected=f"a {kind.__name__}, as {name}=NAME makes it",
+            todo=f"see `freemask list {name}`; {name}=none switches it off",
+        )
+
+
 def path_warnings(backbone: Backbone) -> tuple[str, ...]:
     return tuple(getattr(backbone.noise_path, "warnings", ()))
+
+
+def paths(
+    backbone: Backbone, steps: int, inversion_steps: int | None
+) -> tuple[Sequence[Time], Sequence[Time]]:
+    """The times of sampling and those of the inversion, which may be more but must be there where sampling looks."""
+    down = backbone.noise_path.times(steps)
+    if inversion_steps is None:
+        return down, down
+    whole("inversion_steps", inversion_steps)
+    at_least("inversion_steps", inversion_steps, steps)
+    up = backbone.noise_path.times(inversion_steps)
+    missing = [t for t in down if t not in up]
+    if missing:
+        raise UserError(
+            "The inversion passes by some of the times of sampling.",
+            came=f"inversion_steps={inversion_steps}, steps={steps}: not at {missing[0]}",
+            expected="steps that are a share of the inversion's, such as 500 and 50",
+        )
+    return down, up

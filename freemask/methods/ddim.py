@@ -1,28 +1,31 @@
 """Invert the clip under the source prompt, then sample under the target prompt: the plainest edit there is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from torch import Generator, Tensor
 
 from freemask.diffusion.guidance import guided
-from freemask.diffusion.inversions import Inversions
+from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.loops import invert, sample
-from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
+from freemask.methods.common import Stopwatch, at_least, path_warnings, paths, whole
 from freemask.settings import Effect
-from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Text, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Text, Time, silent
 
 
 @dataclass(frozen=True)
 class Ddim:
     """`reconstruct` also samples back under the source prompt at guidance 1 (in Edit.extras): what inversion loses.
 
-    `inversions` is a folder in which inversions are kept for every method, prompt and run; None keeps none.
+    `inversion_steps`: a finer path up than down; None: as many as `steps`. `inversions` is a folder in which inversions
+    are kept for every method, prompt and run; None keeps none.
     """
 
     steps: int = 50
     guidance: float | int = 7.5
     inversion_guidance: float | int = 1.0
+    inversion_steps: int | None = None
     reconstruct: bool = False
     inversions: Annotated[str | None, Effect.NONE] = None
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
@@ -37,28 +40,29 @@ class Ddim:
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         watch = Stopwatch(backbone.device)
+        down, up = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
             source, target = backbone.embed(task.source), backbone.embed(task.target)
         with watch.stage("inversion"):
-            noise = self._noise(backbone, latents, source, progress)
+            noise = self._noise(backbone, latents, source, up, progress).at(down[-1])
         with watch.stage("sampling"):
-            edited = sample(
-                backbone, noise, guided(backbone, target, self.guidance), self.steps, progress=progress
-            )
+            edited = sample(backbone, noise, guided(backbone, target, self.guidance), down, progress=progress)
         with watch.stage("decoding"):
-            frames = backbone.decode(edited)
+            frames = backbone.decode(edited, len(clip.frames))
         extras = {}
         if self.reconstruct:
             with watch.stage("reconstruction"):
-                back = sample(backbone, noise, guided(backbone, source), self.steps, progress=progress)
-                extras["reconstruction"] = backbone.decode(back)
+                back = sample(backbone, noise, guided(backbone, source), down, progress=progress)
+                extras["reconstruction"] = backbone.decode(back, len(clip.frames))
         return Edit(frames, extras, watch.seconds, path_warnings(backbone))
 
-    def _noise(self, backbone: Backbone, latents: Tensor, source: Text, progress: Progress) -> Tensor:
-        """The inverted latent. Inversions under guidance are rare, and are not kept."""
+    def _noise(
+        self, backbone: Backbone, latents: Tensor, source: Text, up: Sequence[Time], progress: Progress
+    ) -> Inversion:
+        """Inversions under guidance are rare, and are not kept."""
         if self.inversion_guidance == 1:
             store = Inversions(self.inversions, self.inversions_gb)
-            return store.invert(backbone, latents, source, self.steps, progress=progress).latents[-1]
+            return store.invert(backbone, latents, source, up, progress=progress)
         upwards = guided(backbone, source, self.inversion_guidance, stream="source")
-        return invert(backbone, latents, upwards, self.steps, progress=progress)[-1]
+        return Inversion(invert(backbone, latents, upwards, up, progress=progress), up)

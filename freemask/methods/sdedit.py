@@ -43,5 +43,5 @@ class SdEdit:
                 backbone, noised, guided(backbone, target, self.guidance), times, progress=progress
             )
         with watch.stage("decoding"):
-            frames = backbone.decode(edited)
+            frames = backbone.decode(edited, len(clip.frames))
         return Edit(frames, {}, watch.seconds, path_warnings(backbone))

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from freemask.errors import UserError
 
-FAMILIES = ("FreeMask", "FateZero")
-
 
 @dataclass(frozen=True)
 class Edit:
@@ -94,11 +92,6 @@ class Case:
         return self.path.resolve().parent.parent
 
     @property
-    def family(self) -> str:
-        said = str(self.about.get("official_repo", ""))
-        return next((name for name in FAMILIES if name in said), "")
-
-    @property
     def model(self) -> Path:
         named = self.folder / self.about["model_dir"]
         found = named if named.is_dir() else self.folder / "models" / Path(self.about["model_dir"]).name
@@ -111,7 +104,7 @@ class Case:
     @property
     def inflated(self) -> bool:
         """Whether the network is an image model run over frames."""
-        return self.family == "FateZero"
+        return "FateZero" in str(self.about.get("official_repo", ""))
 
     @property
     def temporal(self) -> Path | None:

@@ -8,18 +8,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 
 import torch
 
-from freemask.attention.record import Recording
 from freemask.errors import UserError
-from tests.official import calibration, editing, inversion
-from tests.official.case import FAMILIES, Case
+from tests.official import calibration, families
+from tests.official.case import Case
+from tests.official.families import Wanted
 from tests.official.ledger import Ledger
-from tests.official.workshop import Job, load
-
-FIXED_INDEX = 10  # of the inversion: where the authors' temporal masks come from
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,36 +48,8 @@ def compare(case: Case, *, steps: int | None = None, free: bool = True, extra: S
     if calibration.is_miou(case):
         calibration.miou(case, ledger)
         return ledger
-    if not case.family:
-        raise UserError(
-            "the case is of no repository that is known",
-            came=case.about.get("official_repo", "no official_repo in the manifest"),
-            expected=" or ".join(FAMILIES),
-        )
-    count = case.steps if steps is None else max(1, min(steps, case.steps))
-    free = free and count == case.steps
-    backbone = load(case)
-    inversion.texts(case, backbone, ledger)
-    if calibration.is_maps(case):
-        calibration.maps(case, backbone, ledger, steps=count, free=free, progress=show)
-        return ledger
-    jobs = [Job.of(case, edit, backbone, extra) for edit in case.edits()]
-    for job in jobs:
-        print(f"{job.edit.name}: freemask edit " + " ".join(job.lines))
-    first = case.latents("inv/latents")[0]
-    wishes = [(job.keeps(job.subject(first)).source, Recording()) for job in jobs]
-    last = case.steps - 1
-    only = {*range(count), *range(last, last - count, -1), min(FIXED_INDEX, last)}
-    inversion.forced(case, backbone, ledger, wishes, only, show)
-    for job, (_, source) in zip(jobs, wishes, strict=True):
-        editing.forced(job, source, ledger, count, show)
-    if free:
-        with TemporaryDirectory() as folder:  # several prompts share one inversion
-            for job in jobs:
-                method = replace(job.method, inversions=folder if len(jobs) > 1 else None)
-                latents = editing.free(replace(job, method=method), ledger, show)
-                if job is jobs[0]:
-                    inversion.compare_free(case, latents, ledger)
+    run = families.of(case)
+    run(case, ledger, Wanted(steps, free, tuple(extra), show))
     return ledger
 
 

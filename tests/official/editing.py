@@ -8,7 +8,7 @@ from torch import Tensor
 
 from freemask.attention.record import Keep, Recording
 from freemask.diffusion.noise_paths import CLEAN
-from freemask.methods.session import Session
+from freemask.methods.editing import Editing
 from freemask.types import Progress
 from tests.official.case import as_map
 from tests.official.ledger import FORCED, FREE, Ledger, furthest, relative
@@ -20,24 +20,24 @@ from tests.official.workshop import Job, masked_by
 def forced(job: Job, source: Recording, ledger: Ledger, steps: int, progress: Progress) -> None:
     case, name = job.case, job.edit.name
     trajectory = list(case.latents("inv/latents"))
-    session = job.begin(trajectory, source)
-    own, plan = session.keeps, session.plan
+    editing = job.begin(trajectory, source)
+    own, plan = editing.keeps, editing.masks
     if plan is not None:
-        session = masked_by(session, stored_plan(job, plan, ledger))
-    controls(job, session, ledger)
+        editing = masked_by(editing, stored_plan(job, plan, ledger))
+    controls(job, editing, ledger)
     latents, limit = case.latents(f"{name}/latents"), case.number("teacher_forced", 1e-4)
     for i in range(steps):
         progress(f"{name}, step by step", i, steps)
         x = latents[i - 1] if i else case.latents(f"{name}/init_latents")
-        session.keeps = [*own, *slice_keeps(job, session, i)]
-        raw, made = step(session, x, i)
+        editing.keeps = [*own, *slice_keeps(job, editing, i)]
+        raw, made = step(editing, x, i)
         outputs(job, i, ledger)
         if f"{name}/latents_before_blend/{i:02d}" in case:
             before = case.latents(f"{name}/latents_before_blend/{i:02d}")
             ledger.note(f"{name}: latents before blending", FORCED, f"step {i}", relative(raw, before), limit)
         ledger.note(f"{name}: latents", FORCED, f"step {i}", relative(made, latents[i]), limit)
         compare_masks(job, plan, i, ledger, FORCED)
-        compare_slices(job, session, i, ledger)
+        compare_slices(job, editing, i, ledger)
     if steps == case.steps:
         compare_frames(job, latents[-1], ledger, FORCED, limit)
 
@@ -45,38 +45,38 @@ def forced(job: Job, source: Recording, ledger: Ledger, steps: int, progress: Pr
 def free(job: Job, ledger: Ledger, progress: Progress) -> Sequence[Tensor]:
     """The edit as a user gets it, from the stored clean latents; answers its inversion's latents."""
     case, name = job.case, job.edit.name
-    session = job.begin([case.latents("inv/latents")[0]], progress=progress)
+    editing = job.begin([case.latents("inv/latents")[0]], progress=progress)
     latents = case.latents(f"{name}/latents")
     limit = case.number("final_free_running", 2e-2)
-    x = session.inversion.latents[-1]
+    x = editing.inversion.latents[-1]
     for i in range(case.steps):
         progress(f"{name}, on its own", i, case.steps)
-        _, x = step(session, x, i)
+        _, x = step(editing, x, i)
         last = i == case.steps - 1
         group = f"{name}: {'final latents' if last else 'latents on the way'}"
         ledger.note(group, FREE, f"step {i}", relative(x, latents[i]), limit if last else None)
-        compare_masks(job, session.plan, i, ledger, FREE)
+        compare_masks(job, editing.masks, i, ledger, FREE)
     compare_frames(job, x, ledger, FREE, limit)
-    return session.inversion.latents
+    return editing.inversion.latents
 
 
-def step(session: Session, x: Tensor, i: int) -> tuple[Tensor, Tensor]:
+def step(editing: Editing, x: Tensor, i: int) -> tuple[Tensor, Tensor]:
     """Before and after latent blending."""
-    times = list(session.subject.times)
+    times = list(editing.subject.times)
     place = len(times) - 1 - i
     t, below = times[place], times[place - 1] if place else CLEAN
-    raw = session.backbone.noise_path.step(x, session.predict(x, t), now=t, call=t, to=below)
-    blended = session.after(raw, i, t)
+    raw = editing.backbone.noise_path.step(x, editing.predict(x, t), now=t, call=t, to=below)
+    blended = editing.after(raw, i, t)
     return raw, raw if blended is None else blended
 
 
 # --- controls, slices, outputs, frames ------------------------------------------------------------------------
 
 
-def controls(job: Job, session: Session, ledger: Ledger) -> None:
+def controls(job: Job, editing: Editing, ledger: Ledger) -> None:
     """The word map, word windows, weights and columns that our edit uses, exactly."""
     case, name = job.case, job.edit.name
-    policies: Mapping[str, Any] = {} if session.fuser is None else session.fuser.policies.attention
+    policies: Mapping[str, Any] = editing.policies.attention
     cross, group = policies.get("cross"), f"{name}: control tensors"
     stored_map = as_map(case, job.edit)
     if stored_map is not None and cross is not None:
@@ -98,11 +98,11 @@ def controls(job: Job, session: Session, ledger: Ledger) -> None:
             theirs = [begin <= i < end for i in range(case.steps)]
             ours = [policies[kind].awake(i) for i in range(case.steps)]
             ledger.note(group, FORCED, f"steps of {kind} attention", float(ours != theirs), 0.0)
-    columns(job, session, ledger)
+    columns(job, editing, ledger)
 
 
-def columns(job: Job, session: Session, ledger: Ledger) -> None:
-    keeps = job.keeps(session.subject)
+def columns(job: Job, editing: Editing, ledger: Ledger) -> None:
+    keeps = job.keeps(editing.subject)
     for blend, side, row in (
         ("attention_blend", keeps.source, 0),
         ("latent_blend", keeps.source, 0),
@@ -116,14 +116,14 @@ def columns(job: Job, session: Session, ledger: Ledger) -> None:
             ledger.note(f"{job.edit.name}: control tensors", FORCED, where, float(ours != theirs), 0.0)
 
 
-def slice_keeps(job: Job, session: Session, i: int) -> list[Keep]:
+def slice_keeps(job: Job, editing: Editing, i: int) -> list[Keep]:
     """The layers' own maps before fusion, and the fused ones. Where queries and keys are mixed, the authors' hook
     sees temporal maps only after that."""
     found: list[Keep] = []
     for each in stored_at(job, i):
         mixed = job.edit.by_keys and "temp_self" in each.name
-        if session.fuser is not None and ("/attn_after/" in each.name or mixed):
-            found.append(fused_keep(each, session.fuser.tap(i)))
+        if "/attn_after/" in each.name or mixed:
+            found.append(fused_keep(each, editing.fusing(i)))
         else:
             found.append(keep(each, "cond"))
     return found
@@ -136,13 +136,13 @@ def stored_at(job: Job, i: int) -> list:
     return stored(names, known, {i: job.time_of(i)})
 
 
-def compare_slices(job: Job, session: Session, i: int, ledger: Ledger) -> None:
+def compare_slices(job: Job, editing: Editing, i: int, ledger: Ledger) -> None:
     """Judged as one tensor per step and kind: behind forty layers, rounding alone makes 1e-4 of a single thin slice
     (the stored ones lie 8e-5 off what double precision gives). A wrong layer would stand out a hundredfold."""
     name, limit = job.edit.name, job.case.number("teacher_forced", 1e-4)
     kinds: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for each in stored_at(job, i):
-        found = session.target.all(each.name) or session.target.all(f"{each.name} fused")
+        found = editing.target.all(each.name) or editing.target.all(f"{each.name} fused")
         ours, theirs, kind = found[each.site, each.t], job.case[each.name], each.name.split("/")[1]
         where = each.name.removeprefix(f"{name}/{kind}/")
         ledger.note(f"{name}: {kind}, single slices", FORCED, where, relative(ours, theirs), None)

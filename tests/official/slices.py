@@ -32,9 +32,9 @@ def layers(sites: Mapping[str, Site], height: int, width: int) -> dict[str, str]
     for name, site in sites.items():
         place = PLACES.get(name.split(".")[0])
         queries = (height // site.stride) * (width // site.stride)
-        if place is None or (site.kind != "temporal" and queries > MOST_QUERIES):
+        if place is None or (site.role != "temporal" and queries > MOST_QUERIES):
             continue
-        kinds = ("temp_self", "temp_key", "temp_value") if site.kind == "temporal" else (site.kind,)
+        kinds = ("temp_self", "temp_key", "temp_value") if site.role == "temporal" else (site.role,)
         for kind in kinds:
             key = f"{place}_{kind}"
             found[f"{key}/{counts.get(key, 0)}"] = name
@@ -58,13 +58,13 @@ def keep(wanted: Stored, stream: Stream, full: int | None = None) -> Keep:
     projection = next((part for part in ("key", "value") if f"_temp_{part}/" in wanted.name), None)
 
     def shrink(where: Where, qkv: QKV) -> Tensor:
-        one = _stream(qkv, where.streams.index(stream))
+        one = qkv.stream(where.streams.index(stream))
         if projection is not None:
             return _projection(one.k if projection == "key" else one.q)
         if full is not None:
             return probabilities(one)[0, ..., :full]
-        rows = _rows(one, where.site.kind)
-        return _columns(probabilities(rows)[0, :, 0], where.site.kind)
+        rows = _rows(one, where.site.role)
+        return _columns(probabilities(rows)[0, :, 0], where.site.role)
 
     return Keep(wanted.name, _at(wanted), shrink)
 
@@ -74,7 +74,7 @@ def fused_keep(wanted: Stored, tap: AttentionTap) -> Keep:
     attention returns is those columns of the map."""
 
     def shrink(where: Where, qkv: QKV) -> Tensor:
-        tokens, kind = qkv.k.shape[-2], where.site.kind
+        tokens, kind = qkv.k.shape[-2], where.site.role
         columns = _columns(torch.arange(tokens)[None], kind)[0]
         indicator = torch.zeros(tokens, max(len(columns), qkv.k.shape[-1]), dtype=qkv.k.dtype)
         indicator[columns, torch.arange(len(columns))] = 1
@@ -91,12 +91,9 @@ def _at(wanted: Stored) -> Callable[[Where], bool]:
     return lambda where: where.site.name == wanted.site and where.t == wanted.t
 
 
-def _stream(qkv: QKV, place: int) -> QKV:
-    return QKV(q=qkv.q[place, None], k=qkv.k[place, None], v=qkv.v[place, None], scale=qkv.scale)
-
-
 def _rows(one: QKV, kind: str) -> QKV:
     """The first head, at every so manieth query (or pixel, along frames)."""
+    one = replace(one, hidden=None)
     if kind == "temporal":
         every = _every(one.q.shape[1])
         return replace(one, q=one.q[:, ::every, :1], k=one.k[:, ::every, :1], v=one.v[:, ::every, :1])

@@ -1,7 +1,7 @@
 """Builds what a case needs from the configuration that a user would type, and the session of one edit."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,10 @@ from experiments.config.build import build
 from experiments.config.compose import config_of, plain
 from freemask.attention.record import Recording
 from freemask.diffusion.inversions import Inversion
-from freemask.fusion.settings import Fusion
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.methods.invert_fuse import InvertFuse, Known
-from freemask.methods.session import Session
-from freemask.types import NO_TAPS, Clip, EditTask, Progress, Stream, Taps, silent
+from freemask.methods.editing import Editing
+from freemask.methods.invert_fuse import InvertFuse
+from freemask.types import NO_TAPS, Clip, EditTask, Given, Progress, Stream, Taps, Time, silent
 from tests.official.case import Case, Edit
 from tests.official.overrides import edit_overrides, model_overrides
 
@@ -26,16 +25,14 @@ class Watched:
 
     def __init__(self, backbone: Any) -> None:
         self._backbone = backbone
-        self.noise_path, self.sites = backbone.noise_path, backbone.sites
-        self.device, self.dtype, self.identity = backbone.device, backbone.dtype, backbone.identity
-        self.encode, self.decode, self.embed = backbone.encode, backbone.decode, backbone.embed
         self.last: dict[Stream, Tensor] = {}
 
-    def predict(
-        self, x: Tensor, t: int, text: Tensor, *, streams: tuple[Stream, ...], taps: Taps = NO_TAPS
-    ) -> Tensor:
-        out = self._backbone.predict(x, t, text, streams=streams, taps=taps)
-        self.last = dict(zip(streams, out, strict=True))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backbone, name)
+
+    def predict(self, x: Tensor, t: Time, given: Mapping[Stream, Given], *, taps: Taps = NO_TAPS) -> Tensor:
+        out = self._backbone.predict(x, t, given, taps=taps)
+        self.last = dict(zip(given, out, strict=True))
         return out
 
 
@@ -81,31 +78,27 @@ class Job:
         return Clip(self.case.path.stem, frames)
 
     def subject(self, latents: Tensor) -> Subject:
-        backbone, task = self.backbone, self.task
-        source, target = backbone.embed(task.source), backbone.embed(task.target)
-        times = backbone.noise_path.times(self.method.steps)
-        return Subject(task, self.clip(latents), source, target, times, backbone.sites, backbone.identity)
+        times = self.backbone.noise_path.times(self.method.steps)
+        return Subject.of(
+            self.backbone, self.clip(latents), self.task, times, keep_object=self.method.keep_object
+        )
 
     def keeps(self, subject: Subject) -> Keeps:
-        fusion: Any = self.method.fusion
-        if not isinstance(fusion, Fusion) or not fusion.masks(self.task.kind):
-            return Keeps()
-        mask: Any = self.method.mask
-        return mask.keeps(subject)
+        used = self.method.fusion.uses_masks(self.task.kind)
+        return self.method.mask.keeps(subject) if used else Keeps()
 
     def begin(
         self, latents: Sequence[Tensor], source: Recording | None = None, progress: Progress = silent
-    ) -> Session:
+    ) -> Editing:
         """From the clean latents on; or on a whole known inversion, and what was recorded on it."""
-        known = Known(latents[0])
+        known = Inversion([latents[0]], ())
         if source is not None:
             times = self.backbone.noise_path.times(self.method.steps)
-            known = Known(latents[0], Inversion(latents, times), source)
+            known = Inversion(latents, times, kept=source)
         return self.method.begin(
             self.backbone, self.clip(latents[0]), self.task, known=known, progress=progress
         )
 
 
-def masked_by(session: Session, plan: MaskPlan) -> Session:
-    assert session.fuser is not None
-    return dataclasses.replace(session, fuser=dataclasses.replace(session.fuser, plan=plan))
+def masked_by(editing: Editing, plan: MaskPlan) -> Editing:
+    return dataclasses.replace(editing, masks=plan)

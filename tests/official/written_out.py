@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from freemask.alignment import factors, gates, official_columns, word_map
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.types import QKV, Taps, Where
+from tests.given import given
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Scene:
                 return (a @ qkv.v[0])[None]
 
             out = self.backbone.predict(
-                x[None], t, text.tokens[None], streams=("source",), taps=Taps(attention=tap)
+                x[None], t, given(text.tokens[None], ("source",)), taps=Taps(attention=tap)
             )[0]
             now = self.times[j - 1] if j else CLEAN
             x = self.backbone.noise_path.step(x, out, now=now, call=t, to=t)
@@ -132,7 +133,7 @@ class Edit:
         for i in range(steps):
             t, place = times[steps - 1 - i], steps - 1 - i
             tap = Taps(attention=lambda where, qkv, i=i: self.fused(where, qkv, i))
-            out = backbone.predict(torch.stack([x, x]), t, text, streams=("uncond", "cond"), taps=tap)
+            out = backbone.predict(torch.stack([x, x]), t, given(text, ("uncond", "cond")), taps=tap)
             prediction = out[0] + scene.guidance * (out[1] - out[0])
             below = times[place - 1] if place else CLEAN
             x = backbone.noise_path.step(x, prediction, now=t, call=t, to=below)
@@ -153,19 +154,19 @@ class Edit:
         q, k = qkv.q.clone(), qkv.k.clone()
         name, place = where.site.name, self.scene.steps - 1 - i
         outside = name.startswith("transformer_in")
-        if where.site.kind == "temporal" and not outside:
+        if where.site.role == "temporal" and not outside:
             q[1], k[1] = self.mixed(where, q[1], k[1], i)
         a = torch.stack([probabilities(q[s], k[s], qkv.scale) for s in range(2)])
         source = self.scene.maps[place][name]
-        if where.site.kind == "cross" and a.shape[-2] <= self.scene.sizes.queries:
+        if where.site.role == "cross" and a.shape[-2] <= self.scene.sizes.queries:
             self.seen[name] = self.seen.get(name, 0) + a[1]
             a[1] = self.cross(where, source, a[1], i)
-        if where.site.kind == "self" and a.shape[-2] <= self.scene.sizes.queries:
+        if where.site.role == "self" and a.shape[-2] <= self.scene.sizes.queries:
             begin, end = self.window("self_replace_steps")
             if begin <= i < end:
                 m = self.rows(where, i)
                 a[1] = source if m is None else m * a[1] + (1 - m) * source
-        if where.site.kind == "temporal" and not outside and not self.said.get("key_value_replace"):
+        if where.site.role == "temporal" and not outside and not self.said.get("key_value_replace"):
             begin, end = self.window("temp_replace_steps")
             if begin < i < end:
                 a[1] = source
@@ -221,7 +222,7 @@ class Edit:
         return own + m[:, None] * (x - own)
 
     def is_cross(self, name: str) -> bool:
-        return self.scene.backbone.sites[name].kind == "cross"
+        return self.scene.backbone.sites[name].role == "cross"
 
     def chosen(self, maps: Mapping[str, Tensor]) -> list[Tensor]:
         stride = self.scene.sizes.stride

@@ -11,8 +11,9 @@ from freemask.masks.codebook import Codebook
 from freemask.masks.heat import Choice, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import check_phrase, same_object, source_columns
+from freemask.masks.words import check_phrase, source_columns
 from freemask.settings import Effect
+from freemask.types import Time
 
 TIME_BY = ("tmmc", "layer")
 BACKGROUND = (
@@ -26,7 +27,6 @@ class Mmc:
 
     use_layer (LMMC): the best layer l*; otherwise the mean over all text layers. use_time (TMMC): where the object
     stays, the best time t*, and else the time that is asked for; otherwise the mean over all times, for both.
-    `keep_object` overrides eq. 7's delta.
 
     Eqs. 5-6 average over all layers, so that a model's bad layers have the say about t*. `time_by: layer` takes the
     time at which the best layer itself matched best.
@@ -37,7 +37,6 @@ class Mmc:
     use_layer: bool = True
     use_time: bool = True
     time_by: str = "tmmc"
-    keep_object: bool | None = None
     phrase: str = "described"
     binarise: Binarise = field(default_factory=Binarise)
 
@@ -61,12 +60,11 @@ class Mmc:
         if not (self.use_layer or self.use_time):
             return Choice(layers, times)
         book = self._book(subject)
-        stays = same_object(subject.task) if self.keep_object is None else self.keep_object
         if self.use_time:  # eq. 8: M_{t*}^{l*} for delta = 1, M_t^{l*} for delta = 0
-            times = (self._time(book, subject.times),) if stays else None
+            times = (self._time(book, subject.times),) if subject.keeps_object else None
         return Choice((book.best_site,) if self.use_layer else layers, times)
 
-    def _time(self, book: Codebook, times: Sequence[int]) -> int:
+    def _time(self, book: Codebook, times: Sequence[Time]) -> Time:
         if self.time_by == "tmmc":
             return book.nearest_time(times)
         best = book.best_time_of(book.best_site)
@@ -74,13 +72,13 @@ class Mmc:
 
     def _book(self, subject: Subject) -> Codebook:
         if self.codebook == "auto":
-            return Codebook.find(subject.identity, self.folders)
+            return Codebook.find(subject.origin, self.folders)
         book = Codebook.read(self.codebook)
-        if book.backbone != subject.identity:
+        if book.backbone != subject.origin:
             raise UserError(
                 "this codebook was made for another model",
                 came=f"{self.codebook}: {book.model}, identity {book.backbone}",
-                expected=f"identity {subject.identity}",
+                expected=f"identity {subject.origin}",
                 todo="calibrate this model: freemask calibrate model=...",
             )
         return book

@@ -13,7 +13,7 @@ from freemask.masks.heat import joined, mean_heat, of_cells, plan_of, running, t
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
 from freemask.masks.words import located
-from freemask.types import Text
+from freemask.types import Text, Time
 from freemask.words import columns_of
 
 HEAT, FIXED = "heat", "heat at the fixed time"
@@ -70,7 +70,7 @@ class Official:
             layers = of_cells(kept, layers, self.cells)
         facts = {"mask_layer": f"mean of {len(layers)}", "mask_time": "each"}
 
-        def at(t: int) -> Tensor:
+        def at(t: Time) -> Tensor:
             return mean_heat([kept[layer, t] for layer in layers])
 
         spatial = plan_of(at, self._binarise(0), facts) if own else _empty()

@@ -11,6 +11,7 @@ from freemask.masks.heat import NAME, Choice, text_layers
 from freemask.masks.ops import Binarise, iou
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import annotated, check_phrase, source_columns
+from freemask.types import Time
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,11 @@ class Oracle:
     def _table(self, subject: Subject, source: Recording) -> Float[Tensor, "layers times"]:
         """IoU at the frames' size."""
         truth, kept = annotated(subject.task, subject.clip), source.all(NAME)
-        size = (truth.shape[1], truth.shape[2])
-        return torch.tensor(
-            [
-                [iou(self.binarise.mask(kept[layer, t].cpu(), *size), truth) for t in subject.times]
-                for layer in text_layers(subject.sites)
-            ]
-        )
+        frames, height, width = truth.shape
+
+        def found(layer: str, t: Time) -> float:
+            mask = self.binarise.mask(kept[layer, t].cpu(), height, width)
+            return iou(subject.clock.lift(mask, frames), truth)
+
+        layers = text_layers(subject.sites)
+        return torch.tensor([[found(layer, t) for t in subject.times] for layer in layers])

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool3d
+from torch.nn.functional import adaptive_avg_pool2d
 
 from freemask.attention.record import Recording
 from freemask.data.folder import list_images
@@ -46,7 +46,7 @@ class Segmentation:
 
         def soft(wanted: Wanted) -> Tensor:
             grid = wanted.grid
-            return adaptive_avg_pool3d(masks[None], (grid.frames, grid.height, grid.width))[0]
+            return adaptive_avg_pool2d(masks[None], (grid.height, grid.width))[0]
 
         origin = "annotation" if self.folder is None else "folder"
         return MaskPlan(lambda wanted: (soft(wanted) >= self.cover).float(), {"mask_from": origin}, soft)

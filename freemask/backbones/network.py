@@ -1,0 +1,218 @@
+"""What all backbones share: the call and its taps, what a stream may be given, tuned weights, savings of memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from freemask.attention.processor import Call, Slot
+from freemask.backbones import identity
+from freemask.backbones.tuning import Tuned
+from freemask.errors import UserError, nearest
+from freemask.types import NO_TAPS, Backbone, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
+
+TEXT = "l d, or f l d where each frame has a text of its own"
+ROWS = 8  # of the attention batch at once, where memory is short
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+class Network(Backbone):
+    """A network of diffusers with its autoencoder and text encoder. A family says how it is called (`_run`), where
+    its attention layers are and how their grids follow from the latents."""
+
+    def __init__(  # noqa: PLR0913 -- the parts of a model
+        self,
+        network: Any,
+        codec: Any,
+        reader: Any,
+        noise_path: NoisePath,
+        *,
+        slot: Slot,
+        sites: Mapping[str, Site],
+        features: Mapping[str, Site],
+        takes: Mapping[str, str],
+        name: str,
+        attention_slicing: int = 0,
+    ) -> None:
+        if attention_slicing < 0:
+            raise UserError(
+                "attention_slicing is a number of batch rows.", came=attention_slicing, expected="0 = off"
+            )
+        self.network: nn.Module = network.eval().requires_grad_(False)
+        self.codec, self.reader, self.noise_path = codec, reader, noise_path
+        self.origin, self.attention_slicing = name, attention_slicing
+        self.device, self.dtype = network.device, network.dtype
+        self.multiple, self.compression = codec.multiple, codec.compression
+        self.max_tokens = reader.max_tokens
+        self.takes: Mapping[str, str] = MappingProxyType(dict(takes))
+        self.sites: Mapping[str, Site] = MappingProxyType(dict(sites))
+        self.features: Mapping[str, Site] = MappingProxyType(dict(features))
+        self._slot = slot
+        self._tuned: Tuned | None = None
+
+    @property
+    def identity(self) -> str:
+        if self._tuned is None:
+            return self.origin
+        return identity.of_facts({"origin": self.origin, "tuned": identity.of_tensors(self._tuned.state())})
+
+    def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
+        return self.codec.encode(frames)
+
+    def decode(
+        self, latents: Float[Tensor, "lf c lh lw"], frames: int | None = None
+    ) -> Float[Tensor, "f 3 h w"]:
+        return self.codec.decode(latents)[:frames]
+
+    def embed(self, prompt: str) -> Text:
+        return self.reader(prompt)
+
+    def predict(
+        self,
+        x: Float[Tensor, "s lf c lh lw"],
+        t: Time,
+        given: Mapping[Stream, Given],
+        *,
+        taps: Taps = NO_TAPS,
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        if len(given) != len(x):
+            raise ValueError(f"a stack of {len(x)} needs as many streams, not {list(given)}")
+        for name in taps.features:
+            if name not in self.features:
+                raise UserError(
+                    "This network has no such module whose output could be seen.",
+                    came=name,
+                    expected="one of Backbone.features",
+                    todo=nearest(name, self.features),
+                )
+        parts = stacked(given, self.takes, frames=x.shape[1])
+        parts = {name: value.to(self.device, self.dtype) for name, value in parts.items()}
+        call = Call(t, tuple(given), frames=x.shape[1], taps=taps, rows=self.attention_slicing)
+        with self._slot.opened(call):
+            out = self._run(x.to(self.device, self.dtype), parts, call)
+        return out.to(x.device, x.dtype).contiguous()
+
+    def _run(
+        self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        """The network itself, in its own layout."""
+        raise NotImplementedError
+
+    def grid(self, site: Site, frames: int, height: int, width: int) -> Grid:
+        """Every halving of an odd side rounds up."""
+        cell = self.codec.multiple * site.stride
+        return Grid(1 + -(-(frames - 1) // self.compression), -(-height // cell), -(-width // cell))
+
+    @contextmanager
+    def tuned(self, patterns: Sequence[str], *, rank: int = 0) -> Iterator[Tuned]:
+        if self._tuned is not None:
+            raise RuntimeError("this network is being tuned already")
+        with Tuned(self.network, patterns, rank) as self._tuned:
+            try:
+                yield self._tuned
+            finally:
+                self._tuned = None
+
+    @contextmanager
+    def saving_memory(self) -> Iterator[dict[str, str]]:
+        before = self.attention_slicing, self.codec.batch
+        self.attention_slicing = min(before[0] or ROWS, ROWS)
+        self.codec.batch = 1
+        after = self.attention_slicing, self.codec.batch
+        names = ("model.attention_slicing", "model.vae_batch")
+        try:
+            yield {
+                name: f"{old} -> {new}"
+                for name, old, new in zip(names, before, after, strict=True)
+                if old != new
+            }
+        finally:
+            self.attention_slicing, self.codec.batch = before
+
+    def describe(self) -> dict[str, Any]:
+        roles = [site.role for site in self.sites.values()]
+        path: Any = self.noise_path
+        return {
+            "identity": self.identity,
+            "parameters": sum(weight.numel() for weight in self.network.parameters()),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "native": f"{self.native[0]}x{self.native[1]}",
+            "multiple": self.multiple,
+            "max_tokens": self.max_tokens,
+            "sites": {role: roles.count(role) for role in dict.fromkeys(roles)},
+            "prediction": path.prediction,
+            "warnings": list(path.warnings),
+        }
+
+
+def stacked(given: Mapping[Stream, Given], takes: Mapping[str, str], *, frames: int) -> dict[str, Tensor]:
+    """What the streams are given, part by part, as stacks. Where one stream has a text for every frame, all do."""
+    known = ", ".join(f"{name} ({words})" for name, words in takes.items())
+    first = next(iter(given.values())).parts
+    for stream, each in given.items():
+        strange = [name for name in each.parts if name not in takes]
+        if strange:
+            raise UserError(
+                f"This model cannot be given '{strange[0]}'.",
+                came=f"{', '.join(each.parts)} for the stream '{stream}'",
+                expected=known,
+                todo=nearest(strange[0], takes),
+            )
+        lacking = sorted(set(takes) - set(each.parts))
+        if lacking:
+            raise UserError(
+                f"This model must be given '{lacking[0]}'.",
+                came=f"{', '.join(each.parts) or 'nothing'} for the stream '{stream}'",
+                expected=known,
+            )
+    return {name: _one(name, [each.parts[name] for each in given.values()], frames) for name in first}
+
+
+def _one(name: str, values: Sequence[Tensor], frames: int) -> Tensor:
+    if len({value.ndim for value in values}) > 1:
+        most = max(value.ndim for value in values)
+        values = [value if value.ndim == most else value.expand(frames, *value.shape) for value in values]
+    shapes = [tuple(value.shape) for value in values]
+    if len(set(shapes)) > 1:
+        raise UserError(
+            f"What the streams are given as '{name}' does not fit together.",
+            came=", ".join(map(str, shapes)),
+            expected="equal shapes",
+        )
+    return torch.stack(list(values))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def dtype_of(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise UserError("Unknown dtype.", came=name, expected=", ".join(DTYPES), todo=nearest(name, DTYPES))
+    return DTYPES[name]
+
+
+def device_of(name: str) -> torch.device:
+    """'auto' takes a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError("Unknown device.", came=name, expected="cpu, cuda, cuda:0 or auto") from error
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(
+            "There is no such GPU.", came=name, expected=f"{count} GPUs are visible", todo="use device=cpu"
+        )
+    return device

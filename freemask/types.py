@@ -210,12 +210,16 @@ class Edit:
 class NoisePath(Protocol):
     """DDIM and flow matching differ only here: the one place that knows what a prediction means.
 
-    A *level* says how noisy a latent is, a *time* what the network is told; both are numbers of one scale, fractions
-    where the path has such. `now` is the level of x, `call` the time at which the network was called.
+    A *level* says how noisy a latent is, a *time* is the level at which the network is called; both are numbers of one
+    scale, fractions where the path has such. `now` is the level of x, `call` the time at which the network was called.
     """
 
     def times(self, steps: int) -> Sequence[Time]:
         """The times at which the network is called, ascending."""
+        ...
+
+    def told(self, t: Time) -> Time:
+        """What the network is given for a level: some were trained on whole numbers alone."""
         ...
 
     def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:

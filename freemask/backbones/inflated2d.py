@@ -177,7 +177,7 @@ class Inflated2D(UNet):
         text = parts["text"]
         text = repeat(text, "s l d -> s f l d", f=frames) if text.ndim == 3 else text
         read = rearrange(text, "s f l d -> (s f) l d")
-        out = self.unet(maps, call.t, read, return_dict=False)[0]
+        out = self.unet(maps, self.noise_path.told(call.t), read, return_dict=False)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
 
 

@@ -12,7 +12,8 @@ from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.network import TEXT, Network, device_of, dtype_of, wide
 from freemask.backbones.text import TextReader
-from freemask.diffusion.noise_paths import Ddim
+from freemask.diffusion.scheduler import noise_path
+from freemask.types import NoisePath
 
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
 VAES = ("AutoencoderKL", "AutoencoderDC")
@@ -26,17 +27,17 @@ class Loaded(NamedTuple):
     unet: Any
     codec: Codec
     reader: TextReader
-    noise_path: Ddim
+    noise_path: NoisePath
 
 
 def load(files: Checkpoint, kind: str, *, device: str, dtype: str, vae: Mapping[str, Any]) -> Loaded:
     """`kind` is the class of the UNet; `vae` the options of the codec."""
     place, precision = device_of(device), dtype_of(dtype)
-    noise_path = Ddim.from_config(files.scheduler())
+    path = noise_path(files.scheduler())
     unet = files.part("unet", (kind,), precision).to(place)
     autoencoder = files.part("vae", VAES, wide(precision)).to(place)
     encoder = files.part("text_encoder", ("CLIPTextModel",), wide(precision)).to(place)
-    return Loaded(unet, Codec(autoencoder, **vae), TextReader(files.tokenizer(), encoder), noise_path)
+    return Loaded(unet, Codec(autoencoder, **vae), TextReader(files.tokenizer(), encoder), path)
 
 
 def placed(made: tiny.Parts, device: str) -> Loaded:
@@ -44,7 +45,7 @@ def placed(made: tiny.Parts, device: str) -> Loaded:
     place = device_of(device)
     reader = TextReader(made.tokenizer, made.text_encoder.to(place))
     codec = Codec(made.vae.to(place), batch=8)
-    return Loaded(made.unet.to(place), codec, reader, Ddim.from_config(made.scheduler))
+    return Loaded(made.unet.to(place), codec, reader, noise_path(made.scheduler))
 
 
 class UNet(Network):

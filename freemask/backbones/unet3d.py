@@ -74,5 +74,5 @@ class UNet3D(UNet):
         if text.ndim == 4:  # the network repeats one text for all frames: the layers get theirs past it
             call.text = rearrange(text, "s f l d -> (s f) l d")
             text = text[:, 0]
-        out = self.unet(maps, call.t, text, return_dict=False)[0]
+        out = self.unet(maps, self.noise_path.told(call.t), text, return_dict=False)[0]
         return rearrange(out, "s c f h w -> s f c h w")

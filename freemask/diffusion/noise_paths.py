@@ -61,9 +61,9 @@ class Ddim:
     warnings: Sequence[str] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        _one_of("prediction type", self.prediction, PREDICTIONS)
-        _one_of("time spacing", self.spacing, SPACINGS)
-        _one_of("beta schedule", self.beta_schedule, SCHEDULES)
+        one_of("prediction type", self.prediction, PREDICTIONS)
+        one_of("time spacing", self.spacing, SPACINGS)
+        one_of("beta schedule", self.beta_schedule, SCHEDULES)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Ddim":
@@ -107,6 +107,10 @@ class Ddim:
                 todo="take fewer steps",
             )
         return times
+
+    def told(self, t: Time) -> Time:
+        """What the network is given for a level: the level itself."""
+        return t
 
     def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
         """Move x from level `now` to level `to`, one of which is `call`.
@@ -203,6 +207,6 @@ def renoised(x: Tensor, noise: Tensor, now: tuple[float, float], to: tuple[float
     return share * x + math.sqrt(missing) * noise
 
 
-def _one_of(what: str, came: str, known: Sequence[str]) -> None:
+def one_of(what: str, came: str, known: Sequence[str]) -> None:
     if came not in known:
         raise UserError(f"Unknown {what}.", came=came, expected=", ".join(known), todo=nearest(came, known))

@@ -1,0 +1,158 @@
+"""The noise path of flow matching: a straight line from the clean latent to noise, and the grids that cut it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from freemask.diffusion.noise_paths import CLEAN, one_of, renoised
+from freemask.errors import UserError, nearest
+from freemask.types import Time
+
+# A scheduler of diffusers (or of Wan's own code): how it cuts the path, and what it calls the shift.
+SCHEDULERS = {
+    "FlowMatchEulerDiscreteScheduler": ("euler", "shift"),
+    "UniPCMultistepScheduler": ("unipc", "flow_shift"),
+    "DPMSolverMultistepScheduler": ("wan", "flow_shift"),
+    "FlowUniPCMultistepScheduler": ("wan", "shift"),
+}
+# Keys that ask for another path, and what each may say that changes nothing.
+REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "use_dynamic_shifting": (None, False),
+    "shift_terminal": (None, 0),
+    "invert_sigmas": (None, False),
+    "stochastic_sampling": (None, False),
+    "use_karras_sigmas": (None, False),
+    "use_exponential_sigmas": (None, False),
+    "use_beta_sigmas": (None, False),
+    "final_sigmas_type": (None, "zero"),
+    "prediction_type": (None, "flow_prediction"),
+}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """x = (1 - sigma) clean + sigma noise; the network predicts the velocity noise - clean.
+
+    A level is sigma times `train_times`, and CLEAN is sigma 0; fractions are kept as they are. `shift` bends the grid
+    towards the noisy end: s -> shift s / (1 + (shift - 1) s). The grids are those of schedulers that carry the same
+    name for the shift and still differ by up to 0.24 in sigma:
+
+    `euler` goes from sigma 1 down to the shifted sigma of time 1, which it shifts once more; `unipc` from 1 towards
+    time 1, `wan` from 1 - 1 / train_times towards 0, both without their last point. The latter two tell the network
+    whole times. Steps are Euler's: a scheduler's solver of higher order is a way to travel, and no part of the path.
+    """
+
+    prediction: ClassVar[str] = "velocity"
+    shift: float | int = 1.0
+    grid: str = "euler"
+    train_times: int = 1000
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        one_of("grid", self.grid, tuple(GRIDS))
+        if not 0 < self.shift < float("inf"):
+            raise UserError(
+                "The shift of the noise path is not possible.", came=self.shift, expected="above 0"
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Flow":
+        """From the content of a scheduler_config.json."""
+        name = str(config.get("_class_name", ""))
+        if name not in SCHEDULERS:
+            raise UserError(
+                "This scheduler of flow matching is not known.",
+                came=name or "no _class_name",
+                expected=", ".join(SCHEDULERS),
+                todo=nearest(name, SCHEDULERS),
+            )
+        for key, harmless in REFUSED.items():
+            if config.get(key) not in harmless:
+                raise UserError(
+                    f"The scheduler's '{key}' asks for another noise path than those that are known.",
+                    came=config[key],
+                    expected=f"{harmless[-1]}, or nothing said",
+                )
+        grid, shift = SCHEDULERS[name]
+        value = config.get(shift)
+        asked = "the scheduler asks for thresholding, which is switched off: latents are not images"
+        return cls(
+            shift=1.0 if value is None else value,
+            grid=grid,
+            train_times=int(config.get("num_train_timesteps", 1000)),
+            warnings=(asked,) if config.get("thresholding") else (),
+        )
+
+    def times(self, steps: int) -> list[Time]:
+        """The levels at which the network is called, ascending."""
+        if not 1 <= steps <= self.train_times:
+            raise UserError(
+                "The number of steps is outside the noise path.",
+                came=steps,
+                expected=f"1 to {self.train_times}",
+            )
+        return [float(level) for level in GRIDS[self.grid](self, steps)[::-1]]
+
+    def told(self, t: Time) -> Time:
+        """What the network is given for a level: the level itself, or what is before its point."""
+        return float(t) if self.grid == "euler" else int(t)
+
+    def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
+        """Move x along the velocity, wherever the network was called."""
+        return x + (self.sigma(to) - self.sigma(now)) * prediction
+
+    def clean(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
+        """The clean latent that the prediction stands for."""
+        return x - self.sigma(now) * prediction
+
+    def noise(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
+        """The noise that the prediction stands for."""
+        return x + (1 - self.sigma(now)) * prediction
+
+    def noised(self, x: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """A clean latent brought to level t with the given noise."""
+        signal, of_noise = self.scales(t)
+        return signal * x + of_noise * noise
+
+    def renoised(self, x: Tensor, noise: Tensor, *, now: Time, to: Time) -> Tensor:
+        """A latent at level `now` brought up to the noisier level `to` with fresh noise."""
+        return x if to == now else renoised(x, noise, self.scales(now), self.scales(to))
+
+    def scales(self, level: Time) -> tuple[float, float]:
+        """How much signal and how much noise a latent at this level holds; they add up to one."""
+        sigma = self.sigma(level)
+        return 1 - sigma, sigma
+
+    def sigma(self, level: Time) -> float:
+        if level == CLEAN:
+            return 0.0
+        if not 0 <= level <= self.train_times:
+            raise ValueError(f"level {level} is outside the noise path: {CLEAN}, or 0 to {self.train_times}")
+        return level / self.train_times
+
+    def shifted(self, sigma: Any) -> Any:
+        return self.shift * sigma / (1 + (self.shift - 1) * sigma)
+
+
+def _euler(path: Flow, steps: int) -> np.ndarray:
+    """In the single precision of the scheduler, so that its own times come out to the bit."""
+    last = float(path.shifted(np.float32(1 / path.train_times)))
+    sigmas = np.linspace(path.train_times, last * path.train_times, steps) / path.train_times
+    return path.shifted(sigmas).astype(np.float32) * np.float32(path.train_times)
+
+
+def _unipc(path: Flow, steps: int) -> np.ndarray:
+    sigmas = path.shifted(np.linspace(1, 1 / path.train_times, steps + 1)[:-1])
+    sigmas[0] -= 1e-6  # at 1 the scheduler's own solver would divide by zero
+    return sigmas * path.train_times
+
+
+def _wan(path: Flow, steps: int) -> np.ndarray:
+    sigmas = 1.0 - np.linspace(1, 1 / path.train_times, steps + 1)
+    return path.shifted(sigmas)[:0:-1] * path.train_times
+
+
+GRIDS: Mapping[str, Callable[[Flow, int], np.ndarray]] = {"euler": _euler, "unipc": _unipc, "wan": _wan}

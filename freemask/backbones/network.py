@@ -94,6 +94,12 @@ class Network(Backbone):
                     expected="one of Backbone.features",
                     todo=nearest(name, self.features),
                 )
+        if taps.look is not None and all(site.role != "self" for site in self.sites.values()):
+            raise UserError(
+                "In no layer of this network could frames be told whom to look at.",
+                came=", ".join(sorted({site.role for site in self.sites.values()})) + " attention",
+                expected="a network with spatial self-attention, frame by frame",
+            )
         parts = stacked(given, self.takes, frames=x.shape[1])
         parts = {name: value.to(self.device, self.dtype) for name, value in parts.items()}
         call = Call(t, tuple(given), frames=x.shape[1], taps=taps, rows=self.attention_slicing)

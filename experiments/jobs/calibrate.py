@@ -151,7 +151,10 @@ class Heat:
         """What the picture of layers and times is made of: the middle frame."""
         f = len(truth) // 2
         arrays: dict[str, Any] = {
-            f"maps{i}": torch.stack([each[f] for each in maps]).float().cpu().numpy()
+            f"maps{i}": torch.stack([self.clock.lift(each, len(truth))[f] for each in maps])
+            .float()
+            .cpu()
+            .numpy()
             for i, maps in enumerate(self.maps.values())
         }
         with path.open("wb") as file:

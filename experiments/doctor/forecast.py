@@ -59,6 +59,10 @@ def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{key} must be a whole number above 0", came=f"{key}={config[key]}")
     if path is None:
         return {"state": "this model has no weights on disk; it needs about 1 GB, the libraries themselves"}
+    if "wan" in str(model.get("_target_")):
+        return {
+            "state": "what transformers need is not reckoned yet; freemask list model says how large they are"
+        }
     folder = local(path)
     if folder is None and path in SHIPPED:
         return {"state": "the embedded weights are missing: freemask train, or reinstall"}

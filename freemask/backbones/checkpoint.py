@@ -60,6 +60,10 @@ class Checkpoint:
     def scheduler(self) -> dict[str, Any]:
         return _json(self.folder / "scheduler" / "scheduler_config.json")
 
+    def index(self) -> dict[str, Any]:
+        """What model_index.json says beside the classes of the parts."""
+        return _json(self.folder / "model_index.json")
+
     def config(self, name: str) -> dict[str, Any]:
         return _json(self.folder / name / "config.json")
 

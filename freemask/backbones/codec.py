@@ -3,10 +3,13 @@
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from freemask.errors import UserError
+
+CHUNK = 4  # frames that AutoencoderKLWan takes at once, whatever its configuration says
 
 
 class Codec:
@@ -64,6 +67,44 @@ class Codec:
                 came=f"{float(frames.min()):.3g}..{float(frames.max()):.3g}",
                 expected="0..1",
             )
+
+
+class CausalCodec(Codec):
+    """A VAE over time (AutoencoderKLWan): the first frame alone, and each later latent for `compression` frames. It
+    goes through a clip in order, so that there is no batch to choose."""
+
+    def __init__(self, vae: Any, *, patch: int = 1, tiling: bool = False) -> None:
+        """`patch` is the side of the network's cells, in latents."""
+        super().__init__(vae, tiling=tiling)
+        self.multiple *= patch
+        self.compression = int(vae.config.scale_factor_temporal)
+        if self.compression != CHUNK or 2 ** sum(vae.config.temperal_downsample) != CHUNK:
+            raise UserError(
+                "This VAE compresses time in another way than its own code can run.",
+                came=f"scale_factor_temporal {self.compression}",
+                expected=f"{CHUNK} frames in a latent frame",
+            )
+        mean, std = (torch.tensor(list(vae.config[f"latents_{name}"])) for name in ("mean", "std"))
+        self.mean, self.std = (each.view(1, -1, 1, 1).to(vae.device, vae.dtype) for each in (mean, std))
+
+    @torch.no_grad()
+    def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
+        """The VAE drops what is beyond 1 + 4 k frames: the last frame is repeated up to there."""
+        self._check(frames)
+        lacking = -(len(frames) - 1) % self.compression
+        whole = torch.cat([frames, frames[-1:].expand(lacking, *frames.shape[1:])])
+        found = self._latents(self._clip(whole * 2 - 1))
+        return ((rearrange(found, "1 c f h w -> f c h w") - self.mean) / self.std).contiguous()
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "lf c lh lw"]) -> Float[Tensor, "f 3 h w"]:
+        """As many frames as the latents may stand for."""
+        own = latents.to(self.vae.device, self.vae.dtype) * self.std + self.mean
+        frames = rearrange(self.vae.decode(self._clip(own)).sample, "1 c f h w -> f c h w")
+        return (frames.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    def _clip(self, stack: Tensor) -> Tensor:
+        return rearrange(stack, "f c h w -> 1 c f h w").contiguous().to(self.vae.device, self.vae.dtype)
 
 
 def _multiple(vae: Any) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from freemask.errors import UserError
 from freemask.types import Text
@@ -13,12 +14,7 @@ class TextReader:
     """A tokenizer and a text encoder of transformers."""
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
-        if not tokenizer.is_fast:
-            raise UserError(
-                "The tokenizer does not say which characters its tokens stand for.",
-                came=type(tokenizer).__name__,
-                expected="a fast tokenizer of transformers 5",
-            )
+        _check_offsets(tokenizer)
         self.tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
         self.max_tokens = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
 
@@ -32,4 +28,38 @@ class TextReader:
         spans = tuple((int(start), int(end)) for start, end in read["offset_mapping"])
         return Text(
             prompt, hidden[0], columns_of_prompt(prompt, spans), length, tuple(read["input_ids"]), spans
+        )
+
+
+class T5Reader:
+    """A tokenizer and an encoder of the T5 family, as Wan reads them: no begin mark, and zeros behind the end mark,
+    which attention sees like any other column."""
+
+    def __init__(self, tokenizer: Any, encoder: Any, max_tokens: int) -> None:
+        _check_offsets(tokenizer)
+        if max_tokens < 2:
+            raise UserError(
+                "max_tokens is the number of text columns.", came=max_tokens, expected="2 or more"
+            )
+        self.tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
+        self.max_tokens = min(int(tokenizer.model_max_length), max_tokens)
+
+    @torch.no_grad()
+    def __call__(self, prompt: str) -> Text:
+        """Without padding in the encoder: positions there are relative, so that what is masked changes nothing."""
+        read = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
+        ids = tuple(read["input_ids"])
+        check_length(prompt, len(ids), self.max_tokens)
+        hidden = self.encoder(torch.tensor([ids], device=self.encoder.device))[0][0]
+        tokens = pad(hidden, (0, 0, 0, self.max_tokens - len(ids)))
+        spans = tuple((int(start), int(end)) for start, end in read["offset_mapping"])
+        return Text(prompt, tokens, columns_of_prompt(prompt, spans), len(ids), ids, spans)
+
+
+def _check_offsets(tokenizer: Any) -> None:
+    if not tokenizer.is_fast:
+        raise UserError(
+            "The tokenizer does not say which characters its tokens stand for.",
+            came=type(tokenizer).__name__,
+            expected="a fast tokenizer of transformers 5",
         )

@@ -127,7 +127,7 @@ class Case:
 
     @cached_property
     def _file(self) -> Any:
-        path = self.path.with_name(self.about["file"])
+        path = self.path.with_name(self.about.get("file", f"{self.path.stem}.safetensors"))
         try:
             return safe_open(path, "pt")
         except OSError as error:

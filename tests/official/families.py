@@ -13,6 +13,8 @@ from tests.official.ledger import Ledger
 FILES = {
     "FreeMask": "fused",
     "FateZero": "fused",
+    "FlowEdit": "flow",
+    "FiVE-Bench": "flow",
 }
 
 

@@ -1,4 +1,5 @@
-"""What is added to the logits of attention, made for a piece of the query rows at a time."""
+"""What is added to the logits of attention, made for a piece of the query rows at a time. A query that may look at no
+key at all gets nothing: zeros."""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,7 @@ from freemask.types import QKV
 
 # Up to this many tokens on both sides (temporal layers), plain products beat the fused kernel on CPU.
 SMALL = 24
-PIECE = 2**24  # numbers of a bias that are made at once
+PIECE = 2**22  # numbers of a bias that are made at once: 1024 rows of 4096 keys
 
 
 def attend(qkv: QKV, rows: int = 0) -> Float[Tensor, "s b heads n e"]:
@@ -36,9 +36,13 @@ def attend(qkv: QKV, rows: int = 0) -> Float[Tensor, "s b heads n e"]:
 def probabilities(qkv: QKV) -> Float[Tensor, "s b heads n m"]:
     """The attention matrix itself: quadratic memory, for tests and for short (temporal) sequences."""
     logits = qkv.q @ qkv.k.transpose(-1, -2) * qkv.scale
-    if qkv.bias is not None:
-        logits = logits + qkv.bias.rows(slice(None)).to(logits)
-    return torch.softmax(logits, dim=-1)
+    if qkv.bias is None:
+        return torch.softmax(logits, dim=-1)
+    logits = logits + qkv.bias.rows(slice(None)).to(logits)
+    blind = logits.isneginf().all(
+        dim=-1, keepdim=True
+    )  # as the kernels do: a query without keys gets nothing
+    return torch.softmax(logits, dim=-1).masked_fill(blind, 0)
 
 
 def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b heads n g"]:

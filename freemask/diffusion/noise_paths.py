@@ -16,7 +16,7 @@ from torch import Tensor
 
 from freemask.diffusion.schedule import SCHEDULES, Betas, alphas_cumprod
 from freemask.errors import UserError, nearest
-from freemask.types import Time
+from freemask.types import NoisePath, Time
 
 CLEAN = -1
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -205,6 +205,12 @@ def renoised(x: Tensor, noise: Tensor, now: tuple[float, float], to: tuple[float
     if missing < 0:
         raise ValueError("the latent is noisier already than the level to which noise is to be added")
     return share * x + math.sqrt(missing) * noise
+
+
+def noise_between(path: NoisePath, clean: Tensor, x: Tensor, t: Time) -> Tensor:
+    """The noise with which a path makes x, at level t, of a clean latent: noising is a weighted sum of the two."""
+    nothing = torch.zeros_like(x)
+    return (x - path.noised(clean, nothing, t)) / path.noised(nothing, torch.ones_like(x), t)
 
 
 def one_of(what: str, came: str, known: Sequence[str]) -> None:

@@ -1,0 +1,133 @@
+"""Plug-and-play (Tumanyan et al., 2023), frame by frame: early in sampling the edit takes over what the clip has inside
+the network, namely the output of one convolution, and who looks at whom in the self-attention behind it. Values, and
+all that comes later, are the edit's own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from freemask.diffusion.guidance import cfg
+from freemask.diffusion.inversions import Inversion, Inversions
+from freemask.diffusion.loops import sample
+from freemask.diffusion.noise_paths import noise_between
+from freemask.errors import UserError
+from freemask.methods.common import Stopwatch, at_least, path_warnings, paths, whole
+from freemask.methods.pnp_layers import Lent, attentions, convolutions
+from freemask.settings import Effect
+from freemask.types import (
+    Backbone,
+    Clip,
+    Edit,
+    EditTask,
+    Given,
+    NoisePath,
+    Progress,
+    Stream,
+    Time,
+    silent,
+)
+
+Start = Literal["inverted", "renoised"]
+
+
+@dataclass(frozen=True)
+class Pnp:
+    """`convolution_share` and `attention_share` say for how much of the steps each is taken over. `convolutions` and
+    `attentions` name the layers, with * for any piece of a path; None finds the authors' choice in the network.
+
+    `start`: the inverted latent itself, or the clean one noised to the first time with the noise that the inversion
+    ended in (TokenFlow). These differ where a finer inversion (`inversion_steps`) ends above the first time of
+    sampling. `negative` is what guidance leads away from. `inversions` is a folder in which inversions are kept.
+    """
+
+    steps: int = 50
+    guidance: float | int = 7.5
+    convolution_share: float | int = 0.8
+    attention_share: float | int = 0.5
+    convolutions: Sequence[str] | None = None
+    attentions: Sequence[str] | None = None
+    negative: str = ""
+    start: Start = "inverted"
+    inversion_steps: int | None = None
+    inversions: Annotated[str | None, Effect.NONE] = None
+    inversions_gb: Annotated[float | int, Effect.NONE] = 4
+
+    def __post_init__(self) -> None:
+        whole("steps", self.steps)
+        at_least("steps", self.steps, 1)
+        at_least("guidance", self.guidance, 0)
+        for name in ("convolution_share", "attention_share"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise UserError(f"'{name}' is a share of the steps.", came=share, expected="0 to 1")
+        if self.start not in get_args(Start):
+            raise UserError("There is no such start.", came=self.start, expected=", ".join(get_args(Start)))
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Edit:
+        watch, lent = Stopwatch(backbone.device), self.lent(backbone)
+        down, up = paths(backbone, self.steps, self.inversion_steps)
+        with watch.stage("encode"):
+            latents = backbone.encode(clip.frames)
+            prompts = {"source": task.source, "uncond": self.negative, "cond": task.target}
+            given = {stream: backbone.embed(prompt).given for stream, prompt in prompts.items()}
+        with watch.stage("inversion"):
+            store = Inversions(self.inversions, self.inversions_gb)
+            inversion = store.invert(backbone, latents, given["source"], up, progress=progress)
+        beside = Beside(backbone, given, inversion, down, lent, self.guidance)
+        with watch.stage("sampling"):
+            noisy = first_latent(backbone.noise_path, inversion, down[-1], self.start)
+            edited = sample(backbone, noisy, beside.predict, down, progress=progress)
+        with watch.stage("decoding"):
+            frames = backbone.decode(edited, len(clip.frames))
+        facts = {"convolutions": len(lent.convolutions), "attentions": len(lent.attentions)}
+        return Edit(frames, {}, watch.seconds, path_warnings(backbone), facts)
+
+    def lent(self, backbone: Backbone) -> Lent:
+        """What the clip lends to the edit in this network, and for how many steps."""
+        first, second = (
+            int(share * self.steps + 1e-9)  # undoes binary fractions such as 0.29 * 100
+            for share in (self.convolution_share, self.attention_share)
+        )
+        return Lent(
+            convolutions=convolutions(backbone, self.convolutions) if first else (),
+            convolution_steps=first,
+            attentions=attentions(backbone, self.attentions) if second else (),
+            attention_steps=second,
+        )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The clip and its edit, side by side. `given` has the streams source, uncond and cond; `times` ascend."""
+
+    backbone: Backbone
+    given: Mapping[Stream, Given]
+    inversion: Inversion
+    times: Sequence[Time]
+    lent: Lent
+    guidance: float | int
+
+    def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
+        """Guided prediction. The clip is seen at the edit's own level, and only while it lends something."""
+        i = len(self.times) - 1 - list(self.times).index(t)
+        needed = {"source": self.lent.awake(i), "uncond": self.guidance != 1, "cond": True}
+        given = {stream: each for stream, each in self.given.items() if needed[stream]}
+        seen = [self.inversion.at(t).to(x) if stream == "source" else x for stream in given]
+        out = dict(
+            zip(given, self.backbone.predict(torch.stack(seen), t, given, taps=self.lent.at(i)), strict=True)
+        )
+        return cfg(out["uncond"], out["cond"], self.guidance) if "uncond" in out else out["cond"]
+
+
+def first_latent(path: NoisePath, inversion: Inversion, t: Time, start: Start) -> Float[Tensor, "f c h w"]:
+    """Where sampling begins, at level t."""
+    if start == "inverted":
+        return inversion.at(t)
+    clean, last = inversion.latents[0], inversion.times[-1]
+    return path.noised(clean, noise_between(path, clean, inversion.at(last), last), t)

@@ -15,6 +15,7 @@ FILES = {
     "FateZero": "fused",
     "FlowEdit": "flow",
     "FiVE-Bench": "flow",
+    "TokenFlow": "tokenflow",
 }
 
 

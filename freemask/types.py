@@ -262,10 +262,10 @@ class Backbone(Protocol):
     """The one door into a network. `predict` leaves the network as it found it, and gradients flow through it.
 
     `sites` are its attention layers and `features` the modules whose output taps may see, in the order of the call.
-    `takes` names what a stream may be conditioned on, with its shape in words. `identity` changes with the weights,
-    `origin` is that of the weights that were loaded. `native` is the height and width that it was trained on,
-    `multiple` what sizes must be a multiple of, `compression` how many frames a latent frame stands for (the first one
-    always stands for one).
+    `takes` names what a stream is conditioned on, with its shape in words, and what it means to leave it out where
+    that may be. `identity` changes with the weights, `origin` is that of the weights that were loaded. `native` is the
+    height and width that it was trained on, `multiple` what sizes must be a multiple of, `compression` how many frames
+    a latent frame stands for (the first one always stands for one).
     """
 
     noise_path: NoisePath

@@ -100,12 +100,17 @@ class Network(Backbone):
                 came=", ".join(sorted({site.role for site in self.sites.values()})) + " attention",
                 expected="a network with spatial self-attention, frame by frame",
             )
+        given = {name: self._completed(each, x[0]) for name, each in given.items()}
         parts = stacked(given, self.takes, frames=x.shape[1])
         parts = {name: value.to(self.device, self.dtype) for name, value in parts.items()}
         call = Call(t, tuple(given), frames=x.shape[1], taps=taps, rows=self.attention_slicing)
         with self._slot.opened(call):
             out = self._run(x.to(self.device, self.dtype), parts, call)
         return out.to(x.device, x.dtype).contiguous()
+
+    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
+        """What a stream is given, its shapes checked, with what may be left out."""
+        return given
 
     def _run(
         self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Slot
 from freemask.backbones import sites, tiny
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
+from freemask.backbones.given import must_be, text_must_be
 from freemask.backbones.network import TEXT, Network, device_of, dtype_of, wide
 from freemask.backbones.text import TextReader
 from freemask.diffusion.scheduler import noise_path
-from freemask.types import NoisePath
+from freemask.types import Given, NoisePath
 
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
 VAES = ("AutoencoderKL", "AutoencoderDC")
@@ -64,13 +66,13 @@ class UNet(Network):
         the input channels that the network has too many."""
         unet, slot = parts.unet, Slot()
         found, features = sites.attention_sites(unet, look), sites.feature_sites(unet)
-        more = int(unet.config.in_channels) - int(unet.config.out_channels)
+        self.more = int(unet.config.in_channels) - int(unet.config.out_channels)
         super().__init__(
             *parts,
             slot=slot,
             sites=found,
             features=features,
-            takes={"text": TEXT, **({"channels": CHANNELS} if more > 0 else {}), **takes},
+            takes={"text": TEXT, **({"channels": CHANNELS} if self.more > 0 else {}), **takes},
             name=name,
             attention_slicing=attention_slicing,
         )
@@ -78,12 +80,20 @@ class UNet(Network):
         self.native = _native(unet, parts.codec)
         sites.install(unet, found, features, slot)
 
+    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
+        """Input channels that are one for all frames are repeated."""
+        text, channels = given.parts.get("text"), given.parts.get("channels")
+        if text is not None:
+            text_must_be("text", text, self.unet.config.cross_attention_dim, len(x))
+        if channels is None or not self.more:
+            return given
+        size = (self.more, *x.shape[-2:])
+        must_be("channels", channels, "frames, channels, height, width", (len(x), *size), (1, *size))
+        return given.plus(channels=channels.expand(len(x), *size))
+
     def _with_channels(self, x: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
         """The latents, and the channels that a stream is given beside them."""
-        more = parts.get("channels")
-        if more is None:
-            return x
-        return torch.cat([x, more.expand(*x.shape[:2], *more.shape[2:])], dim=2)
+        return torch.cat([x, parts["channels"]], dim=2) if "channels" in parts else x
 
 
 def _native(unet: Any, codec: Codec) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def counted(node: Any, codebook: Content = getitem) -> Any:
         elif effect is None or value is None:
             found[name] = counted(value, codebook)
         else:
-            found[name] = codebook(node, name) if effect is Effect.CODEBOOK else _files(str(value))
+            found[name] = codebook(node, name) if effect is Effect.CODEBOOK else _content(value)
     return found
 
 
@@ -89,6 +89,10 @@ def _object(name: str) -> Any:
         return get_object(name)
     except (HydraException, ImportError, AttributeError, ValueError):
         return None  # building it says what is wrong
+
+
+def _content(named: Any) -> Any:
+    return [_files(str(each)) for each in named] if isinstance(named, list) else _files(str(named))
 
 
 def _files(named: str) -> str:

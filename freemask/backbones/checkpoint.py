@@ -101,7 +101,7 @@ def find(
                 "The embedded weights are missing.", came=folder, todo="run: freemask train, or reinstall"
             )
         if not _is_hub_id(str(path)):
-            raise _no_folder(folder)
+            raise _no_folder(folder, f"{', '.join(SHIPPED)}, a folder in diffusers layout")
         patterns = ["model_index.json", "*/*.json", "*/merges.txt", "*/*.model"]
         patterns += [f"*/{each}" for each in (*WEIGHTS, *(PICKLES if allow_pickle else ()))]
         folder = _download(str(path), revision, local_files_only, patterns)
@@ -117,6 +117,21 @@ def find(
     pairs = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 2}
     classes = {name: entry[1] for name, entry in pairs.items() if isinstance(entry[1], str)}
     return Checkpoint(folder, classes, allow_pickle)
+
+
+def find_part(
+    path: str | Path, *, local_files_only: bool = False, allow_pickle: bool = False
+) -> tuple[Checkpoint, str]:
+    """A network alone, from its own folder or a hub id: as one part of a checkpoint, and what it is called there."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        if not _is_hub_id(str(path)):
+            raise _no_folder(folder, "a folder with a config.json and weights")
+        patterns = ["config.json", *WEIGHTS, *(PICKLES if allow_pickle else ())]
+        folder = _download(str(path), None, local_files_only, patterns)
+    folder = folder.resolve()
+    kind = str(_json(folder / "config.json").get("_class_name"))
+    return Checkpoint(folder.parent, {folder.name: kind}, allow_pickle), folder.name
 
 
 def _download(name: str, revision: str | None, local_files_only: bool, patterns: list[str]) -> Path:
@@ -191,7 +206,7 @@ def _is_hub_id(path: str) -> bool:
     )
 
 
-def _no_folder(folder: Path) -> UserError:
+def _no_folder(folder: Path, expected: str) -> UserError:
     parent = folder.absolute().parent
     while not parent.exists():
         parent = parent.parent
@@ -199,6 +214,6 @@ def _no_folder(folder: Path) -> UserError:
     return UserError(
         "There is no such checkpoint folder.",
         came=folder,
-        expected=f"{', '.join(SHIPPED)}, a folder in diffusers layout, or a hub id such as owner/name",
+        expected=f"{expected}, or a hub id such as owner/name",
         todo=f"in {parent}: {nearest(folder.name, siblings)}",
     )

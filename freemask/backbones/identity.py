@@ -14,11 +14,13 @@ SAMPLES = 64
 
 
 def of_folder(folder: Path, parts: list[str]) -> str:
-    """Hash of the files of these components. Of larger files: size, first bytes (the header of safetensors) and
-    samples of 64 KiB at 64 evenly spaced places."""
+    """Hash of the files of these components, hidden ones apart. Of larger files: size, first bytes (the header of
+    safetensors) and samples of 64 KiB at 64 evenly spaced places."""
     digest = hashlib.sha256()
     for part in sorted(parts):
         for path in sorted(each for each in (folder / part).rglob("*") if each.is_file()):
+            if any(piece.startswith(".") for piece in path.relative_to(folder).parts):
+                continue
             digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size}\n".encode())
             digest.update(_content(path))
     return digest.hexdigest()[:16]

@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call
-from freemask.backbones import checkpoint, identity, inflate, inflate_weights, tiny
+from freemask.backbones import checkpoint, controlnets, identity, inflate, inflate_weights, tiny
 from freemask.backbones.checkpoint import Checkpoint
+from freemask.backbones.controlnets import Control, Paths, in_frames
 from freemask.backbones.inflation import Inflation
 from freemask.backbones.network import dtype_of
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.settings import Effect
+from freemask.types import Given
 
 UNET = "UNet2DConditionModel"
 
@@ -22,11 +24,26 @@ UNET = "UNet2DConditionModel"
 class Inflated2D(UNet):
     """A UNet2DConditionModel over the frames of a clip."""
 
-    def __init__(self, parts: Loaded, inflation: Inflation, *, name: str, attention_slicing: int = 0) -> None:
-        super().__init__(parts, name=name, attention_slicing=attention_slicing, look=inflation.look)
+    def __init__(
+        self,
+        parts: Loaded,
+        inflation: Inflation,
+        *,
+        name: str,
+        attention_slicing: int = 0,
+        control: Control | None = None,
+    ) -> None:
         self.inflation = inflation
+        self.control = Control([], parts.unet, parts.codec.multiple) if control is None else control
+        super().__init__(
+            parts,
+            name=name,
+            attention_slicing=attention_slicing,
+            look=inflation.look,
+            takes=self.control.takes,
+        )
         if inflation.shared_norm:
-            for norm in inflate.norms(self.unet):
+            for norm in (norm for net in (self.unet, *self.control.nets) for norm in inflate.norms(net)):
                 inflate.share(norm, self._slot)
         inflate.serve_temporal(self.unet, self._slot)
 
@@ -41,6 +58,8 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
+        control: Annotated[Paths, Effect.FILES] = None,
+        control_middle: bool = False,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -54,18 +73,23 @@ class Inflated2D(UNet):
         `attention`: whom self-attention looks at: middle, self_and_middle, first_and_previous, window, all, frame, or
         a list of first, mid, last and frame offsets. Layers narrower than `least_channels` stay frame by frame
         (None: those of the finest level). `shared_norm`: group norms of convolution blocks over the whole clip.
-        `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. The rest as for UNet3D.
+        `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. `control`: ControlNets, which
+        run frame by frame; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15.
+        The rest as for UNet3D.
         """
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
-        name = _name(files, inflation, temporal)
+        nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
+        name = _name(files, inflation, temporal, controlnets.identities(nets, control_middle))
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, UNET, device=device, dtype=dtype, vae=vae)
         if temporal is not None:
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
-        return cls(parts, inflation, name=name, attention_slicing=attention_slicing)
+        loaded = controlnets.load(nets, dtype_of(dtype), parts.unet.device)
+        made = Control(loaded, parts.unet, parts.codec.multiple, into_middle=control_middle)
+        return cls(parts, inflation, name=name, attention_slicing=attention_slicing, control=made)
 
     @classmethod
     def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model
@@ -76,6 +100,8 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: str | Path | None = None,
+        control: Paths = None,
+        control_middle: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
@@ -84,7 +110,9 @@ class Inflated2D(UNet):
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
-        return _name(files, Inflation.of(_config(files), attention, least_channels, shared_norm), temporal)
+        inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
+        nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
+        return _name(files, inflation, temporal, controlnets.identities(nets, control_middle))
 
     @classmethod
     def random(  # noqa: PLR0913 -- as for load
@@ -99,17 +127,22 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
+        control: int = 0,
     ) -> "Inflated2D":
-        """A tiny network with random weights: no files, no meaning, every code path."""
+        """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets."""
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
+        nets = tiny.control_nets(made.unet, seed, control)
         modules = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
+        modules |= {f"control {place}": net for place, net in enumerate(nets)}
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
         facts = {"scheduler": made.scheduler, "tokens": max_tokens}
         layers = None if temporal is None else inflate_weights.identity_of(temporal)
         name = inflation.identity(identity.of_modules(modules, facts), layers)
         if temporal is not None:
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
-        return cls(placed(made, device), inflation, name=name)
+        parts = placed(made, device)
+        moved = [net.to(parts.unet.device) for net in nets]
+        return cls(parts, inflation, name=name, control=Control(moved, parts.unet, parts.codec.multiple))
 
     def describe(self) -> dict[str, Any]:
         found = super().describe()
@@ -118,18 +151,24 @@ class Inflated2D(UNet):
         if self.inflation.wanted and not across:
             found["warnings"].append(f"{alone} {self.inflation.least_channels} channels (least_channels)")
         looks = [str(each) for each in self.inflation.wanted] or ["frame"]
-        return found | {"attention": ", ".join(looks), "layers across frames": len(across)}
+        found |= {"attention": ", ".join(looks), "layers across frames": len(across)}
+        return found | ({"ControlNets": len(self.control.nets)} if self.control.nets else {})
+
+    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
+        return Given(self.control.completed(super()._completed(given, x).parts, x))
 
     def _run(
         self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call
     ) -> Float[Tensor, "s lf c lh lw"]:
         streams, frames = x.shape[:2]
         # One layout in memory, whoever calls: kernels round differently for others.
-        maps = rearrange(self._with_channels(x, parts), "s f c h w -> (s f) c h w").contiguous()
-        text = parts["text"]
-        text = repeat(text, "s l d -> s f l d", f=frames) if text.ndim == 3 else text
-        read = rearrange(text, "s f l d -> (s f) l d")
-        out = self.unet(maps, self.noise_path.told(call.t), read, return_dict=False)[0]
+        maps, seen = (
+            rearrange(each, "s f c h w -> (s f) c h w").contiguous()
+            for each in (x, self._with_channels(x, parts))
+        )
+        text, told = in_frames(parts["text"], frames), self.noise_path.told(call.t)
+        with self.control.adding(maps, told, parts) as more:
+            out = self.unet(seen, told, text, return_dict=False, **more)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
 
 
@@ -138,8 +177,10 @@ def _config(files: Checkpoint) -> dict[str, Any]:
     return files.config("unet")
 
 
-def _name(files: Checkpoint, inflation: Inflation, temporal: str | Path | None) -> str:
+def _name(
+    files: Checkpoint, inflation: Inflation, temporal: str | Path | None, control: Sequence[str]
+) -> str:
     layers = (
         None if temporal is None else inflate_weights.identity_of(temporal, allow_pickle=files.allow_pickle)
     )
-    return inflation.identity(identity.of_folder(files.folder, COMPONENTS), layers)
+    return inflation.identity(identity.of_folder(files.folder, COMPONENTS), layers, control)

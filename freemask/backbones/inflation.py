@@ -52,8 +52,9 @@ class Inflation:
         """Self-attention of layers that are wide enough looks across frames."""
         return self.wanted if layer.query_dim >= self.least_channels else ()
 
-    def identity(self, parts: str, temporal: str | None) -> str:
-        return identity.of_facts({"parts": parts, "temporal": temporal, **asdict(self)})
+    def identity(self, parts: str, temporal: str | None, control: Sequence[str] = ()) -> str:
+        facts = {"parts": parts, "temporal": temporal, **asdict(self)}
+        return identity.of_facts(facts | ({"control": list(control)} if control else {}))
 
 
 def foreign(config: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,24 @@ def parts(seed: int, dtype: torch.dtype, prediction: str, max_tokens: int, *, im
     return Parts(to(unet, dtype), to(vae, wide), to(encoder, wide), reader, _scheduler(prediction))
 
 
+def control_nets(unet: Any, seed: int, count: int) -> list[Any]:
+    """ControlNets that fit a tiny image network, and are no copies of it: their zero convolutions are random too."""
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    made = []
+    for place in range(count):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + 1 + place)
+            net = ControlNetModel.from_unet(
+                unet, conditioning_embedding_out_channels=(8, 8), load_weights_from_unet=False
+            )
+            for weight in net.parameters():
+                if not weight.any() and weight.ndim > 1:
+                    torch.nn.init.normal_(weight, std=0.2)
+        made.append(torch.nn.Module.to(net, unet.dtype))
+    return made
+
+
 def tokenizer(max_tokens: int) -> Any:
     """Byte-pair encoding with one merge path per known word; other words fall into letters."""
     from transformers import CLIPTokenizer

@@ -1,0 +1,149 @@
+"""ControlNets beside an image network: what images of edges, depth or poses add to its layers, frame by frame."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.backbones import checkpoint, identity
+from freemask.backbones.given import must_be, must_lie, text_must_be
+from freemask.backbones.inflation import foreign
+from freemask.errors import UserError
+
+KIND = "ControlNetModel"
+STRENGTH, TEXT = "control_strength", "control_text"
+IMAGES = "f 3 h w in 0..1, as large as the frames"
+LEFT_OUT = {
+    STRENGTH: "a number, or one for each ControlNet; 1 where it is left out, and 0 switches it off",
+    TEXT: "what the ControlNets read; as 'text' where it is left out",
+}
+ALIKE = ("block_out_channels", "layers_per_block", "cross_attention_dim")
+
+Paths = str | Path | Sequence[str | Path] | None
+Part = tuple[checkpoint.Checkpoint, str]
+
+
+class Control:
+    """What several ControlNets say is added up. They see the latents alone, without input channels beside them.
+
+    `into_middle`: the last addition on the way down is seen by the middle block too, as in diffusers before 0.15.
+    """
+
+    def __init__(self, nets: Sequence[Any], unet: Any, multiple: int, *, into_middle: bool = False) -> None:
+        for place, net in enumerate(nets):
+            _fit(name(place), net.config, unet.config, multiple)
+        self.nets = [net.eval().requires_grad_(False) for net in nets]
+        self.unet, self.multiple, self.into_middle = unet, multiple, into_middle
+
+    @property
+    def takes(self) -> dict[str, str]:
+        images = {name(place): IMAGES for place in range(len(self.nets))}
+        return images | LEFT_OUT if images else {}
+
+    def completed(self, parts: Mapping[str, Tensor], x: Float[Tensor, "lf c lh lw"]) -> Mapping[str, Tensor]:
+        """What one stream is given: its images are checked, what it leaves out is put in."""
+        if not self.nets:
+            return parts
+        for place in range(len(self.nets)):
+            if (images := parts.get(name(place))) is not None:
+                size = (len(x), 3, x.shape[-2] * self.multiple, x.shape[-1] * self.multiple)
+                must_be(name(place), images, "frames, channels, height, width", size)
+                must_lie(name(place), images, 0, 1)
+        strength = parts.get(STRENGTH, torch.ones(()))
+        must_be(STRENGTH, strength, "one for all, or one for each ControlNet", (), (len(self.nets),))
+        if TEXT in parts:
+            text_must_be(TEXT, parts[TEXT], self.unet.config.cross_attention_dim, len(x))
+        text = {TEXT: parts["text"]} if "text" in parts else {}
+        return text | {**parts, STRENGTH: strength.expand(len(self.nets))}
+
+    @contextmanager
+    def adding(
+        self, maps: Float[Tensor, "sf c lh lw"], t: Any, parts: Mapping[str, Tensor]
+    ) -> Iterator[dict[str, Any]]:
+        """What the network is to be called with meanwhile; nothing where all strengths are 0."""
+        residuals = self._residuals(maps, t, parts)
+        if not residuals:
+            yield {}
+            return
+        *down, middle = residuals
+        hook = None
+        if self.into_middle:
+            hook = self.unet.mid_block.register_forward_pre_hook(
+                lambda module, given: (given[0] + down[-1], *given[1:])
+            )
+        try:
+            yield {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def _residuals(self, maps: Tensor, t: Any, parts: Mapping[str, Tensor]) -> list[Tensor]:
+        """What is added to each map that the network keeps on its way down and, last, to that of its middle."""
+        found: list[Tensor] = []
+        for place, net in enumerate(self.nets):
+            strength = parts[STRENGTH][:, place]
+            if not bool(strength.any()):
+                continue
+            frames = parts[name(place)].shape[1]
+            images = rearrange(parts[name(place)], "s f c h w -> (s f) c h w")
+            scale = repeat(strength, "s -> (s f) 1 1 1", f=frames)
+            text = in_frames(parts[TEXT], frames)
+            down, middle = net(maps, t, text, images, conditioning_scale=scale, return_dict=False)
+            said = [*down, middle]
+            found = [a + b for a, b in zip(found, said, strict=True)] if found else said
+        return found
+
+
+def name(place: int) -> str:
+    """What the images of a ControlNet are called among what a stream is given."""
+    return f"control.{place}" if place else "control"
+
+
+def in_frames(text: Tensor, frames: int) -> Float[Tensor, "sf l d"]:
+    """A text for each frame, from one for all or one for each (`s l d` or `s f l d`)."""
+    text = repeat(text, "s l d -> s f l d", f=frames) if text.ndim == 3 else text
+    return rearrange(text, "s f l d -> (s f) l d")
+
+
+def find(paths: Paths, **how: bool) -> list[Part]:
+    """Where ControlNets lie: their own folders, or hub ids. `how` as for `checkpoint.find_part`."""
+    listed = (paths,) if isinstance(paths, str | Path) else paths or ()
+    return [checkpoint.find_part(path, **how) for path in listed]
+
+
+def load(found: Sequence[Part], dtype: torch.dtype, device: torch.device) -> list[Any]:
+    return [files.part(part, (KIND,), dtype).to(device) for files, part in found]
+
+
+def identities(found: Sequence[Part], into_middle: bool) -> list[str]:
+    """What counts of ControlNets in the identity of a model: nothing where there are none."""
+    names = [identity.of_folder(files.folder / part, ["."]) for files, part in found]
+    return names + ["into the middle"] * (into_middle and bool(names))
+
+
+def _fit(name: str, net: Mapping[str, Any], unet: Mapping[str, Any], multiple: int) -> None:
+    """Refuse a ControlNet whose additions, text, latents or images are of another size than the network's."""
+    factor = 2 ** (len(net["conditioning_embedding_out_channels"]) - 1)
+    pairs = {key: (net[key], unet[key]) for key in ALIKE}
+    pairs |= {"channels of latents": (net["in_channels"], unet["out_channels"])}
+    pairs |= {"channels of images": (net.get("conditioning_channels", 3), 3)}
+    pairs |= {"pixels in a cell of the latent": (factor, multiple)}
+    wrong = {key: pair for key, pair in pairs.items() if _plain(pair[0]) != _plain(pair[1])}
+    asked = foreign(net) + ["global_pool_conditions"] * bool(net.get("global_pool_conditions"))
+    if wrong or asked:
+        raise UserError(
+            f"The ControlNet '{name}' does not fit the image network.",
+            came=", ".join([*(f"{key} {_plain(pair[0])}" for key, pair in wrong.items()), *asked]),
+            expected=", ".join(f"{key} {_plain(pair[1])}" for key, pair in wrong.items())
+            or "a ControlNet like those of Stable Diffusion 1 or 2: latents, a time, a text and an image",
+            todo="take one that was trained for this model",
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value

@@ -16,6 +16,8 @@ FILES = {
     "FlowEdit": "flow",
     "FiVE-Bench": "flow",
     "TokenFlow": "tokenflow",
+    "ControlVideo": "control",
+    "VideoGrain": "control",
 }
 
 

@@ -103,7 +103,8 @@ class Network(Backbone):
         given = {name: self._completed(each, x[0]) for name, each in given.items()}
         parts = stacked(given, self.takes, frames=x.shape[1])
         parts = {name: value.to(self.device, self.dtype) for name, value in parts.items()}
-        call = Call(t, tuple(given), frames=x.shape[1], taps=taps, rows=self.attention_slicing)
+        frames, height, width = x.shape[1], *x.shape[-2:]
+        call = Call(t, tuple(given), frames, taps, self.attention_slicing, height, width)
         with self._slot.opened(call):
             out = self._run(x.to(self.device, self.dtype), parts, call)
         return out.to(x.device, x.dtype).contiguous()

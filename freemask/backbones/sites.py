@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from freemask.attention.processor import SiteProcessor, Slot
 from freemask.types import Entry, Site
 
-TEMPORAL = ("temp_attentions", "transformer_in", "attn_temporal")
+IMAGES = "image_latents_temporal_encoder"  # of an image-to-video network: a lone attention, before all others
+TEMPORAL = ("temp_attentions", "transformer_in", "attn_temporal", IMAGES)
 ATTENTIONS = ("attn1", "attn2", "attn_temporal")
 
 
@@ -58,7 +59,7 @@ def install(unet: Any, sites: dict[str, Site], features: dict[str, Site], slot: 
         raise RuntimeError(f"attention layers without a known kind: {sorted(missing)}")
     unet.set_attn_processor({f"{name}.processor": SiteProcessor(site, slot) for name, site in sites.items()})
     modules = dict(unet.named_modules())
-    for owner in {name.split(".transformer_blocks")[0] for name in sites}:
+    for owner in {name.split(".transformer_blocks")[0] for name in sites if not name.startswith(IMAGES)}:
         modules[owner].register_forward_pre_hook(_size_reader(slot), with_kwargs=True)
     for name, site in features.items():
         modules[name].register_forward_hook(_feature_server(site, slot))
@@ -67,6 +68,8 @@ def install(unet: Any, sites: dict[str, Site], features: dict[str, Site], slot: 
 def _blocks(unet: Any) -> Iterator[tuple[str, nn.Module, int]]:
     """Blocks with their path and stride, in the order of the forward pass."""
     stride = 1
+    if hasattr(unet, IMAGES):
+        yield IMAGES, unet.get_submodule(IMAGES), stride
     if hasattr(unet, "transformer_in"):
         yield "transformer_in", unet.transformer_in, stride
     for i, block in enumerate(unet.down_blocks):
@@ -81,6 +84,9 @@ def _blocks(unet: Any) -> Iterator[tuple[str, nn.Module, int]]:
 
 def _attentions(prefix: str, block: nn.Module) -> Iterator[str]:
     """Paths of a block's attentions: layer by layer, the spatial one before the temporal one."""
+    if prefix == IMAGES:
+        yield f"{prefix}.attn1"
+        return
     if prefix == "transformer_in":
         owners = [prefix]
     else:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from freemask.errors import UserError
@@ -11,11 +12,11 @@ from freemask.words import check_length, columns_of_prompt
 
 
 class TextReader:
-    """A tokenizer and a text encoder of transformers."""
+    """A tokenizer and a text encoder of transformers. `skip`: so many of its last layers are left out."""
 
-    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+    def __init__(self, tokenizer: Any, encoder: Any, skip: int = 0) -> None:
         _check_offsets(tokenizer)
-        self.tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
+        self.tokenizer, self.encoder, self.skip = tokenizer, encoder.eval().requires_grad_(False), skip
         self.max_tokens = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
 
     @torch.no_grad()
@@ -24,11 +25,18 @@ class TextReader:
         length = len(read["input_ids"])
         check_length(prompt, length, self.max_tokens)
         padded = self.tokenizer(prompt, padding="max_length", max_length=self.max_tokens, return_tensors="pt")
-        hidden = self.encoder(padded["input_ids"].to(self.encoder.device))[0]
+        hidden = self._read(padded["input_ids"].to(self.encoder.device))
         spans = tuple((int(start), int(end)) for start, end in read["offset_mapping"])
         return Text(
             prompt, hidden[0], columns_of_prompt(prompt, spans), length, tuple(read["input_ids"]), spans
         )
+
+    def _read(self, ids: Tensor) -> Tensor:
+        if self.skip == 0:
+            return self.encoder(ids)[0]
+        layers = self.encoder(ids, output_hidden_states=True).hidden_states
+        inner = getattr(self.encoder, "text_model", self.encoder)  # transformers 4 has one more level
+        return inner.final_layer_norm(layers[-1 - self.skip])
 
 
 class T5Reader:

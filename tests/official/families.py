@@ -18,6 +18,7 @@ FILES = {
     "TokenFlow": "tokenflow",
     "ControlVideo": "control",
     "VideoGrain": "control",
+    "AnyV2V": "anyv2v",
 }
 
 

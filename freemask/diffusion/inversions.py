@@ -93,7 +93,7 @@ class Inversions:
         wish = Wish() if wish is None else wish
         given = given.given if isinstance(given, Text) else given
         times = list(backbone.noise_path.times(steps) if isinstance(steps, int) else steps)
-        base, at = _key(backbone, latents, given, times), wish.at or times
+        base, at = key_of(backbone, latents, given, times), wish.at or times
         path = self._known(base, times, latents)
         known = {columns: self.load(_heat_key(base, columns, at)) for columns in wish.heats if path}
         maps = {columns: found for columns, found in known.items() if found is not None}
@@ -186,7 +186,7 @@ def walk(
     total = len(inversion.times)
     progress("recording", 0, total)
     for i, t in enumerate(inversion.times):
-        out = predict(inversion.latents[i], t)
+        out = predict(inversion.input_at(t), t)
         if after is not None:
             after(out, t)
         progress("recording", i + 1, total)
@@ -211,10 +211,13 @@ def _name(columns: Columns) -> str:
     return "heat " + ",".join(map(str, columns))
 
 
-def _key(backbone: Backbone, latents: Tensor, given: Given, times: Sequence[Time]) -> str:
-    """The latents stand for the clip: what the network sees of it, whatever the file was called."""
+def key_of(
+    backbone: Backbone, latents: Tensor, given: Given, times: Sequence[Time], more: Sequence[object] = ()
+) -> str:
+    """The latents stand for the clip: what the network sees of it, whatever the file was called. `more`: what else is
+    stored than the inversion."""
     digest = hashlib.sha256()
-    about = [backbone.identity, str(backbone.dtype), given.digest, times, list(latents.shape), "2"]
+    about = [backbone.identity, str(backbone.dtype), given.digest, times, list(latents.shape), "2", *more]
     digest.update(repr(about).encode("utf-8", "surrogateescape"))
     digest.update(latents.detach().cpu().double().numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -46,10 +46,12 @@ def probabilities(qkv: QKV) -> Float[Tensor, "s b heads n m"]:
 
 
 def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b heads n g"]:
-    """How much of each query's attention falls on each group of key columns, without forming the matrix.
+    """How much of each query's attention falls on each group of key columns, without forming the matrix."""
+    return attend(marked(qkv, groups))[..., : len(groups)]
 
-    The values are replaced by indicators of the groups: attention then sums exactly the wanted columns.
-    """
+
+def marked(qkv: QKV, groups: Sequence[Sequence[int]]) -> QKV:
+    """With indicators of the groups of key columns as values: attention then sums exactly the wanted columns."""
     tokens, width = qkv.k.shape[-2:]
     precise = qkv.q.dtype if qkv.q.dtype in (torch.float32, torch.float64) else torch.float32
     # Fused kernels want values as wide as keys; unused columns stay zero.
@@ -57,8 +59,7 @@ def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b h
     for place, columns in enumerate(groups):
         indicator[list(columns), place] = 1
     values = indicator.expand(*qkv.k.shape[:-2], *indicator.shape)
-    mass = attend(replace(qkv, q=qkv.q.to(precise), k=qkv.k.to(precise), v=values))
-    return mass[..., : len(groups)]
+    return replace(qkv, q=qkv.q.to(precise), k=qkv.k.to(precise), v=values)
 
 
 def _share_keys(qkv: QKV) -> bool:

@@ -18,7 +18,7 @@ PARTS = (*ATTENTION, "latent")
 SWITCHES: Mapping[Any, str] = {True: "masked", False: "off", "on": "masked"}
 Switch = Annotated[str | bool, Spellings(SWITCHES)]
 CONTROLS = ("refine", "replace", "auto")
-VARIANTS = ("paper", "official")
+VARIANTS = ("paper", "official", "p2p")
 # How long each part acts, as shares of the steps from the noisy end, where a kind of edit says nothing else.
 WINDOWS: Mapping[str, Mapping[str, Any]] = {
     "style": {"temporal": 0.9, "cross": 0.9, "self": 0.3, "latent": [0.0, 0.0]},
@@ -51,7 +51,8 @@ class Fusion:
     masked, false for off. `windows` gives, by kind of edit, how long each part acts. Where paper and official code
     disagree, `variant` decides: step windows, who fills the mask in temporal attention, the order of masking and word
     mapping, and the noise level of blended latents. Kinds of edit outside `masked_for` use no masks, whatever their
-    parts say: masked parts act as plain ones there, and latents are left alone.
+    parts say: masked parts act as plain ones there, and latents are left alone. `p2p` is prompt-to-prompt: the windows
+    and words of the official code, every text layer whatever `most_queries` says, latents at their own level.
     """
 
     variant: str = "paper"
@@ -93,7 +94,7 @@ class Fusion:
 
     @property
     def official(self) -> bool:
-        return self.variant == "official"
+        return self.variant != "paper"
 
     def mode(self, part: str) -> str:
         return str(getattr(self, part))
@@ -155,7 +156,7 @@ class Fusion:
             words=alignment.word_map(source, target, control=control, official=self.official),
             factors=alignment.factors(target, cast(Mapping[str, Any], self.reweight), official=self.official),
             masked_first=self.official,
-            most_queries=self.most_queries,
+            most_queries=None if self.variant == "p2p" else self.most_queries,
             lends=self.values == "source",
         )
 
@@ -164,7 +165,7 @@ class Fusion:
         if mode == "off" or (mode == "masked" and not masks):
             return None
         window = self._window(subject, "latent")
-        if self.official:  # strict on both sides, counted in steps already done
+        if self.variant == "official":  # strict on both sides, counted in steps already done
             return LatentBlend(Window(window.first, window.end - 1), late=True, masked=mode == "masked")
         return LatentBlend(window, masked=mode == "masked")
 

@@ -70,10 +70,10 @@ def mean_heat(heats: Sequence[Float[Tensor, "f _h _w"]]) -> Float[Tensor, "f h w
     return torch.stack([resize(heat, height, width, "bilinear") for heat in scaled]).mean(dim=0)
 
 
-def running(target: Recording, sites: Collection[str], t: Time, name: str = NAME) -> Float[Tensor, "f h w"]:
-    """The sum of what the edit has recorded at time t and above, as the mean over layers."""
+def running(kept: Recording, sites: Collection[str], t: Time, name: str = NAME) -> Float[Tensor, "f h w"]:
+    """The sum of what is recorded at time t and above, as the mean over layers."""
     sums: dict[str, Tensor] = {}
-    for (site, time), heat in target.all(name).items():
+    for (site, time), heat in kept.all(name).items():
         if time >= t and site in sites:
             sums[site] = sums[site] + heat if site in sums else heat
     if not sums:

@@ -25,9 +25,10 @@ class Official:
     those whose grid's short side is nearest to `cells`, and without both all of them. Masks for temporal attention:
     the text layers of the same grid, at place `temporal_index` of the ascending times.
 
-    `threshold` is for the source's words and, in latents, the target's (the authors' code uses its first one for
-    both). `missing` says what words that the prompt lacks mean: an error; or, with words found and spelled as in
-    the authors' code, an empty mask. Word lists stand in for the task's words.
+    Heat of the target's words is summed over the steps so far; with `summed` also that of the source's
+    (prompt-to-prompt). `threshold` is for the source's words and, in latents, the target's (the authors' code uses its
+    first one for both). `missing` says what words that the prompt lacks mean: an error; or, with words found and
+    spelled as in the authors' code, an empty mask. Word lists stand in for the task's words.
     """
 
     strides: Sequence[int] | None = (4,)
@@ -35,6 +36,7 @@ class Official:
     temporal_index: int = 10
     threshold: Sequence[float | int] = (0.3, 0.3)
     pool: int = 3
+    summed: bool = False
     missing: str = "error"
     source_words: Sequence[str] | None = None
     target_words: Sequence[str] | None = None
@@ -71,6 +73,8 @@ class Official:
         facts = {"mask_layer": f"mean of {len(layers)}", "mask_time": "each"}
 
         def at(t: Time) -> Tensor:
+            if self.summed:
+                return running(source, layers, t, HEAT)
             return mean_heat([kept[layer, t] for layer in layers])
 
         spatial = plan_of(at, self._binarise(0), facts) if own else _empty()

@@ -61,7 +61,7 @@ class Editing:
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         """Guided prediction; the source runs beside it in steps in which its attention is wanted."""
-        i = self._step_at(t)
+        i = self.step_at(t)
         given: dict[Stream, Given] = {}
         if self.cache is None and self.policies.awake(i):
             given["source"] = self.subject.source.given
@@ -110,7 +110,7 @@ class Editing:
             return qkv.stream(where.streams.index("source"))
         times = list(self.subject.times)
         below = times[: times.index(where.t)]
-        following = below[-1] if below and self.policies.awake(self._step_at(below[-1])) else None
+        following = below[-1] if below and self.policies.awake(self.step_at(below[-1])) else None
         return self.cache.get(where, following)
 
     def _mask(self, part: Part, where: Where, like: Tensor) -> RowMask:
@@ -135,5 +135,5 @@ class Editing:
         mask = self.masks(Wanted("latent", t, Grid(x.shape[0], *x.shape[-2:]))).to(x)
         return ops.blend(mask[:, None], x, own)
 
-    def _step_at(self, t: Time) -> int:
+    def step_at(self, t: Time) -> int:
         return len(self.subject.times) - 1 - list(self.subject.times).index(t)

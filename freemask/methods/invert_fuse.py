@@ -4,7 +4,7 @@ FreeMask, FateZero, prompt-to-prompt and plain DDIM editing are settings of it: 
 happens in a sampling step stands in `freemask.methods.editing`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from torch import Generator
@@ -81,17 +81,8 @@ class InvertFuse:
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         with self.begin(backbone, clip, task, progress=progress) as editing:
-            watch, times = editing.watch, editing.subject.times
-            with watch.stage("sampling"):
-                noise, on = editing.inversion.at(times[-1]), Callbacks(after=editing.after)
-                edited = sample(backbone, noise, editing.predict, times, on=on, progress=progress)
-            with watch.stage("decoding"):
-                frames = backbone.decode(edited, len(clip.frames))
-            with watch.stage("masks"):
-                pictures = shown.pictures(editing)
-            facts = {**shown.facts(editing, pictures), "features": self.features}
-        warnings = (*path_warnings(backbone), *shown.warnings(pictures))
-        return Edit(frames, pictures, watch.seconds, warnings, facts)
+            edit = sampled(editing, progress)
+        return replace(edit, facts={**edit.facts, "features": self.features})
 
     def begin(
         self,
@@ -158,6 +149,20 @@ class InvertFuse:
         if self.features == "recompute" or not policies.attention:
             return None
         return Features(self.cache_on, self.budget_gb, device=backbone.device)
+
+
+def sampled(editing: Editing, progress: Progress) -> Edit:
+    """All sampling steps of an edit that has begun, and what it says of itself."""
+    backbone, subject, watch = editing.backbone, editing.subject, editing.watch
+    with watch.stage("sampling"):
+        noise, on = editing.inversion.at(subject.times[-1]), Callbacks(after=editing.after)
+        edited = sample(backbone, noise, editing.predict, subject.times, on=on, progress=progress)
+    with watch.stage("decoding"):
+        frames = backbone.decode(edited, len(subject.clip.frames))
+    with watch.stage("masks"):
+        pictures = shown.pictures(editing)
+    warnings = (*path_warnings(backbone), *shown.warnings(pictures))
+    return Edit(frames, pictures, watch.seconds, warnings, shown.facts(editing, pictures))
 
 
 def _spy(cache: Features | None, policies: Policies, subject: Subject) -> Spy | None:

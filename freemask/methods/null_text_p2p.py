@@ -1,0 +1,143 @@
+"""Null-text inversion and prompt-to-prompt, picture by picture: FateZero's baseline "Framewise Null & p2p".
+
+The guided reconstruction of the clip runs beside the edit, under the same unconditional texts, and lends it its text
+and self-attention; outside the words' masks, its latents. On a model whose frames do not see each other, each frame is
+an edit of its own.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from torch import Generator, Tensor
+
+from freemask.attention.layout import on_grid
+from freemask.attention.math import marked
+from freemask.attention.record import GIB, Keep, Recording, recorder
+from freemask.diffusion.inversions import Inversions, key_of, walk
+from freemask.diffusion.noise_paths import CLEAN
+from freemask.diffusion.null_text import MOST_STEPS, Nulls, NullText, empty_text, null_text
+from freemask.errors import UserError
+from freemask.fusion.settings import Fusion, Policies
+from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
+from freemask.masks.strategies.none import NoMask
+from freemask.methods.common import Stopwatch, at_least, whole
+from freemask.methods.editing import Editing
+from freemask.methods.invert_fuse import OFF, sampled
+from freemask.settings import Effect
+from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Taps, Where, silent
+
+TOGETHER = (
+    "frames of this model see each other: each is edited on its own with model=embedded_image or sd15,"
+    " model.attention=frame model.shared_norm=false"
+)
+
+
+@dataclass(frozen=True)
+class NullTextP2P:
+    """`inner`: how often a text is updated at each step at most. `inversions` is a folder in which inversions and the
+    texts found for them are kept for every prompt and run; None keeps none. `heat_gb` bounds the word heat that masks
+    are made of."""
+
+    steps: int = 50
+    guidance: float | int = 7.5
+    inner: int = 10
+    mask: MaskStrategy = field(default_factory=NoMask)
+    fusion: Fusion = OFF
+    inversions: Annotated[str | None, Effect.NONE] = None
+    inversions_gb: Annotated[float | int, Effect.NONE] = 4
+    heat_gb: Annotated[float | int, Effect.NONE] = 2
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("steps", self.steps, 1), ("inner", self.inner, 0)):
+            whole(name, value)
+            at_least(name, value, least)
+        at_least("guidance", self.guidance, 0)
+        if self.steps > MOST_STEPS:
+            raise UserError(
+                "Null-text inversion learns less with every step, and then nothing.",
+                came=f"steps={self.steps}",
+                expected=f"at most {MOST_STEPS}",
+            )
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Edit:
+        watch = Stopwatch(backbone.device)
+        with watch.stage("encode"):
+            latents = backbone.encode(clip.frames)
+            subject = Subject.of(backbone, clip, task, backbone.noise_path.times(self.steps))
+        self._policies(subject)  # a word that is not there is refused before the long part
+        nulls = self.nulls(backbone, latents, subject, watch, progress)
+        edit = sampled(self.editing(backbone, subject, nulls, watch, progress), progress)
+        lost = float((nulls.path.at(CLEAN) - latents).square().mean())
+        warnings = [*edit.warnings, *([TOGETHER] if _see_each_other(backbone) else [])]
+        return replace(edit, warnings=warnings, facts={**edit.facts, "null_text_error": round(lost, 6)})
+
+    def nulls(
+        self, backbone: Backbone, latents: Tensor, subject: Subject, watch: Stopwatch, progress: Progress
+    ) -> Nulls:
+        """From the store, or found."""
+        store, options = Inversions(self.inversions, self.inversions_gb), NullText(self.guidance, self.inner)
+        source, times = subject.source, subject.times
+        key = key_of(backbone, latents, source.given, times, [options])
+        known = store.load(key)
+        if known is not None:
+            return Nulls.of(known, empty_text(backbone, options, len(latents)), times, like=latents)
+        with watch.stage("inversion"):
+            inversion = store.invert(backbone, latents, source, times, progress=progress)
+        with watch.stage("null text"):
+            found = null_text(backbone, inversion, source, options, progress=progress)
+        store.save(key, found.tensors())
+        return found
+
+    def editing(
+        self, backbone: Backbone, subject: Subject, nulls: Nulls, watch: Stopwatch, progress: Progress
+    ) -> Editing:
+        """The edit before its first step, the words' heat of the reconstruction included."""
+        policies, keeps = self._policies(subject)
+        kept, target = (Recording(int(self.heat_gb * GIB)) for _ in range(2))
+        masks = None
+        with watch.stage("masks"):
+            if keeps.source:
+                taps = Taps(attention=recorder(keeps.source, kept))
+                walk(backbone, nulls.path, subject.source, taps, progress=progress)
+            if self._masked(subject):
+                masks = remembered(self.mask.plan(subject, kept, target).on(subject.clock))
+        made = Editing(
+            backbone=backbone,
+            subject=subject,
+            guidance=self.guidance,
+            uncond=nulls.uncond,
+            inversion=nulls.path,
+            lender=nulls.path,
+            policies=policies,
+            masks=masks,
+            watch=watch,
+            target=target,
+        )
+        made.keeps = [_after_fusion(made, keep) for keep in keeps.target]
+        return made
+
+    def _masked(self, subject: Subject) -> bool:
+        return self.fusion.uses_masks(subject.task.kind) and not isinstance(self.mask, NoMask)
+
+    def _policies(self, subject: Subject) -> tuple[Policies, Keeps]:
+        masked = self._masked(subject)
+        keeps = self.mask.keeps(subject) if masked else Keeps()
+        return self.fusion.policies(subject, masks=masked), keeps
+
+
+def _after_fusion(editing: Editing, keep: Keep) -> Keep:
+    """The heat of the same words in the maps that the edit really uses: the source's and reweighted ones included."""
+
+    def shrink(where: Where, qkv: QKV) -> Tensor:
+        fused = editing.fusing(editing.step_at(where.t))(where, marked(qkv, [keep.heat or ()]))
+        return on_grid(fused[where.streams.index("cond"), ..., 0].mean(dim=1), where)
+
+    return replace(keep, shrink=shrink)
+
+
+def _see_each_other(backbone: Backbone) -> bool:
+    return any(
+        site.look or site.role in ("temporal", "space_time", "joint") for site in backbone.sites.values()
+    )

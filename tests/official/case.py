@@ -181,14 +181,16 @@ class Case:
 
 
 def as_map(case: Case, edit: Edit) -> tuple[Tensor, Tensor] | None:
+    start = f"{edit.name}/ctrl/"
+    return stored_map(case, start) if f"{start}mapper" in case else None
+
+
+def stored_map(case: Case, start: str) -> tuple[Tensor, Tensor]:
     """The stored word map in the form of ours: the matrix on the source's columns, and the share of the own one."""
-    name = f"{edit.name}/ctrl/mapper"
-    if name not in case:
-        return None
-    mapper = case[name][0]
+    mapper = case[f"{start}mapper"][0]
     if mapper.ndim == 2:
         return mapper, torch.zeros(len(mapper))
-    alphas = case[f"{edit.name}/ctrl/refine_alphas"].flatten()
+    alphas = case[f"{start}refine_alphas"].flatten()
     matrix = torch.zeros(len(mapper), len(mapper))
     matrix[mapper, torch.arange(len(mapper))] = 1
     return matrix * alphas, 1 - alphas

@@ -19,6 +19,7 @@ FILES = {
     "ControlVideo": "control",
     "VideoGrain": "control",
     "AnyV2V": "anyv2v",
+    "Video-P2P": "video_p2p",
 }
 
 

@@ -20,7 +20,7 @@ from freemask.errors import UserError
 from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
-from freemask.methods.common import Stopwatch, at_least, whole
+from freemask.methods.common import Stopwatch, at_least, of_kind, whole
 from freemask.methods.editing import Editing
 from freemask.methods.invert_fuse import OFF, sampled
 from freemask.settings import Effect
@@ -52,6 +52,8 @@ class NullTextP2P:
             whole(name, value)
             at_least(name, value, least)
         at_least("guidance", self.guidance, 0)
+        of_kind("mask", self.mask, MaskStrategy)
+        of_kind("fusion", self.fusion, Fusion)
         if self.steps > MOST_STEPS:
             raise UserError(
                 "Null-text inversion learns less with every step, and then nothing.",

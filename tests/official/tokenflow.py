@@ -21,15 +21,18 @@ from freemask.methods.common import paths
 from freemask.methods.pnp import Pnp, first_latent
 from freemask.types import QKV, Backbone, Where
 from tests.official.case import Case
+from tests.official.control import tokenflow_inversion
 from tests.official.families import Wanted
 from tests.official.ledger import FORCED, FREE, Ledger, relative
 
 BLOCK = "up_blocks.1.resnets.1"  # the one of which the output is stored
 LATER = "not yet run: matches between frames and what is copied along them (edit/nn, edit/blend_weight, edit/latents)"
-CONTROLLED = "not yet run: an inversion with a ControlNet (inv, recon, control)"
 
 
 def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
+    if "controlnet_dir" in case.about:
+        tokenflow_inversion(case, ledger, wanted)
+        return
     words = lines(case)
     print("freemask edit " + " ".join(words))
     config = plain(config_of("edit", words))
@@ -37,9 +40,6 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
     run = Run(case, ledger, backbone, method)
     run.texts()
     run.codec()
-    if "controlnet_dir" in case.about:
-        ledger.remark(CONTROLLED)
-        return
     count = len(run.up) if wanted.steps is None else min(wanted.steps, len(run.up))
     run.inversion(count)
     if wanted.free and count == len(run.up):

@@ -20,6 +20,7 @@ FILES = {
     "VideoGrain": "control",
     "AnyV2V": "anyv2v",
     "Video-P2P": "video_p2p",
+    "Tune-A-Video": "tune_a_video",
 }
 
 

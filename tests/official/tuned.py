@@ -67,8 +67,9 @@ class Scene:
 
 
 @contextmanager
-def loaded(case: Case) -> Iterator[Any]:
-    """The model with the case's configuration and tuned weights, as a user would name them."""
+def loaded(case: Case, look: str = "first") -> Iterator[Any]:
+    """The model with the case's configuration and tuned weights, as a user would name them; `look`: whom frames look
+    at."""
     with TemporaryDirectory() as folder:
         lines = [
             "model=sd14",
@@ -76,7 +77,7 @@ def loaded(case: Case) -> Iterator[Any]:
             quoted("model.temporal", str(tuned(case, Path(folder)))),
             "model.device=cpu",
             f"model.dtype={case.about.get('dtype', 'float32')}",
-            "model.attention=[first]",
+            f"model.attention=[{look}]",
             "model.least_channels=0",
         ]
         print("freemask edit " + " ".join(lines))
@@ -100,11 +101,13 @@ def with_config(case: Case, folder: Path) -> Path:
 
 
 def tuned(case: Case, folder: Path) -> Path:
-    """What stage 1 left, under the names that the network has for it."""
+    """The temporal layers before tuning, and over them what tuning left, under the names that the network has."""
     path = case.folder / case.about["unet3d_weights"]
     if not path.is_file():
         raise UserError("the case's tuned weights are not there", came=path)
-    weights = {name: value for name, value in load_file(path).items() if name.startswith("tuned/")}
-    file = folder / "tuned.safetensors"
-    save_file({name.removeprefix("tuned/"): value for name, value in weights.items()}, file)
+    stored, file = load_file(path), folder / "tuned.safetensors"
+    weights: dict[str, Tensor] = {}
+    for stage in ("init/", "tuned/"):
+        weights |= {name.removeprefix(stage): each for name, each in stored.items() if name.startswith(stage)}
+    save_file(weights, file)
     return file

@@ -22,7 +22,7 @@ from tests.official.families import Wanted
 from tests.official.ledger import FORCED, FREE, Ledger, furthest, relative
 from tests.official.tuned import Scene, loaded
 
-NOT_YET = "does not run yet: tuning, and the target's stream (temporal maps cannot be reached by taps)"
+NOT_YET = "does not run yet: tuning, and the target's stream (the method's own controls)"
 STRIDE = 4  # of the layers whose maps make masks
 THINNED = 256  # stored outputs with so many rows hold every fourth of them
 

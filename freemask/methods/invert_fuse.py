@@ -4,6 +4,7 @@ FreeMask, FateZero, prompt-to-prompt and plain DDIM editing are settings of it: 
 happens in a sampling step stands in `freemask.methods.editing`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from freemask.methods import shown
 from freemask.methods.common import Stopwatch, at_least, of_kind, path_warnings, paths, whole
 from freemask.methods.editing import Editing
 from freemask.settings import Effect
-from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Where, silent
+from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Text, Time, Where, silent
 
 FEATURES = ("recompute", "cache")
 PASSES = ("inversion", "reconstruction")
@@ -100,31 +101,20 @@ class InvertFuse:
         watch, budget = Stopwatch(backbone.device), int(self.heat_gb * GIB)
         times, path = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
-            latents = backbone.encode(clip.frames) if known is None else known.latents[0]
+            known = Inversion([backbone.encode(clip.frames)], ()) if known is None else known
             subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)  # eq. 7
             empty = backbone.embed("").given
-        masked = self.fusion.uses_masks(task.kind) and not isinstance(self.mask, NoMask)
-        policies = self.fusion.policies(subject, masks=masked)
-        keeps = self.mask.keeps(subject) if masked else Keeps()
+        masked, policies, keeps = settled(self.fusion, self.mask, subject)
         cache = self._cache(policies, backbone)
         wish = Wish(keeps.source, _spy(cache, policies, subject), budget, times)
         again = self.attention == "reconstruction" and (masked or bool(policies.attention))
         with watch.stage("inversion"):
-            if known is not None and len(known.latents) > 1:
-                inversion = known
-            else:
-                store = Inversions(self.inversions, self.inversions_gb)
-                first = None if again else wish
-                inversion = store.invert(
-                    backbone, latents, subject.source, path, wish=first, progress=progress
-                )
+            first = None if again else wish
+            inversion = self._inverted(backbone, known, subject.source, path, first, progress)
         lender = inversion
         if again:
-            strength = self.guidance if self.reconstruction_guidance is None else self.reconstruction_guidance
             with watch.stage("reconstruction"):
-                lender = reconstruct(
-                    backbone, inversion, subject.source, strength, wish=wish, progress=progress
-                )
+                lender = self._reconstructed(backbone, inversion, subject.source, wish, progress)
         target, masks = Recording(budget), None
         if masked:
             with watch.stage("masks"):  # eq. 8
@@ -145,10 +135,36 @@ class InvertFuse:
             cache=cache,
         )
 
+    def _inverted(
+        self,
+        backbone: Backbone,
+        known: Inversion,
+        source: Text,
+        path: Sequence[Time],
+        wish: Wish | None,
+        progress: Progress,
+    ) -> Inversion:
+        if len(known.latents) > 1:
+            return known
+        store = Inversions(self.inversions, self.inversions_gb)
+        return store.invert(backbone, known.latents[0], source, path, wish=wish, progress=progress)
+
+    def _reconstructed(
+        self, backbone: Backbone, inversion: Inversion, source: Text, wish: Wish, progress: Progress
+    ) -> Inversion:
+        strength = self.guidance if self.reconstruction_guidance is None else self.reconstruction_guidance
+        return reconstruct(backbone, inversion, source, strength, wish=wish, progress=progress)
+
     def _cache(self, policies: Policies, backbone: Backbone) -> Features | None:
         if self.features == "recompute" or not policies.attention:
             return None
         return Features(self.cache_on, self.budget_gb, device=backbone.device)
+
+
+def settled(fusion: Fusion, mask: MaskStrategy, subject: Subject) -> tuple[bool, Policies, Keeps]:
+    """Before the long part: whether there are masks, what the fusion does, and what the masks must have recorded."""
+    masked = fusion.uses_masks(subject.task.kind) and not isinstance(mask, NoMask)
+    return masked, fusion.policies(subject, masks=masked), mask.keeps(subject) if masked else Keeps()
 
 
 def sampled(editing: Editing, progress: Progress) -> Edit:

@@ -17,12 +17,12 @@ from freemask.diffusion.inversions import Inversions, key_of, walk
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.diffusion.null_text import MOST_STEPS, Nulls, NullText, empty_text, null_text
 from freemask.errors import UserError
-from freemask.fusion.settings import Fusion, Policies
-from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
+from freemask.fusion.settings import Fusion
+from freemask.masks.plan import MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, at_least, of_kind, whole
 from freemask.methods.editing import Editing
-from freemask.methods.invert_fuse import OFF, sampled
+from freemask.methods.invert_fuse import OFF, sampled, settled
 from freemask.settings import Effect
 from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Taps, Where, silent
 
@@ -68,7 +68,7 @@ class NullTextP2P:
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(self.steps))
-        self._policies(subject)  # a word that is not there is refused before the long part
+        settled(self.fusion, self.mask, subject)  # a word that is not there is refused before the long part
         nulls = self.nulls(backbone, latents, subject, watch, progress)
         edit = sampled(self.editing(backbone, subject, nulls, watch, progress), progress)
         lost = float((nulls.path.at(CLEAN) - latents).square().mean())
@@ -96,14 +96,14 @@ class NullTextP2P:
         self, backbone: Backbone, subject: Subject, nulls: Nulls, watch: Stopwatch, progress: Progress
     ) -> Editing:
         """The edit before its first step, the words' heat of the reconstruction included."""
-        policies, keeps = self._policies(subject)
+        masked, policies, keeps = settled(self.fusion, self.mask, subject)
         kept, target = (Recording(int(self.heat_gb * GIB)) for _ in range(2))
         masks = None
         with watch.stage("masks"):
             if keeps.source:
                 taps = Taps(attention=recorder(keeps.source, kept))
                 walk(backbone, nulls.path, subject.source, taps, progress=progress)
-            if self._masked(subject):
+            if masked:
                 masks = remembered(self.mask.plan(subject, kept, target).on(subject.clock))
         made = Editing(
             backbone=backbone,
@@ -119,14 +119,6 @@ class NullTextP2P:
         )
         made.keeps = [_after_fusion(made, keep) for keep in keeps.target]
         return made
-
-    def _masked(self, subject: Subject) -> bool:
-        return self.fusion.uses_masks(subject.task.kind) and not isinstance(self.mask, NoMask)
-
-    def _policies(self, subject: Subject) -> tuple[Policies, Keeps]:
-        masked = self._masked(subject)
-        keeps = self.mask.keeps(subject) if masked else Keeps()
-        return self.fusion.policies(subject, masks=masked), keeps
 
 
 def _after_fusion(editing: Editing, keep: Keep) -> Keep:

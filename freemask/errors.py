@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MOST = 40  # names in one message
+
 
 class UserError(Exception):
     """Bad input. The command line prints it without a traceback and ends with exit code 2."""
@@ -25,4 +27,6 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"choose one of: {', '.join(known)}" if known else "there is nothing to choose from"
+    shown, more = known[:MOST], len(known) - MOST
+    rest = f" and {more} more" if more > 0 else ""
+    return f"choose one of: {', '.join(shown)}{rest}" if known else "there is nothing to choose from"

@@ -25,12 +25,14 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded source: RGB, float32, 0..1. Masks are annotations by object name, and may be empty."""
+    """A decoded source: RGB, float32, 0..1. Masks are annotations by object name, and may be empty. `conditions` is
+    what else is known of it, by the names under which networks take it (`Backbone.takes`), such as images of edges."""
 
     id: str
     frames: Float[Tensor, "f 3 h w"]
     masks: Mapping[str, Bool[Tensor, "f h w"]] = field(default_factory=dict)
     fps: float = 8.0
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Site:
     `stride` is the size of its cells in cells of the latent. `batch` and `tokens` say, in einops words, where frames,
     height and width live. `nth` tells the layers of one block apart that have the same role (0, 1). `text` says where
     the text stands among the tokens of a joint layer. `look` is whom the frames of this layer look at, as the model
-    was loaded; nothing is: only at themselves.
+    was loaded; empty: only at themselves.
     """
 
     name: str
@@ -110,6 +112,7 @@ class QKV:
     scale: float
     hidden: Float[Tensor, "s b n c"] | None = None
     bias: Bias | None = None
+    rows: int = 0  # of the attention batch at once, to save memory; 0: all
 
     def streams(self, part: slice) -> "QKV":
         """Some streams of the stack, as views: keys that frames share stay shared."""

@@ -1,15 +1,29 @@
 """The door into a network: streams and what they are given, weights that change for a while, parts of noise paths."""
 
+from copy import copy
+from dataclasses import replace
+
 import pytest
 import torch
 
+from freemask.attention import math as math_of_attention
+from freemask.attention.bias import KeyMask
+from freemask.attention.layout import in_rows
+from freemask.attention.math import attend, probabilities
+from freemask.attention.record import heat_of_words
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.inversions import Inversions
-from freemask.diffusion.noise_paths import CLEAN, Ddim
+from freemask.diffusion.noise_paths import CLEAN
+from freemask.diffusion.noise_paths import Ddim as Ddim_path
 from freemask.errors import UserError
-from freemask.types import Given, Taps
+from freemask.fusion.settings import Fusion
+from freemask.methods.ddim import Ddim
+from freemask.methods.invert_fuse import InvertFuse
+from freemask.methods.pnp import Pnp
+from freemask.methods.sdedit import SdEdit
+from freemask.types import QKV, Clip, EditTask, Given, Grid, Site, Taps, Where
 from tests.given import given
 
 
@@ -155,7 +169,7 @@ def test_tuned_weights_do_not_share_the_inversions_of_untuned_ones(tmp_path):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_a_step_is_the_clean_latent_with_its_noise_brought_to_the_level(prediction):
-    path = Ddim(prediction=prediction)
+    path = Ddim_path(prediction=prediction)
     x, said = latents(2).double()
     for now, call, to in ((500, 500, 400), (300, 400, 400), (21, 21, CLEAN)):
         clean = path.clean(x, said, now=now, call=call)
@@ -167,7 +181,7 @@ def test_a_step_is_the_clean_latent_with_its_noise_brought_to_the_level(predicti
 
 def test_fresh_noise_lifts_a_latent_to_the_level_it_is_asked_for():
     """The variance of the noise is that of the level, and the signal is scaled with it."""
-    path, rng = Ddim(), torch.Generator().manual_seed(0)
+    path, rng = Ddim_path(), torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 200_000, generator=rng, dtype=torch.float64)
     at_200 = path.noised(torch.full_like(first, 3.0), first, 200)
     lifted = path.renoised(at_200, second, now=200, to=600)
@@ -177,3 +191,115 @@ def test_fresh_noise_lifts_a_latent_to_the_level_it_is_asked_for():
     assert torch.equal(path.renoised(at_200, second, now=200, to=200), at_200)
     with pytest.raises(ValueError, match="noisier already"):
         path.renoised(at_200, second, now=600, to=200)
+
+
+# What else is known of a clip, and what a network is that is none.
+
+
+def test_methods_give_what_is_known_of_the_clip():
+    """Images for a ControlNet: every method on an image model hands them on, for every stream."""
+    backbone = Inflated2D.random(0, max_tokens=20, control=1, attention="frame", shared_norm=False)
+    rng = torch.Generator().manual_seed(0)
+    frames, edges = torch.rand(2, 2, 3, 12, 20, generator=rng)
+    task = EditTask("t", "c", "a red car", "a blue car", {"red car": "blue car"}, "attribute")
+    fused = Fusion(temporal="off", latent="off")
+    for method in (Ddim(steps=2), SdEdit(steps=2), Pnp(steps=2), InvertFuse(steps=2, fusion=fused)):
+        made = []
+        for image in (edges, 1 - edges):
+            clip = Clip("c", frames, conditions={"control": image, "depth": image})
+            made.append(method(backbone, clip, task, torch.Generator().manual_seed(0)).frames)
+        assert not torch.equal(*made), type(method).__name__
+        with pytest.raises(UserError, match="must be given 'control'"):
+            method(backbone, Clip("c", frames), task, rng)
+
+
+def test_keys_that_are_masked_are_as_if_they_were_not_there(backbone):
+    """A bias through the whole network: a text without its last columns, and the same columns masked in every layer."""
+    x, text = latents(), backbone.embed("a red car").tokens
+    cut = {"cond": Given({"text": text[:7]})}
+    allowed = torch.zeros(1, 1, len(text), dtype=torch.bool)
+    allowed[..., :7] = True
+
+    def masked(where, qkv):
+        return attend(replace(qkv, bias=KeyMask(allowed)) if where.site.role == "cross" else qkv)
+
+    whole = backbone.predict(x, 300, {"cond": Given({"text": text})}, taps=Taps(attention=masked))
+    torch.testing.assert_close(whole, backbone.predict(x, 300, cut), atol=1e-5, rtol=0)
+    assert (whole - backbone.predict(x, 300, {"cond": Given({"text": text})})).abs().max() > 1e-3
+
+
+def test_saving_memory_holds_under_taps_too(backbone, monkeypatch):
+    sizes = []
+    kernel = math_of_attention._fused
+
+    def watched(q, *rest):
+        sizes.append(len(q))
+        return kernel(q, *rest)
+
+    monkeypatch.setattr(math_of_attention, "_fused", watched)
+    x = torch.randn(1, 12, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    said, taps = {"cond": backbone.embed("a red car").given}, Taps(attention=lambda _, qkv: attend(qkv))
+    whole = backbone.predict(x, 9, said, taps=taps)
+    assert max(sizes) > 8
+    sizes.clear()
+    with backbone.saving_memory():
+        torch.testing.assert_close(backbone.predict(x, 9, said, taps=taps), whole)
+    assert max(sizes) <= 8
+
+
+@pytest.mark.parametrize("text", ["first", "last"])
+def test_joint_layers_have_text_among_their_tokens(text):
+    """Heat of a word is that of the video's queries; a mask for rows leaves the text its own."""
+    site = Site("blocks.0.attn", "joint", 1, batch="1", tokens="(f h w)", text=text)
+    where, words = Where(site, 1, Grid(2, 3, 4), ("cond",), text=5), 5
+    rng = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 1, 1, 2, 24 + words, 4, generator=rng, dtype=torch.float64)
+    qkv = QKV(q=q, k=k, v=v, scale=0.5)
+    video = slice(words, None) if text == "first" else slice(0, 24)
+    column = 3 if text == "first" else 24 + 3
+    expected = probabilities(qkv)[0, 0, :, video, column].mean(0).reshape(2, 3, 4)
+    heat = heat_of_words("h", (3,)).shrink(where, qkv)
+    torch.testing.assert_close(heat, expected, atol=1e-12, rtol=0)
+    rows = in_rows(torch.zeros(2, 3, 4), where)[0, 0, 0, :, 0]
+    assert rows[video].sum() == 0 and rows.sum() == words
+
+
+def test_other_noise_on_the_way_is_another_inversion(tmp_path):
+    backbone, store = copy(UNet3D.random(0, max_tokens=20)), Inversions(tmp_path)
+    x, text = latents()[0], backbone.embed("a red car")
+    assert store.invert(backbone, x, text, 2).passes == 2
+    backbone.noise_path = Ddim_path(beta_end=0.03)
+    assert store.invert(backbone, x, text, 2).passes == 2
+
+
+def test_loops_keep_no_graph_while_weights_are_tuned():
+    backbone = Inflated2D.random(0, max_tokens=20)
+    with backbone.tuned(["*.attn1.to_q.weight"]):
+        made = Inversions().invert(backbone, latents()[0], backbone.embed("a red car"), 2)
+        assert not any(each.requires_grad for each in made.latents)
+
+
+def test_tuning_that_cannot_be_leaves_nothing_behind():
+    backbone = Inflated2D.random(0, max_tokens=20)
+    hooks = sum(len(each._forward_hooks) for each in backbone.network.modules())
+    for patterns, rank in (
+        (["*.attn1.to_q.weight", "conv_out.weight"], 2),
+        (["*.to_out.0.*"], 2),
+        ([], 0),
+        (["*"], -3),
+    ):
+        with pytest.raises(UserError), backbone.tuned(patterns, rank=rank):
+            pass
+    assert sum(len(each._forward_hooks) for each in backbone.network.modules()) == hooks
+    with backbone.tuned(["*.attn1.to_q.weight"]) as tuning:
+        pass
+    with pytest.raises(RuntimeError, match="over"):
+        tuning.state()
+    half = Inflated2D.random(0, max_tokens=20, dtype="bfloat16")
+    with pytest.raises(UserError, match="too coarse"), half.tuned(["*.attn1.to_q.weight"]):
+        pass
+    with half.tuned(["*.attn1.to_q.weight"], rank=2) as tuning:
+        assert {weight.dtype for weight in tuning.weights.values()} == {torch.float32}
+        x, said = latents(), {"cond": half.embed("a red car").given}
+        half.predict(x, 9, said).square().mean().backward()
+        assert all(w.grad is not None for name, w in tuning.weights.items() if name.endswith("up"))

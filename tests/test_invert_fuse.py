@@ -205,9 +205,15 @@ def test_too_long_a_prompt_and_bad_settings_are_refused(backbone):
 @pytest.mark.parametrize(("what", "kind"), [("mask", MaskStrategy), ("fusion", Fusion)])
 def test_a_mask_or_fusion_that_is_none_is_refused(what, kind):
     """A raw piece of a configuration would otherwise mean: no mask, no fusion."""
-    with pytest.raises(UserError, match=f"'{what}' is none that is known"):
+    with pytest.raises(UserError, match=f"'{what}' was never made"):
         of_kind(what, {"threshold": 0.5}, kind)
     of_kind(what, getattr(InvertFuse(), what), kind)
+    made = InvertFuse()
+    object.__setattr__(
+        made, what, {"threshold": 0.5}
+    )  # past the checks of types that tests have and users have not
+    with pytest.raises(UserError, match=f"'{what}' was never made"):
+        made.__post_init__()
 
 
 def test_one_switch_for_delta_serves_masks_and_fusion(backbone):

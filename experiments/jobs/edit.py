@@ -17,6 +17,9 @@ from experiments.runs.rows import Row
 from freemask.errors import UserError
 from freemask.types import Backbone, DataSource, Edit, EditTask, Method, Progress, silent
 
+# What every model has that is used here or by a method.
+DOOR = sorted({*Backbone.__annotations__, *(name for name in vars(Backbone) if not name.startswith("_"))})
+
 
 @dataclass
 class Editor:
@@ -100,7 +103,15 @@ def make_editor(config: Mapping[str, Any], device: str | None = None) -> Editor:
 
 def model_of(config: Mapping[str, Any], device: str | None = None) -> Any:
     """`device` overrides where the configuration puts it."""
-    return build(config["model"] if device is None else {**config["model"], "device": device}, "model")
+    made = build(config["model"] if device is None else {**config["model"], "device": device}, "model")
+    lacking = [name for name in DOOR if not hasattr(made, name)]
+    if lacking:
+        raise UserError(
+            "This model is no backbone.",
+            came=f"{type(made).__name__} without {', '.join(lacking)}",
+            expected="all that Backbone in freemask.types has (docs/door.md)",
+        )
+    return made
 
 
 def data_for(backbone: Backbone, config: Mapping[str, Any]) -> DataSource:

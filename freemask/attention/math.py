@@ -16,17 +16,17 @@ SMALL = 24
 PIECE = 2**22  # numbers of a bias that are made at once: 1024 rows of 4096 keys
 
 
-def attend(qkv: QKV, rows: int = 0) -> Float[Tensor, "s b heads n e"]:
-    """softmax(q k^T scale + bias) v. `rows` > 0 works through the batch in pieces of that many rows, to save memory."""
+def attend(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
+    """softmax(q k^T scale + bias) v, through the batch in pieces of `qkv.rows` where that is above 0."""
     if qkv.bias is not None:
         return _with_bias(qkv)
     if _share_keys(qkv):
-        return _of_shared_keys(qkv, rows)
+        return _of_shared_keys(qkv)
     streams = qkv.q.shape[0]
     q, k, v = (rearrange(x, "s b heads n d -> (s b) heads n d") for x in (qkv.q, qkv.k, qkv.v))
     kernel = _plain if _is_small(q, k) else _fused
-    if rows > 0:
-        pieces = zip(q.split(rows), k.split(rows), v.split(rows), strict=True)
+    if qkv.rows > 0:
+        pieces = zip(q.split(qkv.rows), k.split(qkv.rows), v.split(qkv.rows), strict=True)
         out = torch.cat([kernel(*piece, qkv.scale) for piece in pieces])
     else:
         out = kernel(q, k, v, qkv.scale)
@@ -67,11 +67,11 @@ def _share_keys(qkv: QKV) -> bool:
     return qkv.q.shape[1] > 1 and qkv.k.stride(1) == 0 and qkv.v.stride(1) == 0
 
 
-def _of_shared_keys(qkv: QKV, rows: int) -> Float[Tensor, "s b heads n e"]:
+def _of_shared_keys(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
     """The whole batch as one long row of queries, so that the keys are not copied for each row."""
     batch = qkv.q.shape[1]
     q = rearrange(qkv.q, "s b heads n d -> s 1 heads (b n) d")
-    out = attend(replace(qkv, q=q, k=qkv.k[:, :1], v=qkv.v[:, :1], hidden=None), rows)
+    out = attend(replace(qkv, q=q, k=qkv.k[:, :1], v=qkv.v[:, :1], hidden=None))
     return rearrange(out, "s 1 heads (b n) e -> s b heads n e", b=batch)
 
 
@@ -81,7 +81,8 @@ def _with_bias(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
     streams, batch, heads, queries = qkv.q.shape[:4]
     k, v = (rearrange(x, "s b heads m d -> (s b) heads m d") for x in (qkv.k, qkv.v))
     first = qkv.bias.rows(slice(0, 1))
-    per_row = first.numel() // (first.shape[3] or 1)
+    alike = first.shape[:2] == (1, 1)  # not copied for every row of the batch
+    per_row = first[0, 0].numel() * (1 if alike else streams * batch)
     step = max(1, min(queries, PIECE // max(1, per_row)))
     out = []
     for start in range(0, queries, step):

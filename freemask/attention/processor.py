@@ -3,7 +3,7 @@ projects and finishes as the library does; all ask `Call.attention` for what com
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from einops import rearrange
@@ -38,8 +38,9 @@ class Call:
             chosen = taps.look(self.where(site))
             look = look if chosen is None else entries(chosen)
         qkv = looking(qkv, look)
+        qkv = replace(qkv, rows=self.rows) if self.rows else qkv
         if taps.attention is None:
-            return attend(qkv, self.rows)
+            return attend(qkv)
         out = taps.attention(self.where(site, text), qkv)
         wanted = (*qkv.q.shape[:-1], qkv.v.shape[-1])
         if tuple(out.shape) != wanted:

@@ -16,6 +16,7 @@ from freemask.errors import UserError, nearest
 from freemask.types import NO_TAPS, Backbone, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
 
 TEXT = "l d, or f l d where each frame has a text of its own"
+SAVING = ("model.attention_slicing", "model.vae_batch")
 ROWS = 8  # of the attention batch at once, where memory is short
 DTYPES = {
     "float64": torch.float64,
@@ -100,6 +101,12 @@ class Network(Backbone):
                 came=", ".join(sorted({site.role for site in self.sites.values()})) + " attention",
                 expected="a network with spatial self-attention, frame by frame",
             )
+        for stream, each in given.items():
+            if not isinstance(each, Given):
+                raise TypeError(
+                    f"the stream '{stream}' was given a {type(each).__name__}, not a Given (text.given)"
+                )
+        known_parts(given, self.takes)
         given = {name: self._completed(each, x[0]) for name, each in given.items()}
         parts = stacked(given, self.takes, frames=x.shape[1])
         parts = {name: value.to(self.device, self.dtype) for name, value in parts.items()}
@@ -140,13 +147,9 @@ class Network(Backbone):
         self.attention_slicing = min(before[0] or ROWS, ROWS)
         self.codec.batch = 1
         after = self.attention_slicing, self.codec.batch
-        names = ("model.attention_slicing", "model.vae_batch")
+        changed = zip(SAVING, before, after, strict=True)
         try:
-            yield {
-                name: f"{old} -> {new}"
-                for name, old, new in zip(names, before, after, strict=True)
-                if old != new
-            }
+            yield {name: f"{old} -> {new}" for name, old, new in changed if old != new}
         finally:
             self.attention_slicing, self.codec.batch = before
 
@@ -167,27 +170,33 @@ class Network(Backbone):
         }
 
 
-def stacked(given: Mapping[Stream, Given], takes: Mapping[str, str], *, frames: int) -> dict[str, Tensor]:
-    """What the streams are given, part by part, as stacks. Where one stream has a text for every frame, all do."""
-    known = ", ".join(f"{name} ({words})" for name, words in takes.items())
-    first = next(iter(given.values())).parts
+def known_parts(given: Mapping[Stream, Given], takes: Mapping[str, str]) -> None:
     for stream, each in given.items():
         strange = [name for name in each.parts if name not in takes]
         if strange:
             raise UserError(
                 f"This model cannot be given '{strange[0]}'.",
                 came=f"{', '.join(each.parts)} for the stream '{stream}'",
-                expected=known,
+                expected=_said(takes),
                 todo=nearest(strange[0], takes),
             )
+
+
+def stacked(given: Mapping[Stream, Given], takes: Mapping[str, str], *, frames: int) -> dict[str, Tensor]:
+    """What the streams are given, part by part, as stacks. Where one stream has a text for every frame, all do."""
+    for stream, each in given.items():
         lacking = sorted(set(takes) - set(each.parts))
         if lacking:
             raise UserError(
                 f"This model must be given '{lacking[0]}'.",
-                came=f"{', '.join(each.parts) or 'nothing'} for the stream '{stream}'",
-                expected=known,
+                came=f"no {', '.join(lacking)} for the stream '{stream}'",
+                expected=_said(takes),
             )
-    return {name: _one(name, [each.parts[name] for each in given.values()], frames) for name in first}
+    return {name: _one(name, [each.parts[name] for each in given.values()], frames) for name in takes}
+
+
+def _said(takes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({words})" for name, words in takes.items())
 
 
 def _one(name: str, values: Sequence[Tensor], frames: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Weights of a network that change for a while: as a whole, or by low-rank additions (LoRA); then all is as before."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,15 +14,21 @@ from freemask.errors import UserError, nearest
 class Tuned:
     """Entered for as long as the weights are others. A pattern is the path of a weight with * for any piece of it.
 
-    With a `rank`, the weights of linear layers stay, and what is trained is down and up of W + up down; up is 0 at
-    first, so that nothing changes before a step of training.
+    With a `rank`, the weights of linear layers stay, and what is trained is down and up of W + up down, in single
+    precision whatever the network's; up is 0 at first, so that nothing changes before a step of training. As a whole,
+    weights are trained as they are, and half precision is too coarse for that.
     """
 
     def __init__(self, network: nn.Module, patterns: Sequence[str], rank: int = 0) -> None:
+        if rank < 0:
+            raise UserError("A rank is a whole number.", came=rank, expected="0 (the whole weight) or more")
         self.network, self.rank = network, rank
         self._chosen = _matching(network, patterns)
+        for name in self._chosen:  # all of them before the first is touched
+            _check(network, name, rank)
         self._before: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
+        self._over = False
         self.weights: dict[str, Tensor] = {}
 
     def __enter__(self) -> "Tuned":
@@ -45,9 +52,12 @@ class Tuned:
                 weight.copy_(value)
                 weight.requires_grad_(False)
                 weight.grad = None
-        self._before, self.weights = {}, {}
+        self._before, self.weights, self._over = {}, {}, True
 
     def state(self) -> dict[str, Tensor]:
+        """To be taken while it lasts."""
+        if self._over:
+            raise RuntimeError("the tuning is over and its weights are gone: take its state before it ends")
         return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -64,30 +74,44 @@ class Tuned:
                 self.weights[name].copy_(value)
 
     def _add(self, name: str) -> None:
-        layer = self.network.get_submodule(name.rpartition(".")[0])
-        if not isinstance(layer, nn.Linear):
-            raise UserError(
-                "A low-rank addition is for linear layers.",
-                came=f"{name} of a {type(layer).__name__}",
-                expected="patterns such as *.attn1.to_q.weight",
-            )
-        like = layer.weight.detach()
-        # The same numbers for the same layer, whatever else was drawn before.
-        rng = torch.Generator().manual_seed(len(self.weights))
+        layer: Any = self.network.get_submodule(name.rpartition(".")[0])
+        rng = torch.Generator().manual_seed(zlib.crc32(name.encode()))  # the same for the same layer
         start = torch.randn(self.rank, layer.in_features, generator=rng) / self.rank**0.5
-        down = start.to(like).detach()
-        up = like.new_zeros(layer.out_features, self.rank)
+        exact = torch.promote_types(layer.weight.dtype, torch.float32)
+        down = start.to(layer.weight.device, exact)
+        up = torch.zeros(layer.out_features, self.rank, device=down.device, dtype=exact)
         self.weights |= {f"{name}.down": down, f"{name}.up": up}
 
         def addition(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-            return output + args[0] @ down.T @ up.T
+            return output + (args[0].to(exact) @ down.T @ up.T).to(output)
 
         self._hooks.append(layer.register_forward_hook(addition))
 
 
+def _check(network: nn.Module, name: str, rank: int) -> None:
+    path, _, part = name.rpartition(".")
+    layer = network.get_submodule(path)
+    if rank > 0 and not (isinstance(layer, nn.Linear) and part == "weight"):
+        raise UserError(
+            "A low-rank addition is for the weights of linear layers.",
+            came=f"{name} of a {type(layer).__name__}",
+            expected="patterns such as *.attn1.to_q.weight",
+        )
+    if rank == 0 and network.get_parameter(name).dtype in (torch.float16, torch.bfloat16):
+        raise UserError(
+            "Half precision is too coarse for weights that are trained as a whole.",
+            came=f"{name} in {str(network.get_parameter(name).dtype).removeprefix('torch.')}",
+            expected="single precision",
+            todo="model.dtype=float32, or a low-rank addition (rank above 0)",
+        )
+
+
 def _matching(network: nn.Module, patterns: Sequence[str]) -> list[str]:
     names = [name for name, _ in network.named_parameters()]
-    for pattern in patterns:
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not wanted:
+        raise UserError("No weights are named.", came="no patterns", expected="such as *.attn1.to_q.weight")
+    for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UserError(
                 "No weight has such a name.",
@@ -95,4 +119,4 @@ def _matching(network: nn.Module, patterns: Sequence[str]) -> list[str]:
                 expected="the path of a weight, with * for any piece of it",
                 todo=nearest(pattern, names),
             )
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]

@@ -43,7 +43,9 @@ class Wan(Network):
     `text_dtype`; autoencoder and latents stay in single precision (double for float64).
     """
 
-    def __init__(self, parts: Parts, *, name: str, native: Sequence[int] = NATIVE) -> None:
+    def __init__(
+        self, parts: Parts, *, name: str, native: Sequence[int] = NATIVE, attention_slicing: int = 0
+    ) -> None:
         slot, sites = Slot(), wan_attention.attention_sites(parts.network)
         super().__init__(
             *parts,
@@ -52,6 +54,7 @@ class Wan(Network):
             features={},
             takes={"text": "l d, one for the whole clip"},
             name=name,
+            attention_slicing=attention_slicing,
         )
         self.patch: tuple[int, int, int] = tuple(parts.network.config.patch_size)
         height, width = _sides("native", native, 2)
@@ -74,6 +77,7 @@ class Wan(Network):
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
+        attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_tiling: bool = False,
     ) -> "Wan":
         """`path` is a folder in diffusers layout or a hub id; nothing is downloaded for the former.
@@ -99,7 +103,8 @@ class Wan(Network):
         codec = CausalCodec(vae, patch=network.config.patch_size[1], tiling=vae_tiling)
         reader = T5Reader(files.tokenizer(), encoder, max_tokens)
         name = _name(files, grid, shift, max_tokens)
-        return cls(Parts(network.to(place), codec, reader, way), name=name, native=native)
+        parts = Parts(network.to(place), codec, reader, way)
+        return cls(parts, name=name, native=native, attention_slicing=attention_slicing)
 
     @classmethod
     def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.types import NO_TAPS, Backbone, Given, Stream, Taps, Text, Time
+from freemask.types import NO_TAPS, Backbone, Clip, Given, Stream, Taps, Text, Time
 
 Predict = Callable[[Tensor, Time], Tensor]  # (x: f c h w, t) -> prediction: f c h w
 # What a stream is conditioned on: always the same, or something else at each time (null-text inversion).
@@ -16,6 +16,12 @@ def cfg(
     uncond: Float[Tensor, "*shape"], cond: Float[Tensor, "*shape"], guidance: float | int
 ) -> Float[Tensor, "*shape"]:
     return uncond + guidance * (cond - uncond)
+
+
+def given_to(backbone: Backbone, clip: Clip, prompt: Text) -> Given:
+    """A prompt, and what else is known of the clip that this network takes."""
+    known = {name: value for name, value in clip.conditions.items() if name in backbone.takes}
+    return prompt.given.plus(**known)
 
 
 def at(conditions: Conditions, t: Time) -> Given:

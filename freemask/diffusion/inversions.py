@@ -172,6 +172,7 @@ class Inversions:
                 total -= size
 
 
+@torch.no_grad()
 def walk(
     backbone: Backbone,
     inversion: Inversion,
@@ -217,7 +218,8 @@ def key_of(
     """The latents stand for the clip: what the network sees of it, whatever the file was called. `more`: what else is
     stored than the inversion."""
     digest = hashlib.sha256()
-    about = [backbone.identity, str(backbone.dtype), given.digest, times, list(latents.shape), "2", *more]
+    about = [backbone.identity, str(backbone.dtype), backbone.noise_path, given.digest, times]
+    about += [list(latents.shape), "3", *more]
     digest.update(repr(about).encode("utf-8", "surrogateescape"))
     digest.update(latents.detach().cpu().double().numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -1,8 +1,10 @@
-"""The two loops: up the noise path (invert) and down it (sample), as mirror images of each other."""
+"""The two loops: up the noise path (invert) and down it (sample), as mirror images of each other. No graph is kept: a
+method that needs gradients within a step switches them on where it needs them (`torch.enable_grad`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class Callbacks:
     after: Watch | None = None
 
 
+@torch.no_grad()
 def invert(
     backbone: Backbone,
     latents: Float[Tensor, "f c h w"],
@@ -51,6 +54,7 @@ def invert(
     return kept
 
 
+@torch.no_grad()
 def sample(
     backbone: Backbone,
     latents: Float[Tensor, "f c h w"],

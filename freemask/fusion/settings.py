@@ -49,8 +49,9 @@ class Fusion:
 
     Each part is off, plain (the source everywhere) or masked (the edit's own where the mask is 1); true stands for
     masked, false for off. `windows` gives, by kind of edit, how long each part acts. Where paper and official code
-    disagree, `variant` decides: step windows, who fills the mask in temporal attention, the order of masking and word
-    mapping, and the noise level of blended latents. Kinds of edit outside `masked_for` use no masks, whatever their
+    disagree, `variant` decides: step windows, who fills the mask in temporal attention, and the noise level of blended
+    latents; also the order of masking and word mapping in eq. 11, where `paper` is our own (the mask holds the target's
+    words inside, whatever words the source has there). Kinds of edit outside `masked_for` use no masks, whatever their
     parts say: masked parts act as plain ones there, and latents are left alone. `p2p` is prompt-to-prompt: the windows
     and words of the official code, every text layer whatever `most_queries` says, latents at their own level.
     """

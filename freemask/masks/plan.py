@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.record import Keep, Recording
+from freemask.diffusion.guidance import given_to
 from freemask.masks.clock import Clock
-from freemask.types import Backbone, Clip, EditTask, Grid, Site, Text, Time
+from freemask.types import Backbone, Clip, EditTask, Given, Grid, Site, Stream, Text, Time
 from freemask.words import bare
 
 Use = Literal["temporal", "cross", "self", "latent"]
@@ -29,7 +30,8 @@ class Wanted(NamedTuple):
 class Subject:
     """One edit, as masks and fusion see it. `times` are the times of sampling, ascending; `sites` the network's layers
     and `grids` their grids for this clip; `origin` is the model, whatever was tuned of it. `keeps_object` is eq. 7's
-    delta."""
+    delta. `given` is what the streams source, uncond and cond are given: their prompts, and what else is known of the
+    clip."""
 
     task: EditTask
     clip: Clip
@@ -41,6 +43,7 @@ class Subject:
     origin: str
     keeps_object: bool
     clock: Clock
+    given: Mapping[Stream, Given] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -55,17 +58,23 @@ class Subject:
         """`keep_object` None: as the task says."""
         frames, _, height, width = clip.frames.shape
         grids = {name: backbone.grid(site, frames, height, width) for name, site in backbone.sites.items()}
+        texts = {
+            "source": backbone.embed(task.source),
+            "uncond": backbone.embed(""),
+            "cond": backbone.embed(task.target),
+        }
         return cls(
             task,
             clip,
-            backbone.embed(task.source),
-            backbone.embed(task.target),
+            texts["source"],
+            texts["cond"],
             times,
             backbone.sites,
             grids,
             backbone.origin,
             same_object(task) if keep_object is None else keep_object,
             Clock(frames, backbone.compression),
+            {stream: given_to(backbone, clip, text) for stream, text in texts.items()},
         )
 
 
@@ -115,10 +124,10 @@ class MaskPlan:
     def on(self, clock: Clock) -> "MaskPlan":
         """The same masks on the frames that are asked for, where a strategy answers on those of its own heat."""
 
-        def mask(wanted: Wanted) -> Tensor:
-            return clock.lift(self.mask(wanted), wanted.grid.frames)
+        def lifted(of: Callable[[Wanted], Tensor]) -> Callable[[Wanted], Tensor]:
+            return lambda wanted: clock.lift(of(wanted), wanted.grid.frames)
 
-        return replace(self, mask=mask)
+        return replace(self, mask=lifted(self.mask), soft=None if self.soft is None else lifted(self.soft))
 
 
 @runtime_checkable

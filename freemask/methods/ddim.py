@@ -6,12 +6,12 @@ from typing import Annotated
 
 from torch import Generator, Tensor
 
-from freemask.diffusion.guidance import guided
+from freemask.diffusion.guidance import given_to, guided
 from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.loops import invert, sample
-from freemask.methods.common import Stopwatch, at_least, path_warnings, paths, whole
+from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
 from freemask.settings import Effect
-from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Text, Time, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Time, silent
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Ddim:
     def __post_init__(self) -> None:
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
+        finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         at_least("inversion_guidance", self.inversion_guidance, 0)
 
@@ -43,7 +44,9 @@ class Ddim:
         down, up = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
-            source, target = backbone.embed(task.source), backbone.embed(task.target)
+            source, target = (
+                given_to(backbone, clip, backbone.embed(prompt)) for prompt in (task.source, task.target)
+            )
         with watch.stage("inversion"):
             noise = self._noise(backbone, latents, source, up, progress).at(down[-1])
         with watch.stage("sampling"):
@@ -58,7 +61,7 @@ class Ddim:
         return Edit(frames, extras, watch.seconds, path_warnings(backbone))
 
     def _noise(
-        self, backbone: Backbone, latents: Tensor, source: Text, up: Sequence[Time], progress: Progress
+        self, backbone: Backbone, latents: Tensor, source: Given, up: Sequence[Time], progress: Progress
     ) -> Inversion:
         """Inversions under guidance are rare, and are not kept."""
         if self.inversion_guidance == 1:

@@ -64,10 +64,10 @@ class Editing:
         i = self.step_at(t)
         given: dict[Stream, Given] = {}
         if self.cache is None and self.policies.awake(i):
-            given["source"] = self.subject.source.given
+            given["source"] = self.subject.given["source"]
         if self.guidance != 1:
             given["uncond"] = at(self.uncond, t)
-        given["cond"] = self.subject.target.given
+        given["cond"] = self.subject.given["cond"]
         seen = [self.lender.input_at(t).to(x) if stream == "source" else x for stream in given]
         tap = self.fusing(i) if self.policies.awake(i) else None
         if self.keeps:
@@ -89,7 +89,8 @@ class Editing:
             own, source = qkv.stream(place), self._source(where, qkv)
             if not self.policies.lends_values:
                 source = replace(source, v=own.v)  # maps are fused, the values are the edit's
-            # eq. 10 for temporal attention, eq. 11 for text attention, and self-attention by rows
+            # eq. 10 for temporal attention (ops.mixed_keys), eq. 11 for text attention (ops.mapped_words, mixed by
+            # the mask with the edit's own), and self-attention row by row (ops.borrowed)
             fused = self.policies.attention[part](own, source, self._mask(part, where, own.q), i)
             before, after = qkv.streams(slice(0, place)), qkv.streams(slice(place + 1, None))
             others = [attend(each) if len(each.q) else fused[:0] for each in (before, after)]

@@ -20,10 +20,10 @@ from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
-from freemask.methods.common import Stopwatch, at_least, of_kind, path_warnings, paths, whole
+from freemask.methods.common import Stopwatch, at_least, finer, of_kind, path_warnings, paths, whole
 from freemask.methods.editing import Editing
 from freemask.settings import Effect
-from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Text, Time, Where, silent
+from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Given, Progress, Time, Where, silent
 
 FEATURES = ("recompute", "cache")
 PASSES = ("inversion", "reconstruction")
@@ -73,6 +73,7 @@ class InvertFuse:
             if value not in choices:
                 raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
         at_least("budget_gb", self.budget_gb, 0)
+        finer(self.steps, self.inversion_steps)
         if self.reconstruction_guidance is not None:
             at_least("reconstruction_guidance", self.reconstruction_guidance, 0)
         of_kind("mask", self.mask, MaskStrategy)
@@ -103,18 +104,17 @@ class InvertFuse:
         with watch.stage("encode"):
             known = Inversion([backbone.encode(clip.frames)], ()) if known is None else known
             subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)  # eq. 7
-            empty = backbone.embed("").given
         masked, policies, keeps = settled(self.fusion, self.mask, subject)
         cache = self._cache(policies, backbone)
         wish = Wish(keeps.source, _spy(cache, policies, subject), budget, times)
         again = self.attention == "reconstruction" and (masked or bool(policies.attention))
         with watch.stage("inversion"):
             first = None if again else wish
-            inversion = self._inverted(backbone, known, subject.source, path, first, progress)
+            inversion = self._inverted(backbone, known, subject.given["source"], path, first, progress)
         lender = inversion
         if again:
             with watch.stage("reconstruction"):
-                lender = self._reconstructed(backbone, inversion, subject.source, wish, progress)
+                lender = self._reconstructed(backbone, inversion, subject.given["source"], wish, progress)
         target, masks = Recording(budget), None
         if masked:
             with watch.stage("masks"):  # eq. 8
@@ -124,7 +124,7 @@ class InvertFuse:
             backbone=backbone,
             subject=subject,
             guidance=self.guidance,
-            uncond=empty,
+            uncond=subject.given["uncond"],
             inversion=inversion,
             lender=lender,
             policies=policies,
@@ -139,18 +139,20 @@ class InvertFuse:
         self,
         backbone: Backbone,
         known: Inversion,
-        source: Text,
+        source: Given,
         path: Sequence[Time],
         wish: Wish | None,
         progress: Progress,
     ) -> Inversion:
         if len(known.latents) > 1:
+            if wish is not None and wish.spy is not None:
+                raise ValueError("features are kept while an inversion is made: this one is known already")
             return known
         store = Inversions(self.inversions, self.inversions_gb)
         return store.invert(backbone, known.latents[0], source, path, wish=wish, progress=progress)
 
     def _reconstructed(
-        self, backbone: Backbone, inversion: Inversion, source: Text, wish: Wish, progress: Progress
+        self, backbone: Backbone, inversion: Inversion, source: Given, wish: Wish, progress: Progress
     ) -> Inversion:
         strength = self.guidance if self.reconstruction_guidance is None else self.reconstruction_guidance
         return reconstruct(backbone, inversion, source, strength, wish=wish, progress=progress)

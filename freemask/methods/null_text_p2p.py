@@ -80,8 +80,8 @@ class NullTextP2P:
     ) -> Nulls:
         """From the store, or found."""
         store, options = Inversions(self.inversions, self.inversions_gb), NullText(self.guidance, self.inner)
-        source, times = subject.source, subject.times
-        key = key_of(backbone, latents, source.given, times, [options])
+        source, times = subject.given["source"], subject.times
+        key = key_of(backbone, latents, source, times, [options])
         known = store.load(key)
         if known is not None:
             return Nulls.of(known, empty_text(backbone, options, len(latents)), times, like=latents)
@@ -102,7 +102,7 @@ class NullTextP2P:
         with watch.stage("masks"):
             if keeps.source:
                 taps = Taps(attention=recorder(keeps.source, kept))
-                walk(backbone, nulls.path, subject.source, taps, progress=progress)
+                walk(backbone, nulls.path, subject.given["source"], taps, progress=progress)
             if masked:
                 masks = remembered(self.mask.plan(subject, kept, target).on(subject.clock))
         made = Editing(

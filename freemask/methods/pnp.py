@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from freemask.diffusion.guidance import cfg
+from freemask.diffusion.guidance import cfg, given_to
 from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.loops import sample
 from freemask.diffusion.noise_paths import noise_between
 from freemask.errors import UserError
-from freemask.methods.common import Stopwatch, at_least, path_warnings, paths, whole
+from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
 from freemask.settings import Effect
 from freemask.types import (
@@ -59,6 +59,7 @@ class Pnp:
     def __post_init__(self) -> None:
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
+        finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         for name in ("convolution_share", "attention_share"):
             share = getattr(self, name)
@@ -75,7 +76,8 @@ class Pnp:
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
             prompts = {"source": task.source, "uncond": self.negative, "cond": task.target}
-            given = {stream: backbone.embed(prompt).given for stream, prompt in prompts.items()}
+            texts = {stream: backbone.embed(prompt) for stream, prompt in prompts.items()}
+            given = {stream: given_to(backbone, clip, text) for stream, text in texts.items()}
         with watch.stage("inversion"):
             store = Inversions(self.inversions, self.inversions_gb)
             inversion = store.invert(backbone, latents, given["source"], up, progress=progress)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from freemask.diffusion.guidance import guided
+from freemask.diffusion.guidance import given_to, guided
 from freemask.diffusion.loops import sample
 from freemask.errors import UserError
 from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
@@ -34,7 +34,7 @@ class SdEdit:
         times = backbone.noise_path.times(self.steps)[: max(1, round(self.strength * self.steps))]
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
-            target = backbone.embed(task.target)
+            target = given_to(backbone, clip, backbone.embed(task.target))
         # Drawn on the CPU in single precision: the same noise on every device and in every dtype.
         noise = torch.randn(latents.shape, generator=rng, dtype=torch.float32).to(latents)
         with watch.stage("sampling"):

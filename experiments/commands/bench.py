@@ -24,7 +24,7 @@ from experiments.jobs.one_clip import words_of
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
 from experiments.runs.rows import file_name
-from freemask.data.one import changed_words
+from freemask.data.kinds import completed
 from freemask.data.tasks import check_task
 from freemask.errors import UserError
 from freemask.types import EditTask
@@ -83,9 +83,9 @@ class Options(Keys):
             raise UserError(wrong, came=f"name={self.name}", expected="name=WORD")
 
     def task(self) -> EditTask:
-        words = changed_words(self.source, self.target) if self.words is None else words_of(self.words)
-        own = {"source": self.source, "target": self.target, "words": words, "kind": self.kind or "attribute"}
-        return check_task({"id": "bench", "clip": "pattern", **own})
+        words = None if self.words is None else words_of(self.words)
+        own = {"source": self.source, "target": self.target, "words": words, "kind": self.kind}
+        return check_task({"id": "bench", "clip": "pattern", **completed(own)[0]})
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """The task of `freemask edit`: a file with prompts, or a clip that the data knows, with its own prompts or others."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from experiments.jobs.edit import fit
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
-from freemask.data.one import OneClip, changed_words
+from freemask.data.kinds import completed
+from freemask.data.one import OneClip
 from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
@@ -49,19 +50,20 @@ class Wish:
         task = _known(self.clip, source.tasks())
         if all(value is None for value in asked.values()):
             return task, source
-        prompts = {"source": self.source or task.source, "target": self.target or task.target}
-        words = words or changed_words(**prompts)
-        kind = self.kind or (task.kind if words else "style")
-        own = {"id": f"{task.id}-own", "clip": task.clip, "kind": kind, "words": words, **prompts}
-        return check_task(own), Changed(check_task(own), source.clip(task))
+        prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}
+        fields, guessed = completed(asked | prompts)
+        own = check_task({**fields, "id": f"{task.id}-own", "clip": task.clip})
+        return own, Changed(own, source.clip(task), guessed)
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A known clip under other prompts than its own: there is no true answer to them."""
+    """A known clip under other prompts than its own: there is no true answer to them. `guessed` says which of kind and
+    words were read off the prompts."""
 
     task: EditTask
     footage: Clip
+    guessed: Mapping[str, str]
 
     def tasks(self) -> Sequence[EditTask]:
         return [self.task]

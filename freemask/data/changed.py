@@ -38,12 +38,13 @@ def edited_words(source: str, target: str) -> dict[str, str]:
     steps = difflib.SequenceMatcher(None, *folded, autojunk=False).get_opcodes()
     pairs: dict[str, str] = {}
     for kind, a, b, c, d in steps:
-        if kind in ("replace", "delete") and (phrase := _trimmed(old[a:b])):
-            pairs.setdefault(phrase, _trimmed(new[c:d]))
+        if kind in ("replace", "delete") and (phrase := trimmed(old[a:b])):
+            pairs.setdefault(phrase, trimmed(new[c:d]))
     return pairs
 
 
-def _trimmed(words: list[str]) -> str:
+def trimmed(words: list[str]) -> str:
+    """A phrase without function words at its ends."""
     while words and (not words[0] or words[0].casefold() in FUNCTION):
         words = words[1:]
     while words and (not words[-1] or words[-1].casefold() in FUNCTION):

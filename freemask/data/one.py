@@ -1,6 +1,5 @@
 """One clip (video file, folder of frames or picture) with one edit given in place."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +9,18 @@ from torch import Tensor
 
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
+from freemask.data.kinds import completed
 from freemask.data.open import check_range, open_footage
 from freemask.data.paths import existing
 from freemask.data.regions import read_region
 from freemask.data.tasks import check_task, slug
 from freemask.settings import Effect
 from freemask.types import Clip, EditTask
-from freemask.words import bare
 
 
 class OneClip:
-    """`edit` has the fields of a task list without `clip`. Left out: `id` is made of the file's name, `words`
-    are those that differ between the prompts, `kind` is attribute where words differ and else style."""
+    """`edit` has the fields of a task list without `clip`. Left out, `id` is made of the file's name, and `words` and
+    `kind` are read off the prompts (`guessed` says which of them were)."""
 
     def __init__(
         self,
@@ -33,11 +32,8 @@ class OneClip:
         self.path = existing(clip)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
         check_range(self.path, self.frames)
-        given = {name: value for name, value in edit.items() if value is not None}
-        words = changed_words(str(given.get("source", "")), str(given.get("target", "")))
-        kind = "attribute" if given.get("words", words) else "style"
-        made = {"id": slug(self.path.name), "words": words, "kind": kind}
-        self.task = check_task(made | given | {"clip": str(self.path)})
+        fields, self.guessed = completed(edit)
+        self.task = check_task({"id": slug(self.path.name), **fields, "clip": str(self.path)})
 
     def tasks(self) -> Sequence[EditTask]:
         return [self.task]
@@ -55,10 +51,3 @@ class OneClip:
         return read_region(
             task.assets["region"], open_footage(self.path, self.geometry, self.frames), self.geometry
         )
-
-
-def changed_words(source: str, target: str) -> dict[str, str]:
-    """The phrases of the source prompt that the target prompt replaces: {'red': 'blue'}."""
-    old, new = ([bare(word) for word in prompt.split()] for prompt in (source, target))
-    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
-    return {" ".join(old[a:b]): " ".join(new[c:d]) for kind, a, b, c, d in steps if kind == "replace"}

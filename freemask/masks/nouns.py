@@ -54,7 +54,7 @@ def groups(prompt: str) -> list[list[list[str]]]:
 
     for typed in prompt.split():
         word = bare(typed)
-        if _parts(word):
+        if ends_phrase(word):
             if word.casefold() == "of" and phrase and phrase[-1].casefold() in MEDIA:
                 phrase.clear()
             close(group=True)
@@ -63,7 +63,7 @@ def groups(prompt: str) -> list[list[list[str]]]:
             close(group=False)
         if not word.casefold().endswith("ly") and re.search(r"\w", word):
             phrase.append(word)
-        if _closes(typed):
+        if closes(typed):
             close(group=True)
     close(group=True)
     return [group for group in found if group]
@@ -86,7 +86,7 @@ def following(prompt: str, phrase: str) -> list[str]:
     begin = next((i for i in range(len(low)) if asked and low[i : i + len(asked)] == asked), len(low))
     found: list[str] = []
     for i in range(begin + len(asked), len(low)):
-        if _closes(typed[i - 1]) or _parts(low[i]) or low[i] in JOINS:
+        if closes(typed[i - 1]) or ends_phrase(low[i]) or low[i] in JOINS:
             break
         found.append(bare(typed[i]))
     return found[:-1] if _verb_ends(found) else found
@@ -101,7 +101,9 @@ def described(prompt: str, phrase: str) -> list[str]:
         begin = end - len(asked)
         if low[begin:end] != asked:
             continue
-        while begin and not (_closes(typed[begin - 1]) or low[begin - 1] in JOINS or _parts(low[begin - 1])):
+        while begin and not (
+            closes(typed[begin - 1]) or low[begin - 1] in JOINS or ends_phrase(low[begin - 1])
+        ):
             begin -= 1
         found.append(" ".join(typed[begin:end]))
     return found
@@ -121,7 +123,7 @@ def _verb_ends(words: Sequence[str]) -> bool:
     return last.endswith("ed") or bool(re.search(r"[^su]s$", last)) and not before.endswith("s")
 
 
-def _parts(word: str) -> bool:
+def ends_phrase(word: str) -> bool:
     """Whether a word ends a noun phrase: a preposition or a verb form."""
     low = word.casefold()
     if low in PREPOSITIONS or low in VERBS:
@@ -129,5 +131,5 @@ def _parts(word: str) -> bool:
     return len(low) > 5 and low.endswith("ing") and low not in NOT_VERBS
 
 
-def _closes(typed: str) -> bool:
+def closes(typed: str) -> bool:
     return bool(re.search(r"[,.;:!?)]$", typed))

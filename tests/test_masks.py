@@ -484,13 +484,13 @@ def test_oracle_finds_the_best_pair_by_trying_all():
         site.removesuffix(".transformer_blocks.0.attn2"),
         t,
     )
-    assert plan.facts["mask_iou"] == pytest.approx(most)
+    assert plan.facts["oracle_iou"] == pytest.approx(most)
     assert torch.equal(plan(Wanted("self", 21, Grid(2, 4, 6))), MASK.mask(heat_at(subject, site, t), 4, 6))
     means = {site: sum(tried[site, t] for t in subject.times) / 3 for site in SITES}
     best = max(means, key=means.get)
     aware = planned(Oracle(time_aware=True), subject)
     assert torch.equal(aware(Wanted("self", 21, Grid(2, 4, 6))), MASK.mask(heat_at(subject, best, 21), 4, 6))
-    assert aware.facts["mask_iou"] == pytest.approx(means[best])
+    assert aware.facts["oracle_iou"] == pytest.approx(means[best])
 
 
 def blob(keep, site, t, grid):

@@ -596,7 +596,7 @@ def test_details_of_a_large_run_come_when_they_are_asked_for(chromium, tmp_path)
     chromium.open(run / "index.html", "tab=cases&order=task")
     assert not [each for each in chromium.requested() if "-details-" in each]
     chromium.run("openCase(2500, [2500])")
-    chromium.wait("document.querySelector('aside').innerText.includes('mask_share')")
+    chromium.wait("document.querySelector('aside').innerText.includes('covers')")
     assert len([each for each in chromium.requested() if "-details-" in each]) == 1
     for each in (run / "index.data").glob("*-details-0.js"):
         each.unlink()

@@ -15,7 +15,7 @@ from experiments.jobs.job import head
 from experiments.jobs.one_clip import Wish, read
 from experiments.jobs.variants import Composition, unused
 from experiments.loggers.base import Guarded
-from experiments.report.edit_folder import edit_identity, folder_of, leave, tell
+from experiments.report.edit_folder import edit_identity, folder_of, leave, tell, tell_before
 from experiments.runs.plan import Item
 from experiments.runs.progress import reporting
 from experiments.runs.rows import keep_columns, now
@@ -98,6 +98,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         fit(data, editor.backbone)
         folder = folder_of(config, options.out, task, variant)
         logger.start(folder, variant.identity.record())
+        editor.began = tell_before
         outcome = editor.edit(head(Item(task.id, asdict(task)), variant), task, data, reporter.stage)
         files = leave(folder, outcome)
         outcome.tell(files={name: path.name for name, path in files.items()}, finished=now())
@@ -105,4 +106,4 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         keep_columns(folder, outcome.columns)
         logger.row(outcome.row, files)
         logger.end([outcome.row])
-    return tell(folder, outcome.row, files)
+    return tell(folder, outcome, files)

@@ -1,12 +1,12 @@
 """The work of `freemask run`: one task from clip to row - edit, check, measure, keep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from evaluation.suite import Suite
 from experiments.config.build import build
-from experiments.jobs import seeds, thrift
+from experiments.jobs import beyond, seeds, thrift
 from experiments.jobs.attempt import measured
 from experiments.jobs.job import Done, Job, Lane, kept
 from experiments.jobs.outcome import Outcome, is_mask, keep_files
@@ -29,10 +29,14 @@ class Editor:
     method: Method
     suite: Suite
     seed: int
+    embedded: str = ""  # the name of a model that ships with the project
+    began: Callable[[Outcome], None] | None = None  # is told once what is known before the edit
 
     def edit(self, row: Row, task: EditTask, data: DataSource, progress: Progress = silent) -> Outcome:
         """`row` is the head of the task's row. Never raises for a task's own fault: look at the row's status."""
         outcome = Outcome(row, task=task)
+        if guessed := dict(getattr(data, "guessed", {})):
+            outcome.tell(guessed=guessed)
         outcome.tell(**made_on(self.backbone), retried=None)
         with measured(outcome, self.backbone.device):
             if not outcome.work(lambda: self._work(self.method, outcome, data, progress)):
@@ -48,6 +52,9 @@ class Editor:
         with outcome.timed("load"):
             truth = Truth.of(data, task)
             outcome.clip, outcome.oracle = truth.clip, truth.oracle
+            outcome.tell(frames=list(truth.clip.frames.shape))
+            outcome.warnings += beyond.remarks(self.backbone, self.embedded, task, data)
+            self._tell(method, outcome)
         with outcome.timed("edit"):
             edit = method(self.backbone, truth.clip, task, seeds.generator(self.seed, task.id), progress)
         # `edit` is what the method did not name.
@@ -60,7 +67,15 @@ class Editor:
             progress("metrics", 0, 1)
             frames = edit.frames.detach().float().cpu()
             found = self.suite(truth.case(task, frames, outcome.masks().get("mask")))
-        outcome.done(frames=list(truth.clip.frames.shape), facts=dict(edit.facts), **found.row())
+        outcome.done(facts=dict(edit.facts), **found.row())
+
+    def _tell(self, method: Method, outcome: Outcome) -> None:
+        foretell = getattr(method, "foretell", None)
+        if self.began is None or outcome.clip is None:
+            return
+        if foretell is not None:
+            outcome.tell(facts=dict(foretell(self.backbone, outcome.clip, outcome.task)))
+        self.began(outcome)
 
 
 class EditJob(Job):
@@ -98,7 +113,7 @@ def make_editor(config: Mapping[str, Any], device: str | None = None) -> Editor:
     """Small parts first, so that a mistake shows before the model is loaded."""
     method = build(config["method"], "method")
     suite = Suite(build(config["metric"], "metric"))
-    return Editor(model_of(config, device), method, suite, config["seed"])
+    return Editor(model_of(config, device), method, suite, config["seed"], beyond.shipped(config["model"]))
 
 
 def model_of(config: Mapping[str, Any], device: str | None = None) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
@@ -53,7 +54,7 @@ class Wish:
         prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}
         fields, guessed = completed(asked | prompts)
         own = check_task({**fields, "id": f"{task.id}-own", "clip": task.clip})
-        return own, Changed(own, source.clip(task), guessed)
+        return own, Changed(own, source.clip(task), guessed, filmed(source))
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Changed:
     task: EditTask
     footage: Clip
     guessed: Mapping[str, str]
+    filmed: bool
 
     def tasks(self) -> Sequence[EditTask]:
         return [self.task]

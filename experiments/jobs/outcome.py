@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class Outcome(Attempt):
     clip: Clip | None = None
     edit: Edit | None = None
     oracle: Float[Tensor, "f 3 h w"] | None = None
+    said: dict[str, str] = field(
+        default_factory=dict
+    )  # what was told before the edit: lines by name, and notes
 
     def masks(self) -> dict[str, Float[Tensor, "f h w"]]:
         """The method's masks by name, 1 where the edit may change pixels."""

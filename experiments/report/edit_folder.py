@@ -1,7 +1,7 @@
 """The folder of one edit: its name, the videos or the picture left in it, and what the terminal says of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from evaluation.column import Column
 from evaluation.tables.numbers import fact, number
 from experiments.config.identity import Identity, counted, method_of
+from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet
 from experiments.runs.plan import Variant
@@ -81,22 +83,43 @@ def picture_sheet(
     sheet.save(path)
 
 
-def tell(folder: Path, row: Mapping[str, Any], files: Mapping[str, Path]) -> int:
+def tell_before(outcome: Outcome) -> None:
+    """What is known before the long part."""
+    row = outcome.row
+    print(asked(row))
+    _lines(explained(row))
+    _notes(outcome.warnings)
+    outcome.said = {**explained(row), **dict.fromkeys(outcome.warnings, "")}
+
+
+def tell(folder: Path, outcome: Outcome, files: Mapping[str, Path]) -> int:
+    """The rest: what came out, and what of the edit was not known before."""
+    row = outcome.row
     if row["status"] != "done":
         raise UserError(
-            "the edit failed", came=row["message"], todo=f"the row in {folder / 'rows'} holds the details"
+            "the edit failed", came=row.get("message"), todo=f"the row in {folder / 'rows'} holds the details"
         )
-    print(f"{row['source']}  ->  {row['target']}")
-    for name, value in row["metrics"].items():
+    _lines({name: text for name, text in explained(row).items() if outcome.said.get(name) != text})
+    for name, value in row.get("metrics", {}).items():
         if value is not None:
-            print(f"  {name:<24} {number(value)}")
-    for name, value in row["facts"].items():
+            arrow = Column.of(name, outcome.columns.get(name) or {}).arrow
+            print(f"  {name:<24} {number(value):<8} {arrow}".rstrip())
+    for name, value in others(row.get("facts", {})).items():
         print(f"  {name:<24} {fact(value)}")
-    for warning in [*row["warnings"], *row["metric_warnings"]]:
-        print(f"  note: {warning}")
-    for name, path in files.items():
-        print(f"  {name:<8} {path}")
+    _notes([*row.get("warnings", ()), *row.get("metric_warnings", ())], outcome.said)
+    _lines({name: str(path) for name, path in files.items()})
     return 0
+
+
+def _lines(said: Mapping[str, str]) -> None:
+    for name, text in said.items():
+        print(f"  {name:<10} {text}")
+
+
+def _notes(notes: Iterable[str], said: Collection[str] = ()) -> None:
+    for note in dict.fromkeys(notes):
+        if note not in said:
+            print(f"  note: {note}")
 
 
 def _wrapped(words: str, width: int, font: Any) -> list[str]:

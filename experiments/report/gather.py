@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from experiments.jobs.explain import explained, others
 from experiments.report.numbers import settled
 from experiments.runs.rows import file_name, numbers
 
@@ -87,7 +88,11 @@ def core(variants: Sequence[PageVariant], columns: Mapping[str, Any], reference:
 def details(variants: Sequence[PageVariant]) -> list[str]:
     """JSON lists of the rows' other facts, so many rows in each."""
     every = [
-        {key: row[key] for key in LATER if row.get(key) not in (None, "", {})}
+        {
+            **{key: row[key] for key in LATER if row.get(key) not in (None, "", {})},
+            "explained": explained(row),
+            "others": others(row.get("facts") or {}),
+        }
         for each in variants
         for row in each.rows
     ]

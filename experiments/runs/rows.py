@@ -36,6 +36,7 @@ class Row(TypedDict, total=False):
     source: str
     target: str
     words: dict[str, str]
+    guessed: dict[str, str]  # of kind and words, those that were read off the prompts, and whether surely
 
     method: str | None  # as the user chose it
     choices: dict[str, str | None]  # the option of every group

@@ -1,7 +1,7 @@
 """What one task must fulfil: turns the fields of a row into an EditTask and a list of complaints."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from freemask.data.names import RESERVED, fault
@@ -34,7 +34,8 @@ def check_row(
     for name in NEEDED:
         if name not in row.values:
             complain(name, f"field '{name}' is missing or empty")
-    text = {name: _text(row, name, complain) for name in NEEDED}
+    empty = () if listed else ("target",)  # typed on purpose; in a list it is a forgotten cell
+    text = {name: _text(row, name, complain, empty) for name in NEEDED}
     _check_id(text["id"], complain)
     wrong = fault(text["clip"]) if listed and text["clip"] else None
     if wrong:
@@ -61,12 +62,13 @@ def _bare(text: str) -> list[str]:
     return [bare(word) for word in text.split()]
 
 
-def _text(row: Row, name: str, complain: Complain) -> str:
+def _text(row: Row, name: str, complain: Complain, empty: Collection[str]) -> str:
+    """`empty` names the fields that may be empty."""
     value = row.values.get(name, "")
     if not isinstance(value, str):
         complain(name, f"field '{name}' must be text, not {_kind(value)} ({value}); put it in quotes")
         return ""
-    if name in row.values and not value.strip():
+    if name in row.values and not value.strip() and name not in empty:
         complain(name, f"field '{name}' is empty")
         return ""
     return value if name in ("source", "target") else value.strip()

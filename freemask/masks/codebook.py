@@ -103,15 +103,23 @@ class Codebook:
     def find(
         cls, identity: str, folders: Sequence[str | Path] = (), *, model: str | None = None
     ) -> "Codebook":
-        """The codebook of a backbone: in these folders, the first one first, then among the shipped ones.
+        """As `place` finds it."""
+        return cls.place(identity, folders, model=model)[1]
+
+    @classmethod
+    def place(
+        cls, identity: str, folders: Sequence[str | Path] = (), *, model: str | None = None
+    ) -> "tuple[Path, Codebook]":
+        """The codebook of a backbone with its file: in these folders, the first one first, then among the shipped ones.
 
         Of several in one folder, the one of most items. `model` only makes the error's advice exact.
         """
         broken: list[str] = []
         for folder in (*folders, SHIPPED):
-            books = [book for book in _in(Path(folder).expanduser(), broken) if book.backbone == identity]
+            found = _in(Path(folder).expanduser(), broken)
+            books = [(path, book) for path, book in found if book.backbone == identity]
             if books:
-                return max(books, key=lambda book: (book.n, book.digest))
+                return max(books, key=lambda each: (each[1].n, each[1].digest))
         searched = ", ".join(map(str, (*folders, SHIPPED)))
         raise UserError(
             "there is no codebook for this model",
@@ -198,10 +206,16 @@ def _spread(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _in(folder: Path, broken: list[str]) -> Iterator[Codebook]:
+def source_of(path: Path, book: Codebook) -> str:
+    """Where a codebook comes from, and on how much it rests: for a row's facts."""
+    place = "shipped" if path.parent == SHIPPED else f"own, {path}"
+    return f"{place}, n = {book.n} on {book.clips} clip{'' if book.clips == 1 else 's'}"
+
+
+def _in(folder: Path, broken: list[str]) -> Iterator[tuple[Path, Codebook]]:
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            yield Codebook.read(path)
+            yield path, Codebook.read(path)
         except UserError:
             broken.append(path.name)
 

@@ -136,6 +136,8 @@ class MaskStrategy(Protocol):
 
     Word heat is recorded with `heat_of_words`; the recording answers `all(name)` -> {(site, t): f h w}. Masks come on
     the height and width that are asked for, and on the frames asked for or those of the heat they are made of.
+
+    A strategy that knows facts of its masks before the inversion may have `told(subject)`, which gives them.
     """
 
     def keeps(self, subject: Subject) -> Keeps: ...

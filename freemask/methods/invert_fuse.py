@@ -17,6 +17,7 @@ from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.reconstruction import reconstruct
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion, Policies
+from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
@@ -85,6 +86,17 @@ class InvertFuse:
         with self.begin(backbone, clip, task, progress=progress) as editing:
             edit = sampled(editing, progress)
         return replace(edit, facts={**edit.facts, "features": self.features})
+
+    def foretell(self, backbone: Backbone, clip: Clip, task: EditTask) -> Facts:
+        """What the row will say of the masks, as far as it is known before the inversion."""
+        times, _ = paths(backbone, self.steps, self.inversion_steps)
+        subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)
+        masked, policies, _ = settled(self.fusion, self.mask, subject)
+        told = getattr(self.mask, "told", None)
+        found = {} if masked else {"mask_used": False}
+        if masked and told is not None:
+            found |= told(subject)
+        return found | shown.of_object(policies, subject)
 
     def begin(
         self,

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from freemask.masks.plan import Use, Wanted
+from freemask.fusion.settings import Policies
+from freemask.masks.plan import Subject, Use, Wanted
 from freemask.methods.editing import Editing
 from freemask.types import Grid
 
@@ -28,18 +29,24 @@ def pictures(editing: Editing) -> dict[str, Tensor]:
 
 
 def facts(editing: Editing, made: Mapping[str, Tensor]) -> dict[str, str | float | int | bool | None]:
-    found = {} if editing.masks is None else dict(editing.masks.facts)
+    found: dict[str, str | float | int | bool | None] = {"mask_used": False}
+    if editing.masks is not None:
+        found = dict(editing.masks.facts)
     if "mask" in made:
         found["mask_share"] = round(float(made["mask"].mean()), 4)
         found["mask_empty_frames"] = int((made["mask"].flatten(1).amax(1) == 0).sum())
-    if editing.policies.attention or editing.policies.latent is not None:
-        found["keeps_object"] = editing.subject.keeps_object
+    found |= of_object(editing.policies, editing.subject)
     found["inversion_passes"] = editing.inversion.passes
     if editing.lender is not editing.inversion:
         found["attention"] = "reconstruction"
     if editing.cache is not None:
         found["features_gb"] = round(editing.cache.bytes / GB, 4)
     return found
+
+
+def of_object(policies: Policies, subject: Subject) -> dict[str, bool]:
+    """Eq. 7's delta, where fusion makes use of it."""
+    return {"keeps_object": subject.keeps_object} if policies.attention or policies.latent is not None else {}
 
 
 def warnings(made: Mapping[str, Tensor]) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
-from freemask.masks.heat import Choice, find_layer, text_layers
+from freemask.masks.heat import Choice, Facts, find_layer, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, source_columns
@@ -50,3 +50,7 @@ class Layer:
         if self.share is not None:
             return Choice(layers, (times[round(self.share * (len(times) - 1))],))
         return Choice(layers)
+
+    def told(self, subject: Subject) -> Facts:
+        """Everything about these masks is known before the inversion."""
+        return self._choice(subject).facts()

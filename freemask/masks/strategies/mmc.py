@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
-from freemask.masks.codebook import Codebook
-from freemask.masks.heat import Choice, text_layers
+from freemask.masks.codebook import Codebook, source_of
+from freemask.masks.heat import Choice, Facts, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, source_columns
@@ -53,13 +54,21 @@ class Mmc:
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         if subject.task.kind == "background" and (self.use_layer or self.use_time):
             warnings.warn(BACKGROUND, stacklevel=2)
-        return self._choice(subject).plan(source, self.binarise)
+        return self._choice(subject).plan(source, self.binarise, self.told(subject))
+
+    def told(self, subject: Subject) -> Facts:
+        """Everything about these masks is known before the inversion."""
+        known = self._choice(subject).facts()
+        if not (self.use_layer or self.use_time):
+            return known
+        path, book = self._place(subject)
+        return {**known, "codebook": source_of(path, book)}
 
     def _choice(self, subject: Subject) -> Choice:
         layers, times = text_layers(subject.sites), tuple(subject.times)
         if not (self.use_layer or self.use_time):
             return Choice(layers, times)
-        book = self._book(subject)
+        book = self._place(subject)[1]
         if self.use_time:  # eq. 8: M_{t*}^{l*} for delta = 1, M_t^{l*} for delta = 0
             times = (self._time(book, subject.times),) if subject.keeps_object else None
         return Choice((book.best_site,) if self.use_layer else layers, times)
@@ -70,9 +79,9 @@ class Mmc:
         best = book.best_time_of(book.best_site)
         return min(times, key=lambda t: (abs(t - best), t))
 
-    def _book(self, subject: Subject) -> Codebook:
+    def _place(self, subject: Subject) -> tuple[Path, Codebook]:
         if self.codebook == "auto":
-            return Codebook.find(subject.origin, self.folders)
+            return Codebook.place(subject.origin, self.folders)
         book = Codebook.read(self.codebook)
         if book.backbone != subject.origin:
             raise UserError(
@@ -81,4 +90,4 @@ class Mmc:
                 expected=f"identity {subject.origin}",
                 todo="calibrate this model: freemask calibrate model=...",
             )
-        return book
+        return Path(self.codebook).expanduser(), book

@@ -36,9 +36,9 @@ class Oracle:
         if self.time_aware:
             means = table.mean(dim=1)
             best = int(means.argmax())
-            return Choice((layers[best],)).plan(source, self.binarise, {"mask_iou": float(means[best])})
+            return Choice((layers[best],)).plan(source, self.binarise, {"oracle_iou": float(means[best])})
         best, at = divmod(int(table.argmax()), len(times))
-        facts = {"mask_iou": float(table[best, at])}
+        facts = {"oracle_iou": float(table[best, at])}
         return Choice((layers[best],), (times[at],)).plan(source, self.binarise, facts)
 
     def _table(self, subject: Subject, source: Recording) -> Float[Tensor, "layers times"]:

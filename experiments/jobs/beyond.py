@@ -1,0 +1,57 @@
+"""What an edit asks for that the model cannot know: one line before it is tried."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from freemask.backbones.checkpoint import SHIPPED
+from freemask.masks.nouns import JOINS, PREPOSITIONS, VERBS
+from freemask.types import Backbone, DataSource, EditTask, Text
+from freemask.words import bare
+
+WEIGHTS = {"embedded": "zeroscope (or modelscope, wan)", "embedded_image": "sd15 (or sd14)"}
+
+
+def shipped(model: Mapping[str, Any]) -> str:
+    """The name of an embedded model, by its configuration; of any other nothing."""
+    path = str(model.get("path", ""))
+    return path if path in SHIPPED else ""
+
+
+def remarks(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
+    """`embedded`: as `shipped` gives it. Embedded models know each word of their world by one token, and spell others
+    out."""
+    said = []
+    if _plain(task.source) == _plain(task.target):
+        said.append("source and target are the same prompt: nothing is asked to change")
+    if not embedded:
+        return said
+    words = dict.fromkeys(
+        each for prompt in (task.source, task.target) for each in strange(backbone.embed(prompt))
+    )
+    found = [f"not in this model's vocabulary: {', '.join(words)}"] if words else []
+    found += ["the clip comes from a file"] if filmed(data) else []
+    if found:
+        advice = f"for filmed clips use model={WEIGHTS[embedded]}"
+        said.append(f"{', and '.join(found)}; the embedded model has only seen its own drawn world: {advice}")
+    return said
+
+
+def strange(text: Text) -> list[str]:
+    """The words that the tokenizer spells in pieces; small words say too little to matter."""
+    small = JOINS | PREPOSITIONS | VERBS
+    words = dict.fromkeys(bare(word) for word in text.prompt.split())
+    return [word for word in words if word.casefold() not in small and _pieces(text, word) > 1]
+
+
+def _pieces(text: Text, word: str) -> float:
+    times = [bare(each) for each in text.prompt.split()].count(word)
+    return len(text.columns.get(word, ())) / times
+
+
+def filmed(data: DataSource) -> bool:
+    """Whether the clips are read from files, and not drawn."""
+    return getattr(data, "filmed", hasattr(data, "geometry"))
+
+
+def _plain(prompt: str) -> str:
+    return " ".join(prompt.casefold().split())

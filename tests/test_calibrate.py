@@ -1,6 +1,8 @@
 """`freemask calibrate` from the command to the codebook, on a tiny random network."""
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from experiments.jobs.calibrate import Heat, Measure, mask_of, words_of
 from experiments.loggers.csv import Csv
 from experiments.runs.store import RunStore
 from freemask.data.world import World
+from freemask.masks.bookshelf import find
 from freemask.masks.clock import Clock
 from freemask.masks.codebook import Codebook
 from freemask.masks.ops import Binarise
@@ -70,12 +73,13 @@ def test_a_calibration_leaves_rows_codebook_figures_and_page(capsys):
         assert f'src="{picture}"' in Path("out/a/index.html").read_text()
     said = capsys.readouterr().out
     assert f"best layer  {made.best_site}" in said and "3 done, 0 failed, 0 without a mask, 0 left" in said
-    assert Codebook.find(made.backbone, ["out/codebooks"]) == made
+    assert not Path("out/codebooks").exists()  # nobody asked for it
 
 
 def test_a_second_start_does_only_what_is_missing(capsys):
-    assert main([*RUN, "name=a", "runner.workers=2", "runner.worker=0"]) == 0
-    assert "1 left" in capsys.readouterr().out
+    assert main([*RUN, "name=a", "install=true", "runner.workers=2", "runner.worker=0"]) == 0
+    said = capsys.readouterr().out
+    assert "1 left" in said and "not installed" in said
     assert not Path("out/codebooks").exists()  # it is not finished
     first = rows("a")
     assert len(first) == 2 and (book("a").n, book("a").of) == (2, 3)
@@ -84,9 +88,34 @@ def test_a_second_start_does_only_what_is_missing(capsys):
     assert {task: row["finished"] for task, row in rows("a").items() if task in first} == {
         task: row["finished"] for task, row in first.items()
     }
-    assert main([*RUN, "name=b", "install=false"]) == 0
+    assert main([*RUN, "name=b"]) == 0
     assert (book("a").iou, book("a").lmmc) == (book("b").iou, book("b").lmmc)
-    assert len(list(Path("out/codebooks").iterdir())) == 1
+
+
+def test_a_codebook_is_installed_on_request_and_says_what_it_replaces_and_how_to_undo_it(capsys, monkeypatch):
+    assert main([*RUN, "name=it's", "data.clips=1"]) == 0
+    hint = next(line for line in capsys.readouterr().out.splitlines() if "to install it" in line)
+    again = shlex.split(hint.partition("freemask ")[2].partition("   ")[0])
+    monkeypatch.setattr(Measure, "heat", lambda *a, **b: pytest.fail("it was measured again"))
+    assert main(again) == 0
+    said = capsys.readouterr().out
+    assert "INSTALLED" in said and "had no codebook" in said and "n = 1 is few" in said
+    first = book("it's")
+    assert find(first.backbone, ["out/codebooks"]) == (first, next(Path("out/codebooks").glob("*.json")))
+    assert main(again) == 0
+    assert "installed already" in capsys.readouterr().out
+
+
+def test_the_one_that_was_installed_steps_aside_even_if_it_is_larger(capsys):
+    large, small = [*RUN, "name=large", "install=true"], [*RUN, "name=small", "data.clips=1", "install=true"]
+    assert main(large) == 0 and main(small) == 0
+    said = capsys.readouterr().out
+    undo = said[said.rindex("to undo:") :].splitlines()[0].partition("undo:")[2].strip()
+    identity = book("large").backbone
+    assert "it replaces:          own, n = 3" in said[said.rindex("INSTALLED") :]
+    assert find(identity, ["out/codebooks"]).book == book("small")
+    subprocess.run(undo, shell=True, check=True)
+    assert find(identity, ["out/codebooks"]).book == book("large")
 
 
 def test_one_failure_is_a_row_and_a_clip_without_masks_is_counted(monkeypatch, capsys):

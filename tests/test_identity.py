@@ -17,6 +17,7 @@ from experiments.config.compose import config_of, plain
 from experiments.config.fingerprint import FORMAT, Identity
 from experiments.config.identity import backbone_identity, digest_of, identity_over
 from freemask.errors import UserError
+from freemask.masks import bookshelf
 from freemask.masks.codebook import SHIPPED, Codebook
 from freemask.settings import Effect, Spellings
 from freemask.types import EditTask
@@ -73,11 +74,11 @@ def hash_of(**changes: Any) -> str:
 def read_once():
     """The identities of a thousand configurations read the same files."""
     with pytest.MonkeyPatch.context() as patch:
-        of_folder, of_model = identity.of_folder, Codebook.find
+        of_folder, of_model = identity.of_folder, bookshelf.find
         read = functools.cache(lambda folder, parts: of_folder(folder, list(parts)))
-        find = functools.cache(lambda own, folders, model: of_model(own, folders, model=model))
+        find = functools.cache(lambda own, folders: of_model(own, folders))
         patch.setattr(identity, "of_folder", lambda folder, parts: read(folder, tuple(parts)))
-        patch.setattr(Codebook, "find", lambda own, folders, model: find(own, tuple(folders), model))
+        patch.setattr(bookshelf, "find", lambda own, folders, **advice: find(own, tuple(folders)))
         yield
 
 

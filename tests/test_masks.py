@@ -315,7 +315,10 @@ def test_mmc_refuses_a_codebook_of_another_model_and_says_how_to_make_one(books,
         Mmc(folders=[str(tmp_path)]).keeps(stranger)
     assert Mmc(use_layer=False, use_time=False).keeps(stranger).source  # needs none
     facts = planned(Mmc(codebook=str(books / "made-up.json")), subject_of()).facts
-    assert facts == {"mask_layer": "up_blocks.1.attentions.1", "mask_time": "each"}
+    named = {"codebook": str(books / "made-up.json"), "codebook_n": 1}
+    assert facts == {"mask_layer": "up_blocks.1.attentions.1", "mask_time": "each", **named}
+    assert planned(Mmc(folders=[str(books)]), subject_of()).facts["codebook"] == "own"
+    assert "codebook" not in planned(Mmc(use_layer=False, use_time=False), subject_of()).facts
 
 
 def test_layer_takes_the_named_layer_and_time():

@@ -12,6 +12,7 @@ from freemask.backbones.checkpoint import EMBEDDED
 from freemask.backbones.identity import of_folder
 from freemask.backbones.unet3d import COMPONENTS
 from freemask.errors import UserError
+from freemask.masks.bookshelf import find
 from freemask.masks.codebook import SHIPPED, VERSION, Codebook
 from freemask.masks.mmc import Estimate, best, cost, estimates, lmmc, match, tmmc
 from freemask.masks.ops import Binarise
@@ -159,14 +160,34 @@ def test_a_codebook_is_found_in_the_first_folder_that_has_one(tmp_path):
     _book(n=3).write(tmp_path / "early" / "many.json")
     _book(backbone="other").write(tmp_path / "early" / "other.json")
     folders = [tmp_path / "missing", tmp_path / "early", tmp_path / "late"]
-    assert Codebook.find("0123", folders).n == 3
-    assert Codebook.find("other", folders[1:]).backbone == "other"
+    assert find("0123", folders).book.n == 3
+    assert find("other", folders[1:]).book.backbone == "other"
+
+
+def test_a_calibration_that_nobody_installed_is_offered_and_not_taken(tmp_path):
+    _book(n=2).write(tmp_path / "toy" / "codebook.json")
+    _book(n=7, of=9).write(tmp_path / "sweep" / "large" / "codebook.json")
+    _book(backbone="other").write(tmp_path / "other" / "codebook.json")
+    with pytest.raises(UserError) as error:
+        find("0123", [tmp_path / "codebooks"], runs=tmp_path)
+    todo = error.value.todo
+    assert todo.index(f"mask.codebook={tmp_path}/sweep/large/codebook.json (n = 7 of 9") < todo.index("toy")
+    assert "other" not in todo and "install=true" in todo
+
+
+def test_a_shipped_codebook_is_known_as_such_wherever_it_lies(tmp_path):
+    shipped = Codebook.read(SHIPPED / "embedded.json")
+    shipped.write(tmp_path / "copy.json")
+    assert find(shipped.backbone, [tmp_path]).source == "shipped"
+    replace(shipped, n=shipped.n + 1).write(tmp_path / "mine.json")
+    assert find(shipped.backbone, [tmp_path]).source == "own"
+    assert find(shipped.backbone).about == f"shipped, n = {shipped.n} of {shipped.of}, world train"
 
 
 def test_what_to_do_without_a_codebook(tmp_path):
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(UserError) as error:
-        Codebook.find("0123", [tmp_path], model="zeroscope")
+        find("0123", [tmp_path], model="zeroscope")
     for part in ("freemask calibrate model=zeroscope", "mask=agreement", "mask=average", "torn.json", "0123"):
         assert part in str(error.value)
 
@@ -212,8 +233,9 @@ def test_a_codebook_of_the_future_is_refused(tmp_path):
 
 
 def test_the_shipped_codebook_belongs_to_the_shipped_weights():
-    book = Codebook.find(of_folder(EMBEDDED, COMPONENTS))
-    assert book == Codebook.read(SHIPPED / "embedded.json")
+    found = find(of_folder(EMBEDDED, COMPONENTS))
+    book = found.book
+    assert found.source == "shipped" and book == Codebook.read(SHIPPED / "embedded.json")
     assert book.model == "embedded" and book.data["split"] == "train"
     assert (book.n, book.overlap, len(book.times)) == (book.of, "foreground", 50) and book.n >= 40
     assert (

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
-from experiments.config.compose import plain
+from experiments.config.compose import plain, typed
 from experiments.config.options import Keys
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
@@ -22,6 +22,7 @@ from experiments.jobs.calibration_plan import (
 )
 from experiments.loggers.base import Guarded
 from experiments.report import calibration as results
+from experiments.report import install
 from experiments.runs.plan import Plan, Variant
 from experiments.runs.record import RECORD
 from experiments.runs.rows import Row
@@ -40,6 +41,7 @@ VERB = Verb(
         "freemask calibrate",
         "freemask calibrate model=zeroscope data=davis data.tasks=tasks.yaml model.device=cuda",
         "freemask calibrate binarise.preset=official overlap=two_class steps=20 limit=10",
+        "freemask calibrate install=true",
         "freemask calibrate experiment=freemask/fig1",
     ),
     keys=(
@@ -48,7 +50,7 @@ VERB = Verb(
         "binarise.preset=paper|official   how heat becomes a mask; binarise.threshold=0.3 and more beside it",
         "overlap=foreground|two_class     what a mask is judged by",
         "limit=N           only the first N words of clips",
-        "install=false     do not copy the codebook into paths.codebooks",
+        "install=true      masks of later edits look up this codebook; also of a calibration that is finished",
         "retry=failed      do failed items again",
     ),
 )
@@ -116,8 +118,9 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         rows = [row for row in ended.rows if row.get("variant") == variant.name]
         book = books.get(variant.name)
         results.finish(variant.folder(folder), folder, rows, book, len(words) - len(rows))
-        if book is not None and len(rows) == len(words) and options.install:
-            _install(config, book)
+        if book is not None:
+            left = len(words) - len(rows)
+            print(*_installed(options, config, book, variant.folder(folder), flags, left), sep="\n")
     if variants[0].name is not None and books:
         results.together(folder, {str(name): book for name, book in books.items()})
     return 0 if books else 1
@@ -135,7 +138,16 @@ def _about(variant: Variant, options: Options) -> dict[str, Any]:
     }
 
 
-def _install(config: Mapping[str, Any], book: Codebook) -> None:
-    path = Path(config["paths"]["codebooks"]).expanduser() / f"{book.model}-{book.backbone}.json"
-    book.write(path)
-    print(f"masks find it at:       {path}")
+def _installed(
+    options: Options,
+    config: Mapping[str, Any],
+    book: Codebook,
+    folder: Path,
+    flags: Mapping[str, Any],
+    left: int,
+) -> Sequence[str]:
+    if options.install:
+        return install.not_yet(left) if left else install.install(book, config["paths"]["codebooks"])
+    words = [each for each in flags.get("overrides", ()) if not each.startswith("install=")]
+    command = f"freemask calibrate {typed(words, (*VERB.prompts, *VERB.paths))}".rstrip()
+    return install.how_to_install(book, folder, command)

@@ -1,5 +1,6 @@
 """Compose a verb's configuration, and turn everything that can be wrong with it into one clear message."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -56,6 +57,17 @@ def plain(cfg: DictConfig) -> dict:
         raise UserError(wrong, came=_first_line(error)) from error
     assert isinstance(values, dict)
     return values
+
+
+def typed(overrides: Sequence[str], texts: Sequence[str]) -> str:
+    """Overrides as one would type them in a shell. `texts`: keys whose values travel as plain text."""
+    return shlex.join(_typed(each, texts) for each in overrides)
+
+
+def _typed(override: str, texts: Sequence[str]) -> str:
+    parsed = _parse(override)
+    plain_text = parsed.key_or_group in texts and not parsed.is_sweep_override()
+    return f"{parsed.key_or_group}={parsed.value()}" if plain_text else override
 
 
 @cache

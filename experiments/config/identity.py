@@ -5,7 +5,7 @@ A setting counts with its value unless it says something else where it is declar
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from operator import getitem
@@ -20,6 +20,7 @@ from experiments.config.fingerprint import Identity as Identity
 from experiments.config.fingerprint import digest
 from freemask.backbones.checkpoint import SHIPPED, find
 from freemask.backbones.identity import of_file, of_folder
+from freemask.masks import bookshelf
 from freemask.masks.codebook import Codebook
 from freemask.settings import Effect, Spellings, declared
 from freemask.types import EditTask
@@ -55,7 +56,8 @@ def digest_of(tasks: Sequence[EditTask]) -> str:
 def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
     """What counts of the method, and of the masks and the fusion where it refers to them. `model` is the name of the
     model, for advice."""
-    return counted(config["method"], partial(_codebook, config["model"], model))
+    runs = config.get("paths", {}).get("runs")
+    return counted(config["method"], partial(_codebook, config["model"], model, runs))
 
 
 def counted(node: Any, codebook: Content = getitem) -> Any:
@@ -105,13 +107,36 @@ def _files(named: str) -> str:
     return f"{CONTENT} {of_folder(path, COMPONENTS if (path / 'unet').is_dir() else ['.'])}"
 
 
-def _codebook(model: Mapping[str, Any], name: str | None, node: Mapping[str, Any], key: str) -> str:
+def _codebook(
+    model: Mapping[str, Any], name: str | None, runs: str | None, node: Mapping[str, Any], key: str
+) -> str:
     """Of `codebook: auto` or `codebook: FILE`, the content of what lies there."""
-    if node[key] != "auto":
+    if node[key] != bookshelf.AUTO:
         return f"{CONTENT} {Codebook.read(node[key]).digest}"
+    found = bookshelf.find(backbone_identity(model), folders_of(node), model=name, runs=runs)
+    return f"{CONTENT} {found.book.digest}"
+
+
+def folders_of(node: Mapping[str, Any]) -> Sequence[str]:
+    """Where a node's codebook is looked for."""
     folders = node.get("folders") or ()
-    places = [folders] if isinstance(folders, str) else folders
-    return f"{CONTENT} {Codebook.find(backbone_identity(model), places, model=name).digest}"
+    return [folders] if isinstance(folders, str) else folders
+
+
+def codebooks_in(
+    node: Any, place: tuple[Any, ...] = ()
+) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
+    """The nodes of a configuration that look up a codebook, each with the way to the setting that names it."""
+    if isinstance(node, Mapping):
+        said = _declared(str(node["_target_"])) if "_target_" in node else {}
+        for name, value in node.items():
+            if said.get(name) is Effect.CODEBOOK and value is not None:
+                yield (*place, name), node
+            else:
+                yield from codebooks_in(value, (*place, name))
+    elif isinstance(node, list):
+        for index, each in enumerate(node):
+            yield from codebooks_in(each, (*place, index))
 
 
 def backbone_identity(model: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -99,36 +99,6 @@ class Codebook:
         except OSError as error:
             raise UserError("cannot write the codebook", came=f"{path}: {error.strerror}") from error
 
-    @classmethod
-    def find(
-        cls, identity: str, folders: Sequence[str | Path] = (), *, model: str | None = None
-    ) -> "Codebook":
-        """As `place` finds it."""
-        return cls.place(identity, folders, model=model)[1]
-
-    @classmethod
-    def place(
-        cls, identity: str, folders: Sequence[str | Path] = (), *, model: str | None = None
-    ) -> "tuple[Path, Codebook]":
-        """The codebook of a backbone with its file: in these folders, the first one first, then among the shipped ones.
-
-        Of several in one folder, the one of most items. `model` only makes the error's advice exact.
-        """
-        broken: list[str] = []
-        for folder in (*folders, SHIPPED):
-            found = _in(Path(folder).expanduser(), broken)
-            books = [(path, book) for path, book in found if book.backbone == identity]
-            if books:
-                return max(books, key=lambda each: (each[1].n, each[1].digest))
-        searched = ", ".join(map(str, (*folders, SHIPPED)))
-        raise UserError(
-            "there is no codebook for this model",
-            came=f"identity {identity}" + "".join(f"; unreadable: {each}" for each in broken),
-            expected=f"a codebook of it in {searched}",
-            todo=f"make one: `freemask calibrate model={model or '...'}` (model=, data= and their settings as for this "
-            "run); or choose masks that need none: mask=agreement, mask=average",
-        )
-
     def nearest_time(self, times: Sequence[Time]) -> Time:
         """Of these network times, the one nearest to the best; the lesser of two equally near ones."""
         return min(times, key=lambda t: (abs(t - self.best_time), t))
@@ -204,20 +174,6 @@ def _spread(value: Any) -> str:
     if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple | dict):
         return "[\n  " + ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in value) + "\n]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def source_of(path: Path, book: Codebook) -> str:
-    """Where a codebook comes from, and on how much it rests: for a row's facts."""
-    place = "shipped" if path.parent == SHIPPED else f"own, {path}"
-    return f"{place}, n = {book.n} on {book.clips} clip{'' if book.clips == 1 else 's'}"
-
-
-def _in(folder: Path, broken: list[str]) -> Iterator[tuple[Path, Codebook]]:
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        try:
-            yield path, Codebook.read(path)
-        except UserError:
-            broken.append(path.name)
 
 
 def _damaged(path: Path, why: str) -> UserError:

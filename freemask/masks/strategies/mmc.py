@@ -3,12 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
-from freemask.masks.codebook import Codebook, source_of
+from freemask.masks.bookshelf import AUTO, Found, find, given
+from freemask.masks.codebook import Codebook
 from freemask.masks.heat import Choice, Facts, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
@@ -33,7 +33,7 @@ class Mmc:
     time at which the best layer itself matched best.
     """
 
-    codebook: Annotated[str, Effect.CODEBOOK] = "auto"
+    codebook: Annotated[str, Effect.CODEBOOK] = AUTO
     folders: Annotated[Sequence[str], Effect.PLACE] = ()
     use_layer: bool = True
     use_time: bool = True
@@ -49,29 +49,29 @@ class Mmc:
             )
 
     def keeps(self, subject: Subject) -> Keeps:
-        return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
+        choice, _ = self._choice(subject)
+        return Keeps((choice.keep(source_columns(subject, self.phrase)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         if subject.task.kind == "background" and (self.use_layer or self.use_time):
             warnings.warn(BACKGROUND, stacklevel=2)
-        return self._choice(subject).plan(source, self.binarise, self.told(subject))
+        choice, found = self._choice(subject)
+        return choice.plan(source, self.binarise, self._facts(found))
 
     def told(self, subject: Subject) -> Facts:
         """Everything about these masks is known before the inversion."""
-        known = self._choice(subject).facts()
-        if not (self.use_layer or self.use_time):
-            return known
-        path, book = self._place(subject)
-        return {**known, "codebook": source_of(path, book)}
+        choice, found = self._choice(subject)
+        return {**choice.facts(), **self._facts(found)}
 
-    def _choice(self, subject: Subject) -> Choice:
+    def _choice(self, subject: Subject) -> tuple[Choice, Found | None]:
+        """And the codebook that it was looked up in."""
         layers, times = text_layers(subject.sites), tuple(subject.times)
         if not (self.use_layer or self.use_time):
-            return Choice(layers, times)
-        book = self._place(subject)[1]
+            return Choice(layers, times), None
+        found = self._found(subject.origin)
         if self.use_time:  # eq. 8: M_{t*}^{l*} for delta = 1, M_t^{l*} for delta = 0
-            times = (self._time(book, subject.times),) if subject.keeps_object else None
-        return Choice((book.best_site,) if self.use_layer else layers, times)
+            times = (self._time(found.book, subject.times),) if subject.keeps_object else None
+        return Choice((found.book.best_site,) if self.use_layer else layers, times), found
 
     def _time(self, book: Codebook, times: Sequence[Time]) -> Time:
         if self.time_by == "tmmc":
@@ -79,15 +79,12 @@ class Mmc:
         best = book.best_time_of(book.best_site)
         return min(times, key=lambda t: (abs(t - best), t))
 
-    def _place(self, subject: Subject) -> tuple[Path, Codebook]:
-        if self.codebook == "auto":
-            return Codebook.place(subject.origin, self.folders)
-        book = Codebook.read(self.codebook)
-        if book.backbone != subject.origin:
-            raise UserError(
-                "this codebook was made for another model",
-                came=f"{self.codebook}: {book.model}, identity {book.backbone}",
-                expected=f"identity {subject.origin}",
-                todo="calibrate this model: freemask calibrate model=...",
-            )
-        return Path(self.codebook).expanduser(), book
+    def _found(self, identity: str) -> Found:
+        return find(identity, self.folders) if self.codebook == AUTO else given(self.codebook, identity)
+
+    def _facts(self, found: Found | None) -> Facts:
+        """Which codebook it was: shipped, own or a path, and of how many items."""
+        if found is None:
+            return {}
+        named = found.source if self.codebook == AUTO else self.codebook
+        return {"codebook": named, "codebook_n": found.book.n}

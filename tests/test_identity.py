@@ -76,9 +76,9 @@ def read_once():
     with pytest.MonkeyPatch.context() as patch:
         of_folder, of_model = identity.of_folder, bookshelf.find
         read = functools.cache(lambda folder, parts: of_folder(folder, list(parts)))
-        find = functools.cache(lambda own, folders: of_model(own, folders))
+        find = functools.cache(lambda own, folders, **advice: of_model(own, folders, **advice))
         patch.setattr(identity, "of_folder", lambda folder, parts: read(folder, tuple(parts)))
-        patch.setattr(bookshelf, "find", lambda own, folders, **advice: find(own, tuple(folders)))
+        patch.setattr(bookshelf, "find", lambda own, folders, **advice: find(own, tuple(folders), **advice))
         yield
 
 

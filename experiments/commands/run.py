@@ -71,9 +71,11 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     tasks = list(build(config["data"], "data").tasks())
     wanted = chosen(tasks, options)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
-    variants, notes = variants_of(command, partial(identity_over, digest_of(tasks)))
+    swept = bool(flags.get("multirun"))
+    begun = None if options.name is None or swept else named_folder(config, options.name)
+    variants, notes = variants_of(command, partial(identity_over, digest_of(tasks)), begun)
     plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
-    folder = named_folder(config, _name(plan, options, bool(flags.get("multirun"))))
+    folder = begun or named_folder(config, _name(plan, options, swept))
     reference = reference_of(config, variants)
     redo = options.retry is not None
     order = Order(plan, folder, reference, command.overrides, options.keep, redo, notes=notes)

@@ -11,6 +11,7 @@ from experiments.config.fingerprint import digest, refuse_other_version
 from experiments.engines.base import Engine, View, left
 from experiments.jobs.job import open_lanes
 from experiments.loggers.base import Guarded, Logger
+from experiments.runs import books
 from experiments.runs.plan import Launch, Plan
 from experiments.runs.progress import reporting
 from experiments.runs.record import RECORD, Record
@@ -52,7 +53,7 @@ class Ended:
 
 
 def carry_out(order: Order, config: Mapping[str, Any], engine: Engine) -> Ended:
-    prepare(order)
+    order = prepare(order)
     launch = _launch(order)
     lanes = open_lanes(order.plan, launch)
     todo, every = left(lanes, engine.share(order.plan.items)), order.plan.size
@@ -70,8 +71,9 @@ def carry_out(order: Order, config: Mapping[str, Any], engine: Engine) -> Ended:
     return Ended(Run.open(order.folder), rows, missing, over and (engine.rank == 0 or not missing))
 
 
-def prepare(order: Order) -> None:
-    """A folder that holds something else is refused before anything is written into it."""
+def prepare(order: Order) -> Order:
+    """A folder that holds something else is refused before anything is written into it. Codebooks are kept there, and
+    the order that comes back looks them up there."""
     plan, folder = order.plan, order.folder
     plain_run = plan.variants[0].name is None
     known = Record.read(folder) if (folder / RECORD).exists() else None
@@ -92,15 +94,17 @@ def prepare(order: Order) -> None:
     for each in plan.variants:
         record = Record(plan.job, each.identity.record(), each.choices, each.overrides)
         RunStore.open(each.folder(folder), each.identity, record)
+        books.keep(each, each.folder(folder))
     if not plain_run:
         began = known or Record(plan.job, overrides=order.typed)
         listed = dict(began.variants or {}) | {str(each.name): each.overrides for each in plan.variants}
         replace(began, variants=listed, reference=order.reference).write(folder)
+    return replace(order, plan=books.pinned(plan, folder))
 
 
 def only_frozen(order: Order) -> tuple[Path, dict[str | None, int]]:
     """The plan's place, and how much each variant has left to do; nothing is begun."""
-    prepare(order)
+    order = prepare(order)
     launch = _launch(order)
     lanes = open_lanes(order.plan, launch)
     return launch.plan, {lane.variant.name: left([lane], order.plan.items) for lane in lanes}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.build import build
 from experiments.config.compose import composed, plain
 from experiments.config.identity import Identity
+from experiments.runs import books
 from experiments.runs.plan import Variant
 from freemask.errors import UserError, nearest
 
@@ -44,16 +46,24 @@ class Composition:
         )
         return group in OPTIONAL and not refers
 
-    def variant(self, name: str | None, own: Sequence[str], identify: Identify) -> Variant:
+    def variant(
+        self, name: str | None, own: Sequence[str], identify: Identify, place: Path | None = None
+    ) -> Variant:
+        """`place`: its folder, where that is known before its identity."""
         config = plain(self.cfg)
         build(config["method"], "method")  # a mistake in it shows before anything is looked up or loaded
+        books.refuse_strangers(config)
+        config = config if place is None else books.looking_in(config, place)
         kept = {key: config[key] for key in NEEDED}
         return Variant(name, tuple(own), self.made_with, kept, identify(config, self.choices))
 
 
-def variants_of(command: Composition, identify: Identify) -> tuple[list[Variant], list[str]]:
-    """Every variant composed, resolved, its method tried: what does not fit is refused before anything runs. And a
-    line for each group that was chosen although a method does not look at it."""
+def variants_of(
+    command: Composition, identify: Identify, folder: Path | None = None
+) -> tuple[list[Variant], list[str]]:
+    """Every variant composed, resolved, its method tried: what does not fit is refused before anything runs. And
+    lines: for each group that was chosen although a method does not look at it, and where a run in that `folder` goes
+    on with a codebook of its own."""
     config = plain(command.cfg)
     listed = _listed(config)
     if not listed:
@@ -61,13 +71,20 @@ def variants_of(command: Composition, identify: Identify) -> tuple[list[Variant]
             if config.get(key) is not None:
                 wrong = f"{key} is for a run of several variants"
                 raise UserError(wrong, came=f"{key}={config[key]}", todo=f"leave out {key}")
-        return [command.variant(None, command.overrides, identify)], unused(command.overrides, [command])
+        only = command.variant(None, command.overrides, identify, folder)
+        return [only], [*unused(command.overrides, [command]), *_books(only, folder)]
     made = {name: _composed(name, own, command, config) for name, own in listed.items()}
-    variants = [each.variant(name, listed[name], identify) for name, each in made.items()]
+    places = {name: None if folder is None else folder / name for name in made}
+    variants = [each.variant(name, listed[name], identify, places[name]) for name, each in made.items()]
     notes = unused(command.overrides, list(made.values()))
     for name, each in made.items():
         notes += unused(listed[name], [each], f" of variant '{name}'")
-    return variants, notes
+    kept = [line for each in variants for line in _books(each, places[str(each.name)])]
+    return variants, list(dict.fromkeys([*notes, *kept]))
+
+
+def _books(variant: Variant, place: Path | None) -> list[str]:
+    return [] if place is None else books.notes(variant.config, place)
 
 
 def unused(typed: Sequence[str], made: Sequence[Composition], of: str = "") -> list[str]:

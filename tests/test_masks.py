@@ -18,7 +18,7 @@ from freemask.masks.clock import Clock
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate
 from freemask.masks.ops import Binarise
-from freemask.masks.plan import USES, MaskStrategy, Subject, Wanted, same_object
+from freemask.masks.plan import USES, Checks, MaskStrategy, Subject, Wanted, same_object
 from freemask.masks.strategies.agreement import Agreement
 from freemask.masks.strategies.average import Average
 from freemask.masks.strategies.layer import Layer
@@ -30,6 +30,8 @@ from freemask.masks.words import annotated, located, source_columns, target_colu
 from freemask.types import Clip, EditTask, Grid, Site, Text, Where
 from freemask.words import columns_of_prompt
 
+# The YAML of `layer` names none, and says so.
+pytestmark = pytest.mark.filterwarnings("ignore:no layer and no time was named")
 NAMES = sorted(option.name for option in choices.groups()["mask"])
 HEATED = [name for name in NAMES if name not in ("none", "segmentation")]
 SITES = {
@@ -319,6 +321,11 @@ def test_mmc_refuses_a_codebook_of_another_model_and_says_how_to_make_one(books,
     assert facts == {"mask_layer": "up_blocks.1.attentions.1", "mask_time": "each", **named}
     assert planned(Mmc(folders=[str(books)]), subject_of()).facts["codebook"] == "own"
     assert "codebook" not in planned(Mmc(use_layer=False, use_time=False), subject_of()).facts
+
+
+def test_layer_without_any_name_says_that_it_is_the_mean_over_all():
+    with pytest.warns(UserWarning, match="mean over all text layers.*up_blocks.1.attentions.0"):
+        assert planned(Layer(), subject_of()).facts["mask_layer"] == f"mean of {len(SITES)}"
 
 
 def test_layer_takes_the_named_layer_and_time():
@@ -636,6 +643,27 @@ def test_segmentation_reads_a_folder_of_any_segmenter(masks):
     )
 
 
+def test_the_clips_own_folder_of_masks_does_as_well_as_its_parent(masks):
+    subject, parent, own = subject_of(masks={}), Segmentation(str(masks)), Segmentation(str(masks / "c"))
+    one, two = planned(parent, subject), planned(own, subject)
+    wanted = Wanted("self", 1, Grid(3, 16, 24))
+    assert torch.equal(one(wanted), two(wanted)) and one.facts == two.facts == {"mask_from": "c"}
+    assert (parent.of_one_clip, own.of_one_clip) == (False, True)
+
+
+def test_what_needs_no_model_is_refused_without_one(masks):
+    task, clip = subject_of().task, subject_of(frames=2, masks={}).clip
+    for made, words in (
+        (Segmentation(str(masks)), "3 masks"),
+        (Segmentation(str(masks / "nowhere")), "no such file"),
+        (Segmentation(), "annotated clip"),
+        (Oracle(), "annotated clip"),
+    ):
+        assert isinstance(made, Checks)
+        with pytest.raises(UserError, match=words):
+            made.check(task, clip)
+
+
 def test_segmentation_refuses_what_does_not_fit(masks):
     made = Segmentation(folder=str(masks))
     with pytest.raises(UserError, match="3 masks"):
@@ -643,8 +671,9 @@ def test_segmentation_refuses_what_does_not_fit(masks):
     with pytest.raises(UserError, match="another shape"):
         made.keeps(subject_of(size=(16, 16)))
     assert planned(Segmentation(folder=str(masks), stretch=True), subject_of(size=(16, 16)))
+    (masks / "other").mkdir()
     with pytest.raises(UserError, match="a folder called t or c"):
-        Segmentation(folder=str(masks / "c")).keeps(subject_of())
+        Segmentation(folder=str(masks / "other")).keeps(subject_of())
     with pytest.raises(UserError, match="no such file"):
         Segmentation(folder=str(masks / "nowhere")).keeps(subject_of())
     with pytest.raises(UserError, match="need an annotated clip"):

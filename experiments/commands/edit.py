@@ -10,6 +10,7 @@ from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
 from experiments.config.options import Keys
+from experiments.jobs import beforehand
 from experiments.jobs.edit import fit, make_editor
 from experiments.jobs.job import head
 from experiments.jobs.one_clip import Wish, read
@@ -86,6 +87,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     task, data = options.wish().task(lambda: build(config["data"], "data"))
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
     variant = command.variant(None, (), lambda config, choices: edit_identity(config, task))
+    beforehand.refuse(config, task, data, options.frames)
     with reporting(1) as reporter:
         for line in unused(command.overrides, [command]):
             reporter.say(line)

@@ -16,9 +16,11 @@ from experiments.config.identity import digest_of, identity_over
 from experiments.config.options import Keys
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder, only_frozen, record_of
+from experiments.jobs.beforehand import refuse_hopeless
 from experiments.jobs.variants import Composition, reference_of, variants_of
 from experiments.report.results import finish
 from experiments.runs.plan import Item, Plan
+from experiments.runs.record import RECORD
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, EditTask, Kind
 
@@ -68,7 +70,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
-    tasks = list(build(config["data"], "data").tasks())
+    data = build(config["data"], "data")
+    tasks = list(data.tasks())
     wanted = chosen(tasks, options)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
     swept = bool(flags.get("multirun"))
@@ -77,6 +80,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
     folder = begun or named_folder(config, _name(plan, options, swept))
     reference = reference_of(config, variants)
+    if not (folder / RECORD).exists():
+        refuse_hopeless(variants, data, wanted)
     redo = options.retry is not None
     order = Order(plan, folder, reference, command.overrides, options.keep, redo, notes=notes)
     if not options.start:

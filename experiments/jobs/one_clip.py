@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,7 +18,7 @@ from freemask.data.one import OneClip
 from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
-from freemask.types import Backbone, Clip, DataSource, EditTask
+from freemask.types import Clip, DataSource, EditTask
 
 FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model was trained on
 
@@ -92,7 +93,7 @@ def words_of(text: str) -> dict[str, str]:
     return pairs
 
 
-def read(one: OneClip, frames: int | None, backbone: Backbone) -> OneClip:
+def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:
     """Decides size and frames of a file, and whether it can be read. Without frames=, a clip shorter than FRAMES is
     taken whole."""
     fit(one, backbone)

@@ -145,6 +145,14 @@ class MaskStrategy(Protocol):
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan: ...
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A strategy that can refuse an edit before any model is there, by the task, the clip's annotations and the number
+    of its frames. Their size is not yet the final one."""
+
+    def check(self, task: EditTask, clip: Clip) -> None: ...
+
+
 def remembered(plan: MaskPlan) -> MaskPlan:
     """The same masks, each computed once while one time is at hand: what is kept does not grow with the steps."""
     known: dict[Wanted, Tensor] = {}

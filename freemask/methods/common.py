@@ -1,14 +1,18 @@
 """What methods share: seconds and memory per stage, and refusals of numbers that make no sense."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from freemask import memory
 from freemask.errors import UserError
-from freemask.types import Backbone, Time
+from freemask.fusion.settings import Fusion
+from freemask.masks.plan import Checks, MaskStrategy
+from freemask.masks.strategies.none import NoMask
+from freemask.masks.words import located
+from freemask.types import Backbone, Clip, EditTask, Time
 
 SAME = 1e-2  # of a time: the first one of some grids is cut off by as much
 
@@ -53,6 +57,16 @@ def of_kind(name: str, came: object, kind: type) -> None:
             expected=f"a {kind.__name__}, as {name}=NAME makes it",
             todo=f"see `freemask list {name}`; {name}=none switches it off",
         )
+
+
+def check_masks(fusion: Fusion, mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> None:
+    """Refuses an edit whose masks cannot be made, as far as that can be seen without a model."""
+    if not fusion.uses_masks(task.kind) or isinstance(mask, NoMask):
+        return
+    if hasattr(mask, "phrase"):
+        located(task)
+    if isinstance(mask, Checks):
+        mask.check(task, clip())
 
 
 def path_warnings(backbone: Backbone) -> tuple[str, ...]:

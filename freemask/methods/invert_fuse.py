@@ -4,7 +4,7 @@ FreeMask, FateZero, prompt-to-prompt and plain DDIM editing are settings of it: 
 happens in a sampling step stands in `freemask.methods.editing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -21,7 +21,16 @@ from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
-from freemask.methods.common import Stopwatch, at_least, finer, of_kind, path_warnings, paths, whole
+from freemask.methods.common import (
+    Stopwatch,
+    at_least,
+    check_masks,
+    finer,
+    of_kind,
+    path_warnings,
+    paths,
+    whole,
+)
 from freemask.methods.editing import Editing
 from freemask.settings import Effect
 from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Given, Progress, Time, Where, silent
@@ -79,6 +88,10 @@ class InvertFuse:
             at_least("reconstruction_guidance", self.reconstruction_guidance, 0)
         of_kind("mask", self.mask, MaskStrategy)
         of_kind("fusion", self.fusion, Fusion)
+
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
+        """Before any model is there; the clip is read only where it is needed."""
+        check_masks(self.fusion, self.mask, task, clip)
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent

@@ -5,6 +5,7 @@ and self-attention; outside the words' masks, its latents. On a model whose fram
 an edit of its own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.plan import MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
-from freemask.methods.common import Stopwatch, at_least, of_kind, whole
+from freemask.methods.common import Stopwatch, at_least, check_masks, of_kind, whole
 from freemask.methods.editing import Editing
 from freemask.methods.invert_fuse import OFF, sampled, settled
 from freemask.settings import Effect
@@ -60,6 +61,10 @@ class NullTextP2P:
                 came=f"steps={self.steps}",
                 expected=f"at most {MOST_STEPS}",
             )
+
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
+        """Before any model is there; the clip is read only where it is needed."""
+        check_masks(self.fusion, self.mask, task, clip)
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent

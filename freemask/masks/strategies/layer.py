@@ -1,13 +1,18 @@
 """One layer and one time that the user names: a fixed choice, for ablations and for looking around."""
 
+import warnings
 from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
-from freemask.masks.heat import Choice, Facts, find_layer, text_layers
+from freemask.masks.heat import Choice, Facts, find_layer, short, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import check_phrase, source_columns
+
+EVERY = (
+    "no layer and no time was named: masks are the mean over all text layers; mask.layer= names one of: {}"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Layer:
         return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
+        if self.layer is self.time is self.share is None:
+            warnings.warn(EVERY.format(", ".join(map(short, text_layers(subject.sites)))), stacklevel=2)
         return self._choice(subject).plan(source, self.binarise)
 
     def _choice(self, subject: Subject) -> Choice:

@@ -11,7 +11,7 @@ from freemask.masks.heat import NAME, Choice, text_layers
 from freemask.masks.ops import Binarise, iou
 from freemask.masks.plan import Keeps, MaskPlan, Subject
 from freemask.masks.words import annotated, check_phrase, source_columns
-from freemask.types import Time
+from freemask.types import Clip, EditTask, Time
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,12 @@ class Oracle:
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
 
+    def check(self, task: EditTask, clip: Clip) -> None:
+        annotated(task, clip)
+
     def keeps(self, subject: Subject) -> Keeps:
         keep = Choice(text_layers(subject.sites)).keep(source_columns(subject, self.phrase))
-        annotated(subject.task, subject.clip)  # before the inversion is made in vain
+        self.check(subject.task, subject.clip)  # before the inversion is made in vain
         return Keeps((keep,))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:

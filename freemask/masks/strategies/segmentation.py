@@ -10,12 +10,13 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from freemask.attention.record import Recording
 from freemask.data.folder import list_images
-from freemask.data.images import read_image
+from freemask.data.images import SUFFIXES, read_image
 from freemask.data.paths import existing_folder
 from freemask.errors import UserError
 from freemask.masks.ops import resize
 from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
 from freemask.masks.words import annotated
+from freemask.types import Clip, EditTask
 
 GREY = 10 / 255  # smoothed masks count from here on
 LUMA = (0.299, 0.587, 0.114)
@@ -24,7 +25,8 @@ LUMA = (0.299, 0.587, 0.114)
 @dataclass(frozen=True)
 class Segmentation:
     """The same mask at every time. `folder` holds a folder for each task or clip, named after its id, with a
-    picture for each of the clip's frames; None takes the clip's annotation.
+    picture for each of the clip's frames; or, of a single clip, these pictures themselves. None takes the clip's
+    annotation.
 
     A cell of a grid belongs to the mask where at least the share `cover` of it does.
     """
@@ -37,6 +39,17 @@ class Segmentation:
         if not 0 < self.cover <= 1:
             raise UserError("'cover' is a share", came=f"cover={self.cover}", expected="above 0, at most 1")
 
+    @property
+    def of_one_clip(self) -> bool:
+        """Whether the folder holds pictures, and so serves no other clip."""
+        return self.folder is not None and _holds_pictures(existing_folder(self.folder))
+
+    def check(self, task: EditTask, clip: Clip) -> None:
+        if self.folder is None:
+            annotated(task, clip)
+        else:
+            self._paths(task, clip)
+
     def keeps(self, subject: Subject) -> Keeps:
         self._masks(subject)  # before the inversion is made in vain
         return Keeps()
@@ -48,33 +61,43 @@ class Segmentation:
             grid = wanted.grid
             return adaptive_avg_pool2d(masks[None], (grid.height, grid.width))[0]
 
-        origin = "annotation" if self.folder is None else "folder"
+        origin = "annotation" if self.folder is None else self._own_folder(subject.task, subject.clip).name
         return MaskPlan(lambda wanted: (soft(wanted) >= self.cover).float(), {"mask_from": origin}, soft)
 
     def _masks(self, subject: Subject) -> Float[Tensor, "f h w"]:
         if self.folder is None:
             return annotated(subject.task, subject.clip).float()
-        own = self._own_folder(subject)
-        paths = list_images(own)
-        frames = subject.clip.frames
-        if len(paths) != len(frames):
+        height, width = subject.clip.frames.shape[2:]
+        return torch.stack(
+            [self._read(path, height, width) for path in self._paths(subject.task, subject.clip)]
+        )
+
+    def _paths(self, task: EditTask, clip: Clip) -> list[Path]:
+        """One picture for each frame."""
+        own = self._own_folder(task, clip)
+        paths, frames = list_images(own), len(clip.frames)
+        if len(paths) != frames:
             raise UserError(
                 f"{own}: masks and frames do not match",
                 came=f"{len(paths)} masks",
-                expected=f"one for each of the clip's {len(frames)} frames, in their order",
+                expected=f"one for each of the clip's {frames} frames, in their order",
+                todo=f"frames={len(paths)} takes as many frames of a file" if len(paths) > frames else "",
             )
-        return torch.stack([self._read(path, frames.shape[2], frames.shape[3]) for path in paths])
+        return paths
 
-    def _own_folder(self, subject: Subject) -> Path:
+    def _own_folder(self, task: EditTask, clip: Clip) -> Path:
+        """The one that bears the task's or the clip's name, or the folder itself where it holds pictures."""
         root = existing_folder(self.folder or "")
-        names = [subject.task.id, subject.clip.id]
-        for name in names:
-            if (root / name).is_dir():
-                return root / name
+        names = list(dict.fromkeys([task.id, clip.id]))
+        own = next((root / name for name in names if (root / name).is_dir()), None)
+        if own is not None:
+            return own
+        if _holds_pictures(root):
+            return root
         raise UserError(
             f"{root}: no masks for this edit",
             came=", ".join(sorted(path.name for path in root.iterdir())[:8]) or "an empty folder",
-            expected=f"a folder called {' or '.join(dict.fromkeys(names))}",
+            expected=f"a folder called {' or '.join(names)} with a picture for each frame, or just these pictures",
         )
 
     def _read(self, path: Path, height: int, width: int) -> Float[Tensor, "h w"]:
@@ -89,3 +112,7 @@ class Segmentation:
                 todo="mask.stretch=true if the frames were stretched as well",
             )
         return resize((grey > GREY).float()[None], height, width)[0]
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES and path.is_file() for path in folder.iterdir())

@@ -1,0 +1,66 @@
+"""What can be known of an edit before its model is loaded is refused before it is loaded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.cli.app import main
+from experiments.jobs import beforehand
+from freemask.data.frames import FrameRange
+from freemask.data.one import OneClip
+
+WORLD = ["model=random", "paths.runs=out", "metric=pixels", "data.size=16", "data.frames=2", "data.clips=3"]
+PROMPTS = ["source=a red car", "target=a red bus", "task=shape"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("clip", 3), ("masks/clip", 2), ("flat", 2)):
+        (tmp_path / name).mkdir(parents=True)
+        for k in range(count):
+            pixels = np.full((20, 30, 3), 255 * (k % 2), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    monkeypatch.setattr("experiments.jobs.edit.model_of", lambda *a: pytest.fail("the model was loaded"))
+
+
+WRONG = [
+    (["edit", "clip", *PROMPTS, "mask=segmentation"], "annotated clip"),
+    (["edit", "clip", *PROMPTS, "mask=oracle"], "annotated clip"),
+    (["edit", "clip", *PROMPTS, "mask=segmentation", "mask.folder=nowhere"], "no such file"),
+    (["edit", "clip", *PROMPTS, "mask=segmentation", "mask.folder=masks"], "2 masks"),
+    (["edit", "clip", *PROMPTS, "mask=segmentation", "mask.folder=masks/clip"], "2 masks"),
+    (["edit", "mask=segmentation", "mask.folder=masks"], "a folder called"),
+    (
+        ["edit", "source=a car and a dog", "target=oil painting of a car and a dog", "mask=agreement"],
+        "words=",
+    ),
+    (["run", "mask=segmentation", "mask.folder=nowhere"], "no such file"),
+    (["run", "mask=segmentation", "mask.folder=masks"], "a folder called"),
+    (["run", "mask=segmentation", "mask.folder=flat"], "one clip"),
+    (["run", "variants={a: [method=ddim], b: [mask=segmentation, mask.folder=masks]}"], "variant 'b'"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_it_is_refused_without_a_model(words, hint, no_model, capsys):
+    assert main([words[0], *WORLD, *words[1:]]) == 2
+    assert hint in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_a_run_in_which_some_tasks_can_be_done_goes_on():
+    assert main(["run", *WORLD, "mask=segmentation", "method.steps=1", "limit=1", "name=r", "keep=none"]) == 0
+
+
+def test_a_glimpse_has_all_frames_and_few_pixels():
+    one = OneClip("clip", {"source": "a car", "target": "a bus"}, frames=FrameRange())
+    assert beforehand.glimpse(one, one.task).frames.shape == (3, 3, 16, 24)
+    assert one.geometry.short_side is None and one.frames.count is None
+    assert beforehand.glimpse(one, one.task, 2).frames.shape[0] == 2

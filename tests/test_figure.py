@@ -72,6 +72,13 @@ def test_lines_that_are_missing_are_named_with_their_command(capsys):
     assert "TokenFlow: no method yet" in said and "FateZero: freemask run experiment=freemask/table2" in said
 
 
+def test_names_that_do_not_match_are_told_beside_those_that_would(capsys):
+    edit("mine", "my_self")
+    assert main(["figure", "freemask/4", "runs=[mine]"]) == 2
+    came = next(line for line in capsys.readouterr().err.splitlines() if "came:" in line)
+    assert "my_self in runs/mine" in came and "c_self, d_masked_self" in came and "source" not in came
+
+
 def test_frames_and_source_are_the_stored_ones():
     source, edited = edit("fig4", "b")
     (found,) = kept([Path("runs/fig4")])

@@ -1,6 +1,6 @@
 """`freemask figure NAME`: a paper's figure from what runs and calibrations have left, as PNG and PDF."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,9 +119,10 @@ def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
     from experiments.figures.stored import kept
     from experiments.figures.strips import Strips, draw
 
-    every = [each for each in kept(runs) if each.line in figure.lines]
+    found = kept(runs)
+    every = [each for each in found if each.line in figure.lines]
     if not every:
-        raise _nothing(figure, "no finished edit with stored frames")
+        raise _nothing(figure, _no_line(figure, {each.line for each in found}, runs))
     tasks = _tasks(figure, _list(options.tasks), every)
     by = {(each.line, each.task): each for each in every}
     first = [next(by[line, task] for line in figure.lines if (line, task) in by) for task in tasks]
@@ -159,6 +160,14 @@ def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -
     if not chosen:
         raise _nothing(figure, f"only edits of the kind {', '.join(sorted(set(kinds.values())))}")
     return chosen
+
+
+def _no_line(figure: PaperFigure, found: Collection[str], runs: Sequence[Path]) -> str:
+    """Lines are found by name: those that were looked for, and those that are there."""
+    wanted = ", ".join(line for line in figure.lines if line != SOURCE)
+    there = ", ".join(sorted(found)) or "no finished edit with stored frames"
+    where = ", ".join(map(str, runs))
+    return f"{there} in {where}; looked for were variants (or methods) called {wanted}"
 
 
 def _nothing(figure: PaperFigure, came: str) -> UserError:

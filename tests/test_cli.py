@@ -127,6 +127,12 @@ import os, sys
 from experiments.cli.app import main
 
 HEAVY = {"torch", "pandas", "lightning", "wandb", "diffusers", "transformers"}
+MISSING = [["edit", "no.mp4"], ["edit", "--target", " "], ["edit", "mask.codebook=no.json"]]
+MISSING += ["edit", "-m", "clip=a/b,c/d"], ["edit", "mask=segmentation", "mask.folder=no"]
+MISSING += ["run", "data=davis", "data.root=no"], ["run", "data=folder", "data.root=.", "data.tasks=no.yaml"]
+for words in MISSING:
+    assert main(words) == 2
+    assert not HEAVY & {*sys.modules}, (words, HEAVY & {*sys.modules})
 for words in ["list"], ["--help"], ["edit", "--help"], ["edt"], ["edit", "method=dim"], ["status"]:
     main(words)
     assert not HEAVY & {*sys.modules}, (words, HEAVY & {*sys.modules})

@@ -86,6 +86,10 @@ def _call(command: dispatch.Command) -> int:
     from experiments.config.compose import composed
 
     made = composed(config, command.overrides)
+    if command.spec.works_on_files:
+        from experiments.config.early import refuse_missing
+
+        refuse_missing(made.cfg, made.choices)
     return main_of(verb)(made.cfg, command.flags | {"choices": made.choices})
 
 

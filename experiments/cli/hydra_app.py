@@ -18,6 +18,7 @@ from experiments.cli.verbs import main_of
 from experiments.cli.words import Command
 from experiments.config import plugins
 from experiments.config.compose import choices_of, config_of
+from experiments.config.early import refuse_missing
 from freemask.errors import UserError
 
 
@@ -64,6 +65,8 @@ def _job(command: Command, codes: list[int], folders: set[Path]):
         hydras = get_gh_backup()
         GlobalHydra.instance().clear()  # a run of variants composes each of them, which Hydra allows no one but itself
         try:
+            if command.spec.works_on_files:
+                refuse_missing(cfg, chosen)
             codes.append(main_of(command.verb or "")(cfg, {**command.flags, **own}))
         except UserError as error:
             if command.flags.get("debug"):

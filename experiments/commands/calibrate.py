@@ -37,6 +37,7 @@ VERB = Verb(
     paths=("paths.codebooks", *PATHS),
     positional="name",
     multirun=True,
+    works_on_files=True,
     examples=(
         "freemask calibrate",
         "freemask calibrate model=zeroscope data=davis data.tasks=tasks.yaml model.device=cuda",

@@ -33,6 +33,7 @@ VERB = Verb(
     paths=("clip", "out", *PATHS),
     positional="clip",
     multirun=True,
+    works_on_files=True,
     examples=(
         "freemask edit",
         'freemask edit clip=my.mp4 --source "a red car, driving" --target "a blue car, driving"',

@@ -30,6 +30,7 @@ VERB = Verb(
     paths=PATHS,
     positional="name",
     multirun=True,
+    works_on_files=True,
     examples=(
         "freemask run experiment=demo",
         "freemask run method=sdedit data=world data.clips=4 name=first",

@@ -88,8 +88,8 @@ def test_one_that_was_named_by_its_path_is_kept_and_another_there_is_refused(mea
     assert main([*RUN, "name=r", "limit=1", named]) == 0
     replace(measured, n=30, of=30).write("mine.json")
     assert main([*RUN, "name=r", named]) == 2
-    assert "method.mask.codebook" in capsys.readouterr().err
-    kept = f"out/r/codebooks/given/{measured.digest}.json"
+    said, kept = capsys.readouterr().err, f"out/r/codebooks/given/{measured.digest}.json"
+    assert "method.mask.codebook" in said and f"mask.codebook={kept};" in said
     assert main([*RUN, "name=r", f"mask.codebook={kept}"]) == 0
     assert used() == {("mine.json", 1), (kept, 1)}
 

@@ -31,12 +31,24 @@ class Identity:
         there, here = dict(leaves(stored.get("parts") or {})), dict(leaves(self.parts))
         differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
         shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:5]]
+        kept = [path for key in differing for path in _kept(folder, key, there.get(key))]
+        own = "".join(f"go on with the codebook that it began with, mask.codebook={path}; " for path in kept)
         raise UserError(
             f"{folder} holds a run with another configuration",
             came="; ".join(shown) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else ""),
             expected="the configuration that began the run: results of two never share a folder",
-            todo="choose another name=..., undo the change, or delete the folder",
+            todo=f"{own}choose another name=..., undo the change, or delete the folder",
         )
+
+
+def _kept(folder: Path, key: str, value: object) -> list[Path]:
+    """The run's own copy of what a setting named, where it has one (`experiments/runs/books.py`)."""
+    name = str(value).rpartition(" ")[2]
+    return (
+        sorted(folder.glob(f"codebooks/**/{name}.json"))
+        if key.endswith("codebook") and name.isalnum()
+        else []
+    )
 
 
 def digest(value: object) -> str:

@@ -39,6 +39,7 @@ WRONG = [
     (["edit", "fusion.self=mask"], "masked"),
     (["edit", "mask.codebook=/nowhere.json"], "/nowhere.json"),
     (["edit", "model=random"], "mask=average"),
+    (["edit", "model=random"], "freemask calibrate model=random install=true"),
     (["run", "model=random"], "freemask calibrate model=random"),
     (["edit", "experiment=demo"], "freemask run experiment=demo"),
     (["run", "method.steps.more=3"], "method.steps"),

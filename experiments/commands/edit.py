@@ -87,7 +87,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     options = Options.of(config)
     task, data = options.wish().task(lambda: build(config["data"], "data"))
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
-    variant = command.variant(None, (), lambda config, choices: edit_identity(config, task))
+    variant = command.variant(None, (), lambda config, choices: edit_identity(config, task, choices))
     beforehand.refuse(config, task, data, options.frames)
     with reporting(1) as reporter:
         for line in unused(command.overrides, [command]):

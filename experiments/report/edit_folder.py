@@ -33,10 +33,12 @@ def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, varian
     return Path(config["paths"]["runs"]).expanduser() / "edits" / name
 
 
-def edit_identity(config: Mapping[str, Any], task: EditTask) -> Identity:
-    """Everything that was said and changes a number, prompts too."""
+def edit_identity(
+    config: Mapping[str, Any], task: EditTask, choices: Mapping[str, str | None] | None = None
+) -> Identity:
+    """Everything that was said and changes a number, prompts too. `choices` make advice exact."""
     said = {key: counted(each) for key, each in config.items() if key not in NO_PART}
-    said |= {"method": method_of(config)}
+    said |= {"method": method_of(config, (choices or {}).get("model"))}
     said |= {"prompts": [task.id, task.source, task.target]}
     return Identity(json.loads(json.dumps(said, default=str)))
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,8 +12,10 @@ from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
+from freemask.data.held import HeldClip
 from freemask.data.kinds import completed
 from freemask.data.one import OneClip
+from freemask.data.open import open_footage
 from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
@@ -25,31 +26,34 @@ FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for; None where nothing was said."""
+    """What was asked for; None where nothing was said. From Python a clip may be one that is in memory."""
 
-    clip: str | None
+    clip: str | Clip | None
     source: str | None
     target: str | None
-    words: str | None
+    words: str | Mapping[str, str] | None
     kind: str | None
     geometry: Geometry
     frames: FrameRange
 
     def task(self, data: Callable[[], DataSource]) -> tuple[EditTask, DataSource]:
         """The task, and where its clip comes from: a file, or a clip that the data knows."""
-        words = None if self.words is None else words_of(self.words)
+        words = words_of(self.words) if isinstance(self.words, str) else self.words
         asked = {"source": self.source, "target": self.target, "kind": self.kind, "words": words}
-        if self.clip is not None and Path(self.clip).expanduser().exists():
+        clip = self.clip
+        if isinstance(clip, Clip) or (clip is not None and Path(clip).expanduser().exists()):
             for key in ("source", "target"):
                 if asked[key] is None:
-                    wrong, came = f"the {key} prompt is needed", f"clip={self.clip} alone"
+                    name = clip.id if isinstance(clip, Clip) else clip
+                    wrong, came = f"the {key} prompt is needed", f"clip={name} alone"
                     expected = "what the clip shows, and what it is to show"
                     todo = 'add --source "..." --target "..."'
                     raise UserError(wrong, came=came, expected=expected, todo=todo)
-            one = OneClip(self.clip, asked, self.geometry, self.frames)
+            more = (asked, self.geometry, self.frames)
+            one = HeldClip(clip, *more) if isinstance(clip, Clip) else OneClip(clip, *more)
             return one.task, one
         source = data()
-        task = _known(self.clip, source.tasks())
+        task = _known(clip, source.tasks())
         if all(value is None for value in asked.values()):
             return task, source
         prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}
@@ -93,20 +97,23 @@ def words_of(text: str) -> dict[str, str]:
     return pairs
 
 
-def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:
-    """Decides size and frames of a file, and whether it can be read. Without frames=, a clip shorter than FRAMES is
-    taken whole."""
+def read(one: OneClip, frames: int | None, backbone: Backbone) -> OneClip:
+    """Decides size and frames of a file, and whether it can be read."""
     fit(one, backbone)
-    one.frames = replace(one.frames, count=frames or FRAMES)
-    try:
-        one.clip(one.task)
-    except UserError:
-        if frames is not None:
-            raise
-        one.frames = replace(one.frames, count=None)
-        if len(one.clip(one.task).frames) >= FRAMES:
-            raise
+    one.frames = reach(one.path, one.geometry, replace(one.frames, count=frames))
     return one
+
+
+def reach(path: Path, geometry: Geometry, asked: FrameRange) -> FrameRange:
+    """Where no number of frames is asked for, FRAMES of them, or all of a clip that is shorter."""
+    few = replace(asked, count=asked.count or FRAMES)
+    try:
+        open_footage(path, geometry, few)
+    except UserError:
+        if asked.count is not None or len(open_footage(path, geometry, asked).frames) >= FRAMES:
+            raise
+        return asked
+    return few
 
 
 def _known(clip: str | None, tasks: Sequence[EditTask]) -> EditTask:

@@ -32,8 +32,7 @@ class OneClip:
         self.path = existing(clip)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
         check_range(self.path, self.frames)
-        fields, self.guessed = completed(edit)
-        self.task = check_task({"id": slug(self.path.name), **fields, "clip": str(self.path)})
+        self.task, self.guessed = task_of(self.path, edit)
 
     def tasks(self) -> Sequence[EditTask]:
         return [self.task]
@@ -51,3 +50,9 @@ class OneClip:
         return read_region(
             task.assets["region"], open_footage(self.path, self.geometry, self.frames), self.geometry
         )
+
+
+def task_of(clip: Path, edit: Mapping[str, object]) -> tuple[EditTask, dict[str, str]]:
+    """The edit with what was left out, and what of it was guessed; `clip` is a file's path or a name."""
+    fields, guessed = completed(edit)
+    return check_task({"id": slug(clip.name), **fields, "clip": str(clip)}), guessed

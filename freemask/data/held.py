@@ -1,0 +1,39 @@
+"""A clip that is in memory already, with one edit given in place."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from freemask.data.frames import FrameRange
+from freemask.data.geometry import Geometry
+from freemask.data.one import OneClip, task_of
+from freemask.data.tasks import slug
+from freemask.types import Clip, EditTask
+
+
+class HeldClip(OneClip):
+    """As `OneClip`, of frames that are there; annotations are cut and resized with them."""
+
+    def __init__(
+        self,
+        clip: Clip,
+        edit: Mapping[str, object],
+        geometry: Geometry | None = None,
+        frames: FrameRange | None = None,
+    ) -> None:
+        self.held, self.path = clip, Path(slug(clip.id))
+        self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
+        self.task, self.guessed = task_of(self.path, edit)
+
+    def clip(self, task: EditTask) -> Clip:
+        return taken(self.held, self.geometry, self.frames)
+
+    def region(self, task: EditTask) -> None:
+        return None
+
+
+def taken(clip: Clip, geometry: Geometry, frames: FrameRange) -> Clip:
+    """The frames that are asked for, in the size that is asked for."""
+    timed = ((place / clip.fps, place) for place in range(len(clip.frames)))
+    chosen = [place for _, place in frames.choose(timed, clip.fps, clip.id)]
+    masks = {name: geometry.masks(mask[chosen]) for name, mask in clip.masks.items()}
+    return Clip(clip.id, geometry.frames(clip.frames[chosen]), masks, frames.rate(clip.fps, clip.id))

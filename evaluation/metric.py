@@ -1,7 +1,13 @@
-"""What a metric is: named columns, and a call on one case that returns their numbers."""
+"""What a metric is: named columns, and a call on one case that returns their numbers.
 
+`evaluation.metric("lpips")` makes one of its name: the module can be called, as it has the function's name.
+"""
+
+import sys
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
 
 from evaluation.case import Case
 from evaluation.column import Column as Column
@@ -24,3 +30,12 @@ class Metric(Protocol):
     def columns(self) -> Sequence[Column]: ...
 
     def __call__(self, case: Case) -> dict[str, float]: ...
+
+
+class _Callable(ModuleType):
+    def __call__(self, name: str, **settings: Any) -> Any:
+        """A metric by its name (`evaluation.named.metric`)."""
+        return import_module("evaluation.named").metric(name, **settings)
+
+
+sys.modules[__name__].__class__ = _Callable

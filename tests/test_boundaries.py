@@ -39,10 +39,17 @@ FLOORS = (
     ("engines",),
     ("report", "tables", "figures", "cost", "doctor", "workshop"),
     ("commands",),
+    ("front",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # The command line finds commands by their names. It knows the configuration, and a command what a verb is.
 CLI = ("experiments.cli", "experiments.config", "experiments.runs.environment")
+
+# The library hands out the front door of experiments by name, when it is asked for it: what composes configurations as
+# the command does has Hydra above it. One line for type checkers names it, which never runs; nothing else may.
+FRONT = {"freemask/__init__.py": "experiments.front"}
+# As the command line does, the front door writes texts in Hydra's grammar.
+QUOTING = ("front", "experiments.cli.quoting")
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -70,7 +77,7 @@ def known(path: Path) -> set[str]:
     return {name for name in imports(path) if name in MODULES}
 
 
-ARROWS = {name: known(path) - {name} for name, path in MODULES.items()}
+ARROWS = {name: known(path) - {name} for name, path in MODULES.items() if name != "freemask"}
 
 
 def room(name: str) -> str:
@@ -82,8 +89,8 @@ def test_imports(path):
     place = path.relative_to(ROOT).as_posix()
     for folder, forbidden in FORBIDDEN.items():
         if place.startswith(folder + "/"):
-            pairs = [(place, name) for name in imports(path) for each in forbidden if within(name, each)]
-            assert not pairs
+            found = [name for name in imports(path) if not within(name, FRONT.get(place, "nothing"))]
+            assert not [(place, name) for name in found for each in forbidden if within(name, each)]
     if place.startswith("evaluation/"):
         strange = [name for name in imports(path) if within(name, "freemask") and name != "freemask"]
         assert all(any(within(name, each) for each in ALLOWED_IN_EVALUATION) for name in strange), strange
@@ -103,7 +110,7 @@ def test_rooms_import_from_the_floors_below():
             if here == "cli":
                 assert any(within(other, each) for each in CLI), (name, other)
             elif there == "cli":
-                assert (here, other) == ("commands", "experiments.cli.verb"), (name, other)
+                assert (here, other) in (("commands", "experiments.cli.verb"), QUOTING), (name, other)
             else:
                 assert FLOOR[here] >= FLOOR[there], (name, other)
                 rooms.setdefault(here, set()).add(there)
@@ -111,8 +118,10 @@ def test_rooms_import_from_the_floors_below():
 
 
 def test_no_verb_imports_another():
+    """Nor does anything else, but for the front door, which stands above them."""
     verbs = {f"experiments.commands.{name}" for name in VERBS}
-    assert not {(name, other) for name, others in ARROWS.items() for other in others & verbs}
+    found = {(name, other) for name, others in ARROWS.items() for other in others & verbs}
+    assert not {pair for pair in found if room(pair[0]) != "front"}
 
 
 def test_the_rule_can_fail(tmp_path):

@@ -109,11 +109,14 @@ class Editing:
         return Done(outcome.row, files, outcome.columns)
 
 
-def make_editor(config: Mapping[str, Any], device: str | None = None) -> Editor:
-    """Small parts first, so that a mistake shows before the model is loaded."""
+def make_editor(
+    config: Mapping[str, Any], device: str | None = None, backbone: Backbone | None = None
+) -> Editor:
+    """Small parts first, so that a mistake shows before the model is loaded, unless one is there already."""
     method = build(config["method"], "method")
     suite = Suite(build(config["metric"], "metric"))
-    return Editor(model_of(config, device), method, suite, config["seed"], beyond.shipped(config["model"]))
+    loaded = model_of(config, device) if backbone is None else backbone
+    return Editor(loaded, method, suite, config["seed"], beyond.shipped(config["model"]))
 
 
 def model_of(config: Mapping[str, Any], device: str | None = None) -> Any:

@@ -53,16 +53,21 @@ def leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
     if len(frames) == 1:
         files["edited"] = folder / "edited.png"
         Image.fromarray(to_bytes(frames)[0]).save(files["edited"])
-        picture_sheet(files["sheet"], clips, outcome.captions())
     else:
         files |= {"edited": folder / "edited.mp4", "video": folder / "side-by-side.mp4"}
         write_video(files["edited"], frames, outcome.clip.fps)
         write_video(files["video"], beside(clips), outcome.clip.fps)
-        contact_sheet(files["sheet"], clips, outcome.captions())
+    write_sheet(files["sheet"], outcome)
     if outcome.masks():
         files["masks"] = folder / "masks.npz"
         np.savez_compressed(files["masks"], **outcome.arrays())
     return {name: files[name] for name in ("edited", "video", "sheet", "frames", "masks") if name in files}
+
+
+def write_sheet(path: Path, outcome: Outcome) -> None:
+    clips = outcome.clips()
+    one = all(len(frames) == 1 for frames in clips.values())
+    (picture_sheet if one else contact_sheet)(path, clips, outcome.captions())
 
 
 def picture_sheet(

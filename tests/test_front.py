@@ -185,7 +185,7 @@ def test_masks_of_the_embedded_world():
 def test_masks_that_cannot_be_found(model):
     look = freemask.masks
     refused(lambda: look(frames(2), SOURCE, model=model), "which word")
-    refused(lambda: look(frames(2), SOURCE, "bus", *QUICK, model=model), "bus", "source prompt")
+    refused(lambda: look(frames(2), SOURCE, "bus", *QUICK, model=model), "bus", SOURCE)
     refused(lambda: look(frames(2), SOURCE, "car", method="ddim", model=model), "mask")
     refused(lambda: look(frames(2), SOURCE, "car", mask="none", model=model), "mask=none")
 
@@ -307,14 +307,14 @@ def test_metrics_that_cannot_be_had():
     refused(lambda: evaluation.metric("frame_accuracy")(before, before), "prompt")
 
 
-def test_the_readmes_lines_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_pages_lines_run(page, tmp_path, monkeypatch):
     """As they stand, with two steps."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    assert len(block.split("\n\n")) == 3
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
     write_video(tmp_path / "my.mp4", frames(9, 64, 64), 8)
     composed = said.composed
     quick = lambda verb, words: composed(verb, [*words, "++method.steps=2"])  # noqa: E731
     monkeypatch.setattr(said, "composed", quick)
     here: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), here)
+    exec(compile("".join(blocks), page, "exec"), here)
     assert (tmp_path / "out/edited.mp4").exists()

@@ -23,6 +23,7 @@ from experiments.front.said import Said
 from experiments.jobs.edit import model_of
 from experiments.jobs.one_clip import Wish, words_of
 from experiments.jobs.pictures import contact_sheet, veiled
+from freemask.data.task_check import holds
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.plan import MaskPlan, Subject, Wanted
@@ -132,9 +133,11 @@ def _looking(wish: Wish, words: Words | None, said: Said) -> Wish:
         todo = 'freemask.masks(clip, "a red car", "car")'
         raise UserError("which word is looked for?", came="no words", expected="one or more", todo=todo)
     phrases = _phrases(given)
-    return replace(
-        wish, source=source, target=source, words=dict(zip(phrases, phrases, strict=True)), kind="shape"
-    )
+    for each in phrases:
+        if not holds(source, each):
+            raise UserError(f"'{each}' is not in the prompt", came=source, expected="words of the prompt")
+    same = dict(zip(phrases, phrases, strict=True))
+    return replace(wish, source=source, target=source, words=same, kind="shape")
 
 
 def _phrases(words: Words) -> Sequence[str]:

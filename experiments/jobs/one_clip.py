@@ -47,7 +47,7 @@ class Wish:
                     name = clip.id if isinstance(clip, Clip) else clip
                     wrong, came = f"the {key} prompt is needed", f"clip={name} alone"
                     expected = "what the clip shows, and what it is to show"
-                    todo = 'add --source "..." --target "..."'
+                    todo = 'add source="..." and target="..."'
                     raise UserError(wrong, came=came, expected=expected, todo=todo)
             more = (asked, self.geometry, self.frames)
             one = HeldClip(clip, *more) if isinstance(clip, Clip) else OneClip(clip, *more)

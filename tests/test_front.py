@@ -131,8 +131,12 @@ def test_whatever_can_stand_for_a_clip(kind, tmp_path, model):
 def test_a_clip_in_memory_is_taken_whole_or_in_part(model):
     clip = freemask.load_clip(frames(12), model)
     assert len(clip.frames) == 12 and clip.frames.shape[-2] == min(model.native)
+    nth = torch.arange(12)[:, None, None].expand(12, *clip.frames.shape[-2:])
+    clip = Clip("mine", clip.frames, {"even": nth % 4 == 0}, 10.0)
     part = freemask.load_clip(clip, frames=3, start=2, stride=2, size=16)
-    assert part.frames.shape == (3, 3, 16, 24)
+    assert part.frames.shape == (3, 3, 16, 24) and part.fps == 5
+    assert [bool(mask.all()) for mask in part.masks["even"]] == [False, True, False]
+    assert part.masks["even"].shape == (3, 16, 24)
     assert len(edit(clip, model, frames=2, start=1).frames) == 2
 
 

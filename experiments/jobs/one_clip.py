@@ -97,7 +97,7 @@ def words_of(text: str) -> dict[str, str]:
     return pairs
 
 
-def read(one: OneClip, frames: int | None, backbone: Backbone) -> OneClip:
+def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:
     """Decides size and frames of a file, and whether it can be read."""
     fit(one, backbone)
     one.frames = reach(one.path, one.geometry, replace(one.frames, count=frames))

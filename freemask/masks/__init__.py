@@ -1,7 +1,10 @@
 """Masks: from word heat to what an edit may change, and the choice of which heat to trust.
 
-`freemask.masks(clip, source, words)` looks for words in a clip: the package can be called, as it has the function's
-name.
+The package can be called, as it has the name of a function of the library:
+
+    freemask.masks(clip, source, words, *overrides, target=None, model=None, progress="bar", **settings)
+
+finds where a model sees words of a clip: `freemask.masks(clip, "a red car", "car").heat`.
 """
 
 import sys

@@ -199,7 +199,8 @@ def silent(stage: str, done: int, total: int) -> None:
 class Edit:
     """What a method returns: frames in 0..1, named diagnostics, seconds per stage, warnings and facts for the row.
 
-    Of the diagnostics, those called `mask` or `mask ...` are `f h w` in 0..1, 1 where the edit may change pixels.
+    Of the diagnostics, those called `mask` or `mask ...` are `f h w` in 0..1, 1 where the edit may change pixels;
+    a fact `mask_acts_on` without `latents` says that the mask acts on attention and holds no pixels.
     """
 
     frames: Float[Tensor, "f 3 h w"]

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from experiments.jobs import captions
 from experiments.jobs.attempt import Attempt
-from experiments.jobs.pictures import beside, contact_sheet, veiled
+from experiments.jobs.pictures import beside, contact_sheet, outlined, veiled
 from experiments.runs.rows import cannot_write
 from experiments.runs.store import RunStore
 from freemask.data.write import to_bytes, write_video
@@ -39,16 +40,23 @@ class Outcome(Attempt):
     def clips(self) -> dict[str, Float[Tensor, "f 3 h w"]]:
         """What is shown: the source, where it may change, the edit, and the true answer where it is known."""
         assert self.clip is not None and self.edit is not None
-        veiled_by = {name: veiled(self.clip.frames, each) for name, each in self.masks().items()}
-        shown = {"source": self.clip.frames, **veiled_by, "edited": self.edit.frames}
+        shown = {"source": self.clip.frames}
+        for name, mask in self.masks().items():
+            draw = veiled if captions.holds_pixels(self.edit.facts) else outlined
+            shown[self._panel(name)] = draw(self.clip.frames, mask)
+        shown["edited"] = self.edit.frames
         return shown if self.oracle is None else shown | {"true answer": self.oracle}
 
     def captions(self) -> dict[str, str]:
-        return {
-            "source": self.task.source,
-            "edited": self.task.target,
-            **dict.fromkeys(self.masks(), "clear inside the mask"),
-        }
+        assert self.edit is not None
+        means = captions.of_mask(self.task, self.edit.facts)
+        masks = {self._panel(name): means for name in self.masks()}
+        return {"source": self.task.source, **masks, "edited": self.task.target}
+
+    def _panel(self, name: str) -> str:
+        """A mask's name in pictures. The page knows it by its first word."""
+        assert self.edit is not None
+        return name if captions.holds_pixels(self.edit.facts) else f"{name} (attention)"
 
     def arrays(self) -> dict[str, Any]:
         """Masks as bytes, 255 where the edit may change pixels, for an npz."""
@@ -87,7 +95,7 @@ def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
         outcome.row["panels"] = list(shown)
         write_video(files["video"], beside(shown), clip.fps)
         with whole(files["sheet"]) as part:
-            contact_sheet(part, shown, outcome.captions())
+            contact_sheet(part, shown, outcome.captions(), captions.about(outcome.row))
     except OSError as error:
         raise cannot_write(store.folder, error) from error
     except Exception as error:

@@ -1,21 +1,22 @@
 """The folder of one edit: its name, the videos or the picture left in it, and what the terminal says of them."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from evaluation.column import Column
 from evaluation.tables.numbers import fact, number
 from experiments.config.identity import Identity, counted, method_of
+from experiments.jobs.captions import about
 from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
-from experiments.jobs.pictures import GAP, INK, LINE, PAPER, beside, contact_sheet
+from experiments.jobs.pictures import GAP, PAPER, beside, contact_sheet, with_lines
 from experiments.runs.plan import Variant
 from experiments.runs.rows import file_name
 from freemask.data.write import to_bytes, write_frames, write_video
@@ -67,27 +68,21 @@ def leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
 def write_sheet(path: Path, outcome: Outcome) -> None:
     clips = outcome.clips()
     one = all(len(frames) == 1 for frames in clips.values())
-    (picture_sheet if one else contact_sheet)(path, clips, outcome.captions())
+    (picture_sheet if one else contact_sheet)(path, clips, outcome.captions(), about(outcome.row))
 
 
 def picture_sheet(
-    path: Path, clips: Mapping[str, Float[Tensor, "f 3 h w"]], captions: Mapping[str, str]
+    path: Path,
+    clips: Mapping[str, Float[Tensor, "f 3 h w"]],
+    captions: Mapping[str, str],
+    about: Sequence[str] = (),
 ) -> None:
-    """The first frames beside each other, and below them the captions in full."""
+    """The first frames beside each other, and below them the captions in full and what the edit is."""
     row = Image.fromarray(to_bytes(beside({name: frames[:1] for name, frames in clips.items()}))[0])
-    font = ImageFont.load_default(14)
-    lines = [
-        line
-        for name, words in captions.items()
-        for line in _wrapped(f"{name}: {words}", row.width, font)
-        if words
-    ]
-    sheet = Image.new("RGB", (row.width + 2 * GAP, row.height + GAP + len(lines) * LINE), PAPER)
+    sheet = Image.new("RGB", (row.width + 2 * GAP, row.height + GAP), PAPER)
     sheet.paste(row, (GAP, 0))
-    draw = ImageDraw.Draw(sheet)
-    for place, line in enumerate(lines):
-        draw.text((GAP, row.height + GAP + place * LINE), line, fill=INK, font=font)
-    sheet.save(path)
+    lines = [f"{name}: {words}" for name, words in captions.items() if words]
+    with_lines(sheet, [*lines, *about]).save(path)
 
 
 def tell_before(outcome: Outcome) -> None:
@@ -127,16 +122,3 @@ def _notes(notes: Iterable[str], said: Collection[str] = ()) -> None:
     for note in dict.fromkeys(notes):
         if note not in said:
             print(f"  note: {note}")
-
-
-def _wrapped(words: str, width: int, font: Any) -> list[str]:
-    """Lines that fit; a word longer than a line has one of its own."""
-    words = "".join(each if each.isprintable() else " " for each in words)
-    lines = [""]
-    for word in words.split(" "):
-        longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and font.getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

@@ -56,12 +56,17 @@ def score(
     least: float | int,
     most: float | int,
     whole: bool,
+    judges: int | None = None,
 ) -> Float[Tensor, " k"]:
     """Consensus among the credible maps, times compactness. Maps whose mask covers less than `least` or more than
-    `most` of the clip score 0. `whole`: what is looked for may fill the frame, so that compactness says nothing."""
+    `most` of the clip score 0. `whole`: what is looked for may fill the frame, so that compactness says nothing.
+    `judges`: only the first so many maps have a say in the consensus."""
     compact = torch.ones_like(area) if whole else compactness(maps)
     credible = ((area >= least) & (area <= most)).to(maps)
-    return credible * compact * consensus(maps, credible * compact * continuity(maps))
+    weight = credible * compact * continuity(maps)
+    if judges is not None:
+        weight[judges:] = 0
+    return credible * compact * consensus(maps, weight)
 
 
 def _centred(maps: Tensor) -> Tensor:

@@ -204,7 +204,7 @@ def sampled(editing: Editing, progress: Progress) -> Edit:
         frames = backbone.decode(edited, len(subject.clip.frames))
     with watch.stage("masks"):
         pictures = shown.pictures(editing)
-    warnings = (*path_warnings(backbone), *shown.warnings(pictures))
+    warnings = (*path_warnings(backbone), *shown.warnings(pictures, shown.acts_on(editing)))
     return Edit(frames, pictures, watch.seconds, warnings, shown.facts(editing, pictures))
 
 

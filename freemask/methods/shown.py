@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from freemask.fusion.settings import Policies
-from freemask.masks.plan import Subject, Use, Wanted
+from freemask.masks.look import over_times
+from freemask.masks.plan import Subject, Use
 from freemask.methods.editing import Editing
 from freemask.types import Grid
 
 GB = 10**9
-SHOWN = 12  # times of which the pictured mask is the mean
 
 
 def pictures(editing: Editing) -> dict[str, Tensor]:
@@ -22,10 +21,7 @@ def pictures(editing: Editing) -> dict[str, Tensor]:
     blend = editing.policies.latent
     use: Use = "latent" if blend is not None and blend.masked else "self"
     grid = Grid(frames.shape[0], *frames.shape[-2:])
-    places = torch.linspace(0, len(times) - 1, min(SHOWN, len(times)))
-    chosen = sorted({times[round(float(place))] for place in places})
-    masks = [editing.masks(Wanted(use, t, grid)).float().cpu() for t in chosen]
-    return {"mask": torch.stack(masks).mean(0)}
+    return {"mask": over_times(editing.masks, use, times, grid)}
 
 
 def facts(editing: Editing, made: Mapping[str, Tensor]) -> dict[str, str | float | int | bool | None]:
@@ -33,6 +29,7 @@ def facts(editing: Editing, made: Mapping[str, Tensor]) -> dict[str, str | float
     if editing.masks is not None:
         found = dict(editing.masks.facts)
     if "mask" in made:
+        found["mask_acts_on"] = acts_on(editing)
         found["mask_share"] = round(float(made["mask"].mean()), 4)
         found["mask_empty_frames"] = int((made["mask"].flatten(1).amax(1) == 0).sum())
     found |= of_object(editing.policies, editing.subject)
@@ -49,15 +46,37 @@ def of_object(policies: Policies, subject: Subject) -> dict[str, bool]:
     return {"keeps_object": subject.keeps_object} if policies.attention or policies.latent is not None else {}
 
 
-def warnings(made: Mapping[str, Tensor]) -> list[str]:
+def acts_on(editing: Editing) -> str:
+    """The parts of the fusion that use the mask in some step. Only latents put pixels of the source back; inverse, the
+    source's attention is used inside the mask and not outside."""
+    policies, steps = editing.policies, range(len(editing.subject.times))
+    parts = [
+        f"inverse {part}" if getattr(policy, "inverse", False) else part
+        for part, policy in policies.attention.items()
+        if policy.masked and part not in policies.vanish and any(policy.awake(i) for i in steps)
+    ]
+    blend = policies.latent
+    blended = [i + 1 for i in steps if blend is not None and blend.masked and i in blend.window]
+    if blended:
+        parts.append(f"latents in steps {blended[0]}-{blended[-1]} of {len(steps)}")
+    return ", ".join(parts) or "nothing"
+
+
+def warnings(made: Mapping[str, Tensor], acts: str) -> list[str]:
     if "mask" not in made:
         return []
     per_frame = made["mask"].flatten(1)
     empty, full = int((per_frame.amax(1) == 0).sum()), bool((made["mask"] == 1).all())
+    nothing, everything = "lets nothing change", "keeps nothing of the clip"
+    if "inverse" in acts:
+        nothing, everything = (
+            "keeps nothing of the clip's self-attention",
+            "keeps all the clip's self-attention",
+        )
     said = []
     if empty:
         of = f"{empty} of {len(per_frame)} frames"
-        said.append(f"the mask is empty in {of}: masked fusion lets nothing change there")
+        said.append(f"the mask is empty in {of}: masked fusion {nothing} there")
     if full:
-        said.append("the mask covers every pixel: masked fusion keeps nothing of the clip")
+        said.append(f"the mask covers every pixel: masked fusion {everything}")
     return said

@@ -63,13 +63,28 @@ class Agreement:
         """0 everywhere where no map is credible: then the first layer and time stand, empty or not."""
         layers, kept = text_layers(subject.sites), source.all(NAME)
         heats = [kept[layer, t] for layer in layers for t in subject.times]
-        height, width = self._grid(heats)
+        found = self.judged(subject, heats, torch.stack([self.area_of(heat) for heat in heats]))
+        return found.view(len(layers), len(subject.times)).cpu()
+
+    def judged(
+        self,
+        subject: Subject,
+        heats: Sequence[Tensor],
+        areas: Float[Tensor, " k"],
+        *,
+        judges: int | None = None,
+    ) -> Float[Tensor, " k"]:
+        """The score of each map among the first so many of them (None: all); `areas` are the shares of the clip that
+        their masks cover."""
+        height, width = self._grid(heats[:judges])
         maps = torch.stack([agreement.candidate(heat, height, width) for heat in heats])
-        area = torch.stack([self.binarise.mask(heat, *heat.shape[1:]).mean() for heat in heats])
         background = subject.task.kind == "background"
         least, most = (1 - self.area[1], 1 - self.area[0]) if background else self.area
-        found = agreement.score(maps, area.to(maps), least=least, most=most, whole=background)
-        return found.view(len(layers), len(subject.times)).cpu()
+        areas = areas.to(maps)
+        return agreement.score(maps, areas, least=least, most=most, whole=background, judges=judges)
+
+    def area_of(self, heat: Float[Tensor, "f h w"]) -> Float[Tensor, ""]:
+        return self.binarise.mask(heat, *heat.shape[1:]).mean()
 
     def _grid(self, heats: Sequence[Tensor]) -> tuple[int, int]:
         height, width = max((heat.shape[1], heat.shape[2]) for heat in heats)

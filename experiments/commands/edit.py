@@ -14,9 +14,11 @@ from experiments.jobs import beforehand
 from experiments.jobs.edit import fit, make_editor
 from experiments.jobs.job import head
 from experiments.jobs.one_clip import Wish, read
+from experiments.jobs.strategies import looked, strategies_of
 from experiments.jobs.variants import Composition, unused
 from experiments.loggers.base import Guarded
 from experiments.report.edit_folder import edit_identity, folder_of, leave, tell, tell_before
+from experiments.report.mask_sheet import about_masks, folder_of_masks, leave_masks, tell_masks
 from experiments.runs.plan import Item
 from experiments.runs.progress import reporting
 from experiments.runs.rows import keep_columns, now
@@ -25,7 +27,7 @@ from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip
 from freemask.errors import UserError
-from freemask.types import Kind
+from freemask.types import DataSource, EditTask, Kind
 
 VERB = Verb(
     "edit one clip and leave the mp4, a side-by-side and a contact sheet",
@@ -39,6 +41,7 @@ VERB = Verb(
         'freemask edit clip=my.mp4 --source "a red car, driving" --target "a blue car, driving"',
         "freemask edit clip=frames/ source='a bear' target='a lion' words=bear:lion task=shape",
         'freemask edit my.mp4 --source "a cat" --target "a dog" model=zeroscope method.steps=50',
+        "freemask edit masks=all",
     ),
     keys=(
         "clip=PATH         a video, a folder of frames, a picture, or a clip of data=...",
@@ -47,6 +50,7 @@ VERB = Verb(
         "out=FOLDER        where the results go",
         "frames= start= stride= size=   which frames of a file, and how large",
         "method=freemask mask=agreement fusion=paper   how; freemask list shows what else there is",
+        "masks=all         no edit, but what each mask strategy takes for the object, side by side",
         "method.steps=N    seed=N",
     ),
 )
@@ -60,6 +64,7 @@ class Options(Keys):
     source: str | None
     target: str | None
     words: str | None
+    masks: str | Sequence[str] | None
     kind: Kind | None
     seed: int
     out: str | None
@@ -86,6 +91,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
     task, data = options.wish().task(lambda: build(config["data"], "data"))
+    if options.masks is not None:
+        return beside_each_other(config, options, flags, task, data)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
     variant = command.variant(None, (), lambda config, choices: edit_identity(config, task, choices))
     beforehand.refuse(config, task, data, options.frames)
@@ -110,3 +117,16 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         logger.row(outcome.row, files)
         logger.end([outcome.row])
     return tell(folder, outcome, files)
+
+
+def beside_each_other(
+    config: Mapping[str, Any], options: Options, flags: Mapping[str, Any], task: EditTask, data: DataSource
+) -> int:
+    """`masks=...`: what each mask strategy takes for the object; nothing is edited."""
+    strategies = strategies_of(options.masks or "all", flags.get("overrides", ()))
+    with reporting(1) as reporter:
+        clip, found, notes = looked(config, strategies, task, data, options.frames, reporter)
+    about = [f"{task.source}  ->  {task.target}", *about_masks(config, flags["choices"], task)]
+    folder = folder_of_masks(config, options.out, task)
+    tell_masks(found, [*about, *notes], leave_masks(folder, clip, found, about))
+    return 0

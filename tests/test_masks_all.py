@@ -1,0 +1,150 @@
+"""Every mask strategy beside the others, without an edit: one inversion, scores, and what cannot work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from experiments.cli.app import main
+from experiments.jobs.strategies import strategies_of
+from freemask.backbones.unet3d import UNet3D
+from freemask.errors import UserError
+from freemask.fusion.settings import Fusion
+from freemask.masks.look import look
+from freemask.masks.ops import iou
+from freemask.masks.plan import Keeps, MaskPlan, Subject
+from freemask.masks.strategies.agreement import Agreement
+from freemask.masks.strategies.average import Average
+from freemask.masks.strategies.none import NoMask
+from freemask.masks.strategies.oracle import Oracle
+from freemask.methods.invert_fuse import InvertFuse
+from freemask.types import Clip, EditTask
+
+TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
+
+
+class Half:
+    """The left half, at every time."""
+
+    def keeps(self, subject):
+        return Keeps()
+
+    def plan(self, subject, source, target):
+        def left(wanted):
+            mask = torch.zeros(tuple(wanted.grid))
+            mask[..., : wanted.grid.width // 2] = 1
+            return mask
+
+        return MaskPlan(left, {"mask_layer": "left"})
+
+
+class Never(Half):
+    def keeps(self, subject):
+        raise UserError("it cannot work", came="no reason")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return UNet3D.random(0, max_tokens=20)
+
+
+def clip(**masks):
+    frames = torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
+    return Clip("c", frames, masks)
+
+
+def seen(backbone, footage, strategies, task=TASK, **more):
+    subject = Subject.of(backbone, footage, task, backbone.noise_path.times(3))
+    return look(backbone, subject, strategies, **more)
+
+
+@pytest.fixture
+def passes(backbone, monkeypatch):
+    """How often the network ran."""
+    ran, predict = [], type(backbone).predict
+
+    def counted(self, *given, **more):
+        ran.append(1)
+        return predict(self, *given, **more)
+
+    monkeypatch.setattr(type(backbone), "predict", counted)
+    return ran
+
+
+STRATEGIES = {"agreement": Agreement(), "average": Average(), "last": Average(phrase="last"), "half": Half()}
+
+
+@pytest.mark.parametrize("kept", [None, "inversions"])
+def test_one_inversion_serves_all_strategies(backbone, passes, kept):
+    found = seen(backbone, clip(), {**STRATEGIES, "never": Never()}, inversions=kept)
+    assert len(passes) == 3 and list(found.seen) == list(STRATEGIES)
+    assert list(found.lacking) == ["never"] and "cannot work (no reason)" in found.lacking["never"]
+    assert bool(list(Path().rglob("*.safetensors"))) == bool(kept)
+
+
+def test_masks_are_those_of_the_edit_and_scores_those_of_the_annotation(backbone):
+    truth = torch.zeros(2, 12, 20, dtype=torch.bool)
+    truth[:, 3:9, 4:12] = True
+    found = seen(backbone, clip(car=truth), {**STRATEGIES, "oracle": Oracle(), "none": NoMask()})
+    assert found.measure == "IoU" and torch.equal(found.truth, truth)
+    assert all(each.score == iou(each.mask >= 0.5, truth) for each in found.seen.values())
+    assert found.seen["oracle"].score == pytest.approx(found.seen["oracle"].facts["mask_iou"])
+    assert found.seen["none"].heat is None and found.seen["average"].heat.shape == (2, 12, 20)
+    method = InvertFuse(steps=3, guidance=2.0, mask=Average(), fusion=Fusion())
+    made = method(backbone, clip(car=truth), TASK, torch.Generator().manual_seed(0))
+    assert torch.equal(made.extras["mask"], found.seen["average"].mask)
+
+
+def test_without_annotation_the_maps_judge(backbone):
+    found = seen(backbone, clip(), {**STRATEGIES, "oracle": Oracle(), "none": NoMask()})
+    assert found.measure == "agreement" and "annotated" in found.lacking["oracle"]
+    assert all(0 <= each.score <= 1 for each in found.seen.values()) and found.seen["none"].score == 0
+    own = found.seen["agreement"]
+    alone = seen(backbone, clip(), {"agreement": Agreement()})
+    assert alone.seen["agreement"].score == own.score  # the strategies are no judges
+
+
+def test_a_map_that_is_judged_has_no_say_itself(backbone):
+    subject = Subject.of(backbone, clip(), TASK, backbone.noise_path.times(3))
+    maps = list(torch.rand(6, 2, 4, 5, generator=torch.Generator().manual_seed(0)) ** 4)
+    judge, areas = Agreement(), torch.full((6,), 0.2)
+    alone = judge.judged(subject, maps, areas)
+    again = judge.judged(subject, [*maps, maps[2], maps[1].flip(-1)], torch.full((8,), 0.2), judges=6)
+    assert torch.allclose(again[:6], alone) and torch.allclose(again[6], alone[2]) and alone.min() > 0
+    assert not torch.allclose(judge.judged(subject, [*maps, maps[2]], torch.full((7,), 0.2))[:6], alone)
+
+
+def test_where_nothing_can_work_the_first_reason_is_the_error(backbone):
+    truth = torch.ones(2, 12, 20, dtype=torch.bool)
+    with pytest.raises(UserError, match="cannot work"):
+        seen(backbone, clip(car=truth), {"never": Never()})
+
+
+def test_strategies_take_what_was_typed_where_they_have_such_a_key():
+    made = strategies_of(
+        ["average", "none", "layer"], ["mask=mmc", "mask.phrase=last", "model=random", "masks=all"]
+    )
+    assert isinstance(made["none"], NoMask) and made["average"].phrase == made["layer"].phrase == "last"
+    with pytest.raises(UserError, match="no mask"):
+        strategies_of("averige", [])
+
+
+def test_the_command_lays_all_strategies_side_by_side(capsys):
+    words = ["masks=all", "model=random", "method.steps=2", "data.size=16", "data.frames=2", "out=done"]
+    assert main(["edit", *words, "paths.runs=out"]) == 0
+    said = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in said.splitlines() if line.startswith("  ")}
+    assert "no codebook" in lines["mmc"] and "IoU" in lines["mask"] and "mean of" in lines["average"]
+    assert " 1.000 " in lines["segmentation"] and not Path("done/edited.mp4").exists()
+    with np.load("done/masks.npz") as kept:
+        assert {"average", "average heat", "none"} <= set(kept.files) and "mmc" not in kept.files
+        assert kept["none"].shape == (2, 16, 16) and kept["none"].min() == 255
+    with Image.open("done/masks.png") as picture:
+        assert picture.width > 5 * 2 * 160

@@ -125,10 +125,14 @@ RISING, FALLING = shades(0.2, 0.9), shades(0.9, 0.2)
 GREYS = (torch.linspace(0.2, 0.9, FRAMES) * 255).tolist()
 
 
-def kept(folder: Path, name: str, value: float = 20.0) -> dict:
+def kept(
+    folder: Path, name: str, value: float = 20.0, *, mask: bool = True, oracle: bool = False, acts: str = ""
+) -> dict:
     """A row with the files that a run keeps, made by the run's own function."""
-    extras = {"mask": torch.ones(FRAMES, 32, 48)}
-    made = {"clip": Clip("clip", RISING, {}), "edit": Edit(FALLING, extras, {}, (), {})}
+    extras = {"mask": torch.ones(FRAMES, 32, 48)} if mask else {}
+    facts = {"mask_acts_on": acts} if acts else {}
+    made = {"clip": Clip("clip", RISING, {}), "edit": Edit(FALLING, extras, {}, (), facts)}
+    made |= {"oracle": RISING} if oracle else {}
     outcome = Outcome(row(name, value), task=task(name), **made)
     files = keep_files(RunStore(folder), outcome)
     return outcome.row | {
@@ -497,6 +501,38 @@ def test_heads_sort_and_cases_are_in_order(chromium, large):
         assert shown == [f"{each:.2f}" for each in wanted[: len(shown)]]
     chromium.open(page, "tab=cases&metric=down&order=worst")
     assert chromium.run("document.querySelector('.card .value').innerText") == f"{1 / (1 + values[0]):.3f}"
+
+
+def test_cards_say_what_their_pictures_are_and_those_of_a_task_are_alike(chromium, tmp_path):
+    masked, bare = tmp_path / "r" / "masked", tmp_path / "r" / "bare"
+    named = {
+        "masked": [
+            kept(masked, "a"),
+            kept(masked, "b", oracle=True),
+            kept(masked, "c", acts="inverse self"),
+            kept(masked, "d", acts="inverse self"),
+        ],
+        "bare": [
+            kept(bare, "a"),
+            kept(bare, "b", mask=False, oracle=True),
+            kept(bare, "c", mask=False),
+            row("d", None),
+        ],
+    }
+    run = variants(tmp_path / "r", named)
+    assert main(["report", str(run)]) == 0
+
+    def middles(task: str) -> list[str]:
+        chromium.open(run / "index.html", f"tab=cases&clip=clip%20{task}")
+        shown = chromium.run(
+            "[...document.querySelectorAll('.card:not(.failed)')].map((card) =>"
+            " [...card.querySelectorAll('.what')].map((what) => what.innerText))"
+        )
+        assert all([first, last] == ["source", "edited"] for first, _, last in shown)
+        return sorted(middle for _, middle, _ in shown)
+
+    assert middles("a") == ["mask", "mask"] and middles("b") == ["true answer", "true answer"]
+    assert middles("c") == ["mask (attention)", "no mask"] and middles("d") == ["mask (attention)"]
 
 
 PIXELS = """[...document.querySelectorAll('.stage canvas')].map((canvas) =>

@@ -50,7 +50,7 @@ function card(row, among, width = CARD) {
   const open = (event) => { event.preventDefault(); openCase(row, among); };
   const picture = !db.rows.done[row]
     ? el("span", { class: "message" }, db.core.messages[db.rows.message[row]] || "failed")
-    : filesOf(row).sheet && panels.length ? panels.map((panel) => tile(row, panel, wide))
+    : filesOf(row).sheet && panels.length ? panels.map((panel) => captioned(row, panel, wide))
     : el("span", { class: "message none" }, "no pictures of this edit were kept");
   return el("a", { class: db.rows.done[row] ? "card" : "card failed", href: "#", style: { width: `${width}px`, height: `${cardHeight(width)}px` },
     "data-row": row, on: { click: open } },

@@ -18,11 +18,36 @@ function sheetOf(row) {
     x: (column) => gap + column * (box.w + gap), y: (panel) => gap + panel * (line + box.h + gap) + line };
 }
 
-// The three pictures of a card: what was there, where it may change, what came of it.
+const KINDS = ["mask", "true answer"];  // a mask's panel may say more: "mask (attention)"
+const panelOf = (row, kind) => panelsOf(row).find((name) => name === kind || name.startsWith(`${kind} `));
+
+// What stands in the middle of all cards of a task: what every variant can show, otherwise what some of them can.
+function middleOf(task) {
+  if (db.middles?.core !== db.core) {
+    const counted = db.core.tasks.id.map(() => ({ all: 0 }));
+    for (let row = 0; row < db.n; row++) {
+      if (!db.rows.done[row] || !panelsOf(row).length) continue;
+      const found = counted[db.rows.task[row]];
+      found.all += 1;
+      for (const kind of KINDS) if (panelOf(row, kind)) found[kind] = (found[kind] || 0) + 1;
+    }
+    db.middles = { core: db.core, of: counted.map((found) => KINDS.find((kind) => found[kind] === found.all) || KINDS.find((kind) => found[kind])) };
+  }
+  return db.middles.of[task];
+}
+
+// The pictures of a card, [kind, panel]: what was there, the middle, what came of it. A panel that is not there is null.
 function chosenPanels(row) {
-  const panels = panelsOf(row), mask = panels.find((name) => name.split(" ")[0] === "mask");
-  return ["source", mask || (panels.includes("true answer") ? "true answer" : null), "edited"]
-    .filter((name) => name && panels.includes(name));
+  const middle = middleOf(db.rows.task[row]);
+  if (!panelsOf(row).length) return [];
+  return ["source", ...(middle ? [middle] : []), "edited"].map((kind) => [kind, panelOf(row, kind) || null]);
+}
+
+// A tile that says what it is.
+function captioned(row, [kind, panel], wide) {
+  const made = tile(row, panel, wide);
+  made.append(el("small", { class: "what" }, panel || `no ${kind}`));
+  return made;
 }
 
 function tile(row, panel, wide) {

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 from experiments.config.build import build
 from experiments.jobs.edit import fit
-from experiments.jobs.one_clip import read
+from experiments.jobs.one_clip import reach
 from experiments.runs.plan import Variant
 from freemask.data.one import OneClip
 from freemask.errors import UserError
@@ -57,11 +58,10 @@ def _refuse_one_folder(mask: Any, clips: int) -> None:
 
 def glimpse(data: DataSource, task: EditTask, frames: int | None = None) -> Clip:
     """The clip with all its frames and annotations, in a small size."""
-    small, model = copy(data), Small()
-    if isinstance(small, OneClip):
-        small = read(small, frames, model)
-    else:
-        fit(small, model)
+    small = copy(data)
+    fit(small, Small())
+    if isinstance(small, OneClip) and small.path.exists():
+        small.frames = reach(small.path, small.geometry, replace(small.frames, count=frames))
     return small.clip(task)
 
 

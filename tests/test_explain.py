@@ -26,7 +26,8 @@ ROW = {
     "facts": {
         "mask_layer": "up.1",
         "mask_time": 499,
-        "codebook": "shipped, n = 40 on 40 clips",
+        "codebook": "shipped",
+        "codebook_n": 40,
         "keeps_object": False,
     },
 }
@@ -47,7 +48,7 @@ def test_the_block_before_and_after():
     assert "not sure" in before["kind"] and "task=" in before["kind"]
     assert before["words"] == "car -> bus (guessed)"
     assert before["mask"] == "mmc: layer up.1, time 499"
-    assert before["codebook"].startswith("shipped, n = 40")
+    assert before["codebook"].startswith("shipped") and "n = 40" in before["codebook"]
     assert before["clip"].startswith("8 frames of 48 x 64")
     assert "embedded" in before["model"] and "01234567" in before["model"]
     after = explained({**ROW, "facts": {**ROW["facts"], **AFTER}})
@@ -64,6 +65,8 @@ def test_each_thing_is_said_where_it_matters():
     assert "taken away" in gone["kind"] and "(gone)" in gone["words"]
     kept = explained({**ROW, "facts": {"keeps_object": True}})
     assert "stays" in kept["words"]
+    own = explained({"facts": {"codebook": "own", "codebook_folder": "/books", "codebook_n": 2}})
+    assert all(part in own["codebook"] for part in ("own", "/books", "n = 2"))
     unused = explained({**ROW, "facts": {"mask_used": False}})
     assert "not used" in unused["mask"]
     assert explained({"task": "x", "status": "failed"}) == {}

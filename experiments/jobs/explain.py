@@ -19,6 +19,8 @@ KNOWN = (
     "mask_share",
     "mask_empty_frames",
     "codebook",
+    "codebook_n",
+    "codebook_folder",
     "keeps_object",
     "inversion_passes",
     "features",
@@ -39,7 +41,7 @@ def explained(row: Mapping[str, Any]) -> dict[str, str]:
         "method": _method(row, choices),
         "mask": _mask(choices, facts),
         "covers": _covers(facts),
-        "codebook": str(facts.get("codebook") or ""),
+        "codebook": _codebook(facts),
         "fusion": str(choices.get("fusion") or ""),
         "inversion": _inversion(facts),
         "clip": _clip(row),
@@ -80,9 +82,8 @@ def _words(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     said = ", ".join(old if old == new else f"{old} -> {new or '(gone)'}" for old, new in pairs)
     guessed = (row.get("guessed") or {}).get("words")
     notes = [guessed] if guessed and said else []
-    if said and facts.get("keeps_object") is (
-        row.get("kind") not in STAYS
-    ):  # only where the kind does not say it
+    unlike = row.get("kind") not in STAYS
+    if said and facts.get("keeps_object") is unlike:  # only where the kind does not say it
         notes.append("the object stays" if facts["keeps_object"] else "the object may change")
     return f"{said} ({', '.join(notes)})" if notes else said
 
@@ -114,6 +115,12 @@ def _covers(facts: Mapping[str, Any]) -> str:
     if not isinstance(share, int | float):
         return ""
     return f"{share:.1%} of the clip" + (f", empty in {empty} of its frames" if empty else "")
+
+
+def _codebook(facts: Mapping[str, Any]) -> str:
+    name, n, folder = (facts.get(key) for key in ("codebook", "codebook_n", "codebook_folder"))
+    parts = [name, f"in {folder}" if folder else "", f"measured on n = {n}" if name and n is not None else ""]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def _of(what: str, found: Any) -> str:

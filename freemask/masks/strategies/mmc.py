@@ -83,8 +83,9 @@ class Mmc:
         return find(identity, self.folders) if self.codebook == AUTO else given(self.codebook, identity)
 
     def _facts(self, found: Found | None) -> Facts:
-        """Which codebook it was: shipped, own or a path, and of how many items."""
+        """Which codebook it was: shipped, own (and in which folder) or a path, and of how many items."""
         if found is None:
             return {}
         named = found.source if self.codebook == AUTO else self.codebook
-        return {"codebook": named, "codebook_n": found.book.n}
+        folder = {"codebook_folder": str(found.path.parent)} if named == "own" else {}
+        return {"codebook": named, "codebook_n": found.book.n, **folder}

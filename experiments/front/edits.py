@@ -8,13 +8,13 @@ from experiments.config.identity import Identity
 from experiments.front.clips import ClipLike, Show, Words, clip_or_name, showing
 from experiments.front.result import Result
 from experiments.front.said import Said
+from experiments.jobs import beforehand
 from experiments.jobs.edit import fit, make_editor
 from experiments.jobs.job import head
 from experiments.jobs.one_clip import Wish, read
 from experiments.jobs.variants import unused
 from experiments.report.edit_folder import edit_identity
 from experiments.runs.plan import Item, Variant
-from freemask.data.held import HeldClip
 from freemask.data.one import OneClip
 from freemask.types import Backbone, DataSource, EditTask
 
@@ -44,6 +44,7 @@ def edit(
     with showing(progress) as (report, busy):
         task, data = wish.task(lambda: build(said.config["data"], "data"))
         variant = _variant(said, task)
+        beforehand.refuse(said.config, task, data, wish.frames.count)
         busy("loading the model")
         editor = make_editor(said.config, backbone=said.backbone)
         busy("reading the clip")
@@ -57,7 +58,7 @@ def edit(
 
 def ready(data: DataSource, wish: Wish, backbone: Backbone) -> DataSource:
     """The clip in the size that the model takes. Of a file the first frames are taken, of what is in memory all."""
-    if isinstance(data, OneClip) and not isinstance(data, HeldClip):
+    if isinstance(data, OneClip):
         return read(data, wish.frames.count, backbone)
     fit(data, backbone)
     return data
@@ -65,7 +66,7 @@ def ready(data: DataSource, wish: Wish, backbone: Backbone) -> DataSource:
 
 def _variant(said: Said, task: EditTask) -> Variant:
     """A model that was handed in is known by what it is, not by a name."""
-    variant = said.command.variant(None, (), lambda config, choices: edit_identity(config, task))
+    variant = said.command.variant(None, (), lambda config, choices: edit_identity(config, task, choices))
     if said.backbone is None:
         return variant
     identity = Identity({**variant.identity.parts, "model": said.backbone.identity})

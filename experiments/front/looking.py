@@ -20,6 +20,7 @@ from experiments.front.clips import ClipLike, Show, Words, clip_or_name, showing
 from experiments.front.edits import ready
 from experiments.front.result import pictured
 from experiments.front.said import Said
+from experiments.jobs import beforehand
 from experiments.jobs.edit import model_of
 from experiments.jobs.one_clip import Wish, words_of
 from experiments.jobs.pictures import contact_sheet, veiled
@@ -112,6 +113,7 @@ def masks(
         if target is None:
             wish = _looking(wish, words, said)
         task, data = wish.task(lambda: build(said.config["data"], "data"))
+        beforehand.refuse(said.config, task, data, wish.frames.count)
         busy("loading the model")
         backbone = model_of(said.config) if said.backbone is None else said.backbone
         busy("reading the clip")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from evaluation.tables.numbers import fact, number
+from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
 from experiments.report.edit_folder import leave, write_sheet
 from experiments.runs.rows import keep_columns, now
@@ -115,13 +116,10 @@ class Result:
         return files
 
     def __repr__(self) -> str:
-        task, (count, _, height, width) = self.task, self.frames.shape
-        words = ", ".join(f"{old} -> {new}" for old, new in task.words.items()) or "no words"
-        lines = [f"{task.source}  ->  {task.target}"]
-        lines += [f"  {task.kind} ({words}), {count} frames of {width}x{height}"]
+        lines = [asked(self.row), *(f"  {name:<10} {text}" for name, text in explained(self.row).items())]
         lines += [f"  {name:<24} {number(value)}" for name, value in self.metrics.items()]
-        lines += [f"  {name:<24} {fact(value)}" for name, value in self.facts.items()]
-        return "\n".join([*lines, *(f"  note: {each}" for each in self.warnings)])
+        lines += [f"  {name:<24} {fact(value)}" for name, value in others(self.facts).items()]
+        return "\n".join([*lines, *(f"  note: {each}" for each in dict.fromkeys(self.warnings))])
 
     def _repr_html_(self) -> str:
         return pictured(self.sheet, repr(self))

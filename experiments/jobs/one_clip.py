@@ -99,9 +99,10 @@ def words_of(text: str) -> dict[str, str]:
 
 
 def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:
-    """Decides size and frames of a file, and whether it can be read."""
+    """Decides size and frames of a file, and whether it can be read. What is in memory is taken whole."""
     fit(one, backbone)
-    one.frames = reach(one.path, one.geometry, replace(one.frames, count=frames))
+    if not isinstance(one, HeldClip):
+        one.frames = reach(one.path, one.geometry, replace(one.frames, count=frames))
     return one
 
 

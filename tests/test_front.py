@@ -236,6 +236,7 @@ def test_progress_is_reported(model):
         (lambda m: edit(frames(1), m, "model.dtype=float16"), ("twice", "load_model")),
         (lambda m: edit(frames(1), m, out="x"), ("save",)),
         (lambda m: edit(frames(1), m, "logger=wandb"), ("command",)),
+        (lambda m: edit(frames(1), m, masks="all"), ("freemask.masks",)),
         (lambda m: edit(frames(1), m, stepz=3), ("stepz",)),
         (lambda m: edit(frames(1), m, "steps"), ("key=value",)),
         (lambda m: edit(frames(1), m, seed=frames(1)), ("seed", "tensor")),

@@ -18,7 +18,11 @@ from experiments.jobs.variants import Composition
 from freemask.errors import UserError
 from freemask.types import Backbone
 
-ELSEWHERE = {"out": "call .save(folder) on the result", "logger": "use the command: freemask edit logger=..."}
+ELSEWHERE = {
+    "out": "call .save(folder) on the result",
+    "logger": "use the command: freemask edit logger=...",
+    "masks": "call freemask.masks(clip, source, words), once for each mask=...",
+}
 
 
 @dataclass(frozen=True)

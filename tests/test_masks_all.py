@@ -95,7 +95,7 @@ def test_masks_are_those_of_the_edit_and_scores_those_of_the_annotation(backbone
     found = seen(backbone, clip(car=truth), {**STRATEGIES, "oracle": Oracle(), "none": NoMask()})
     assert found.measure == "IoU" and torch.equal(found.truth, truth)
     assert all(each.score == iou(each.mask >= 0.5, truth) for each in found.seen.values())
-    assert found.seen["oracle"].score == pytest.approx(found.seen["oracle"].facts["mask_iou"])
+    assert found.seen["oracle"].score == pytest.approx(found.seen["oracle"].facts["oracle_iou"])
     assert found.seen["none"].heat is None and found.seen["average"].heat.shape == (2, 12, 20)
     method = InvertFuse(steps=3, guidance=2.0, mask=Average(), fusion=Fusion())
     made = method(backbone, clip(car=truth), TASK, torch.Generator().manual_seed(0))

@@ -382,7 +382,7 @@ def test_edit_prints_facts_and_keeps_masks(masked, capsys):
     words = ["model=random", "metric=pixels", "method=sdedit", "method.steps=2", "data.size=16", "out=done"]
     assert main(["edit", *words]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"mask_layer +down.0\n +mask_time +61\n +mask_share +0.250\n", said)
+    assert re.search(r"\n +mask +.*down\.0.*61", said) and re.search(r"\n +covers +25\.0%", said)
     with np.load("done/masks.npz") as kept:
         assert kept["mask"].shape == (8, 16, 16)
 

@@ -98,9 +98,8 @@ def tell(folder: Path, outcome: Outcome, files: Mapping[str, Path]) -> int:
     """The rest: what came out, and what of the edit was not known before."""
     row = outcome.row
     if row["status"] != "done":
-        raise UserError(
-            "the edit failed", came=row.get("message"), todo=f"the row in {folder / 'rows'} holds the details"
-        )
+        todo = f"see the row in {folder / 'rows'}, which holds the details"
+        raise UserError(f"the edit failed: {row.get('message')}", todo=todo)
     _lines({name: text for name, text in explained(row).items() if outcome.said.get(name) != text})
     for name, value in row.get("metrics", {}).items():
         if value is not None:

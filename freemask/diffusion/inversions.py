@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,17 +179,14 @@ def walk(
     given: Text | Given,
     taps: Taps,
     *,
-    after: Callable[[Tensor, Time], None] | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Run the network over an inversion that is known, for what its taps record; `after` sees each prediction."""
+    """Run the network over an inversion that is known, for what its taps record."""
     predict = guided(backbone, given, taps=taps, stream="source")
     total = len(inversion.times)
     progress("recording", 0, total)
     for i, t in enumerate(inversion.times):
-        out = predict(inversion.input_at(t), t)
-        if after is not None:
-            after(out, t)
+        predict(inversion.input_at(t), t)
         progress("recording", i + 1, total)
 
 

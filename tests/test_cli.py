@@ -15,7 +15,8 @@ from experiments.cli import words as dispatch
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config import choices
-from experiments.config.compose import _jobs, _parse, config_of, plain
+from experiments.config.compose import _parse, config_of, plain
+from experiments.config.sweep import Start, starts
 from experiments.jobs.one_clip import words_of
 from freemask.errors import UserError
 
@@ -245,7 +246,7 @@ NASTY = [
 def test_prompts_arrive_unchanged_in_every_spelling(text):
     spellings = [f"source={text}"], ["--source", text], [f"--source={text}"]
     (overrides,) = {tuple(dispatch.read(["edit", *words]).overrides) for words in spellings}
-    assert list(_jobs([_parse(each) for each in overrides])) == [[*overrides]]
+    assert starts("edit", overrides, joint=False) == [Start("", [*overrides])]
     assert plain(config_of("edit", overrides))["source"] == text
 
 

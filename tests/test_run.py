@@ -18,6 +18,7 @@ from experiments.runs.record import Record
 from experiments.runs.store import RunStore
 from freemask.data.open import open_clip
 from freemask.data.world import World
+from freemask.errors import UserError
 
 # There is no codebook of the random model, and FreeMask's default masks need one.
 RANDOM = ["model=random", "metric=pixels", "method.steps=1", "paths.runs=out"]
@@ -199,14 +200,38 @@ def test_another_seed_is_another_result():
     assert results("0") != results("1")
 
 
-def test_a_sweep_gives_every_combination_its_own_folder():
-    sweep = [*RUN, "-m", "method=ddim,sdedit", "limit=1", "keep=none", "name=s"]
+def test_a_sweep_is_one_run_with_a_variant_for_every_combination(capsys):
+    sweep = [*RUN, "-m", "method=ddim,sdedit", "method.steps=1,2", "limit=1", "keep=none", "name=s"]
     assert main(sweep) == 0
-    folders = sorted(path.parent.name for path in Path("out/s").glob("*/run.json"))
-    assert [name.split("-")[0] for name in folders] == ["ddim", "sdedit"]
-    before = {path: path.stat().st_mtime_ns for path in Path("out/s").glob("*/rows/*")}
+    assert "Compared with ddim+steps-1" in capsys.readouterr().out
+    files = sorted(Path("out/s").glob("*/rows/*"))
+    names = [f"{method}+steps-{steps}" for method in ("ddim", "sdedit") for steps in (1, 2)]
+    assert [path.parent.parent.name for path in files] == names
+    made = {name: list(rows(f"s/{name}").values()) for name in names}
+    assert {name: [(row["method"], row["steps"]) for row in each] for name, each in made.items()} == {
+        name: [(name.split("+")[0], int(name[-1]))] for name in names
+    }
+    before = {path: path.stat().st_mtime_ns for path in files}
     assert main(sweep) == 0
-    assert {path: path.stat().st_mtime_ns for path in Path("out/s").glob("*/rows/*")} == before
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+
+
+def test_a_sweep_over_what_variants_share_is_one_run_after_the_other(capsys, monkeypatch):
+    sweep = [*RUN, "-m", "task=shape,style", "method=sdedit", "limit=1", "keep=none", "name=s"]
+    seen = []
+
+    def stopped(*_):
+        seen.extend(str(path.parent.name) for path in sorted(Path("out/s").glob("*/plans")))
+        raise UserError("no power")
+
+    monkeypatch.setattr("experiments.commands.run.carry_out", stopped)
+    assert main(sweep) == 2
+    assert (
+        seen == ["shape", "style"] * 2
+    )  # both are planned before the first begins, and the second is tried too
+    assert (
+        "shape: 0 done, 0 failed, 1 left" in (main(["status", "paths.runs=out"]), capsys.readouterr().out)[1]
+    )
 
 
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])

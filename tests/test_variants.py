@@ -16,10 +16,11 @@ from experiments.config import choices
 from experiments.config.compose import composed as compose
 from experiments.config.compose import config_of
 from experiments.config.fingerprint import Identity
+from experiments.config.sweep import starts
 from experiments.engines.start import Order, prepare
 from experiments.jobs.edit import Editor
 from experiments.jobs.pictures import EDGE, veiled
-from experiments.jobs.variants import Composition, variants_of
+from experiments.jobs.variants import NAME, Composition, variants_of
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
 from experiments.runs.store import RunStore
@@ -259,18 +260,72 @@ def test_a_plain_run_and_variants_never_share_a_folder():
             start(folder, name, job)
 
 
-def test_a_sweep_over_runs_of_variants(capsys):
-    assert main([*RUN, "-m", "method.steps=1,2", "name=s", "limit=1"]) == 0
+def test_a_sweep_crosses_the_variants_that_are_listed(capsys):
+    """What a variant says itself is the last word, as it is without a sweep."""
+    sweep = ["-m", "method.steps=1,2", "seed=3,4", "reference=strong", "name=s", "limit=1"]
+    assert (
+        main([*RUN[:-1], TWO.replace("['method.strength=1.0']", "['method.strength=1.0','seed=5']"), *sweep])
+        == 0
+    )
     said = capsys.readouterr().out
-    assert "all of them on one page: freemask report out/s" in said and "open_clip" not in said
-    assert main(["report", "out/s"]) == 0
-    assert "4 variants, 4 done, 0 failed" in capsys.readouterr().out
-    names = re.findall(r'"name":"(method[^"]+)"', Path("out/s/index.html").read_text())
-    assert names == [f"method.steps={steps}/{each}" for steps in (1, 2) for each in ("strong", "weak")]
-    found = sorted(Path("out/s").glob("variants-*/weak/rows"))
-    assert len(found) == 2
-    steps = {row["steps"] for folder in found for row in RunStore(folder.parent).latest().values()}
-    assert steps == {1, 2}
+    assert "Compared with strong+steps-1+seed-3" in said and "open_clip" not in said
+    found = {path.parent.parent.name: path for path in Path("out/s").glob("*/rows/*")}
+    assert len(found) == 8 and "weak+steps-2+seed-4" in found
+    made = {name: next(iter(rows(f"s/{name}").values())) for name in found}
+    assert {(row["steps"], row["seed"]) for name, row in made.items() if "weak" in name} == {
+        *((1, 3), (1, 4), (2, 3), (2, 4))
+    }
+    assert {(row["steps"], row["seed"]) for name, row in made.items() if "strong" in name} == {(1, 5), (2, 5)}
+
+
+SWEPT = [
+    (["method=ddim,sdedit", "seed=0,1"], ["ddim+seed-0", "ddim+seed-1", "sdedit+seed-0", "sdedit+seed-1"]),
+    (["mask=none,average", "fusion=none,all"], ["mask-none+fusion-none", "mask-none+fusion-all"]),
+    (["fusion.self=off,plain", "task.windows.shape.self=0.5"], ["self-off", "self-plain"]),
+    (["fusion.self=off,plain", "task.windows.shape.self=0.5,1"], ["fusion.self-off+shape.self-0.5"]),
+    (["mask=glob(mmc*)"], ["mmc", "mmc_by_layer"]),
+    (["seed=range(1,4)"], ["seed-1", "seed-2", "seed-3"]),
+    (["method.negative='a, b','a; b'"], ["negative-a-b"]),
+    (["model.path=a,'b/c d'"], ["path-a", "path-b-c-d"]),
+    (["mask=null,average"], ["null", "average"]),
+    ([f"method.negative={'a' * 90},{'a' * 91}"], [f"negative-{'a' * 64}-"]),
+]
+
+
+@pytest.mark.parametrize(("typed", "names"), SWEPT, ids=lambda each: each[0])
+def test_combinations_are_named_by_what_differs(typed, names):
+    (start,) = starts("run", [*SMALL, *typed], joint=True)
+    found = list(start.variants)
+    assert all(any(each.startswith(name) for each in found) for name in names)
+    assert len(set(found)) == len(found) > 1 and all(NAME.fullmatch(each) for each in found)
+    for name, own in start.variants.items():  # as a user would write it down
+        assert dispatch.read(["run", f"variants={{{name}: [seed=1]}}"]).overrides == [
+            f"variants={{{name}:['seed=1']}}"
+        ]
+        assert len(own) == sum("," in each or "(" in each for each in typed)
+
+
+def test_what_variants_share_is_swept_by_runs_of_their_own():
+    words = ["task=shape,style", "+experiment=a,b", "method.steps=1,2"]
+    found = starts("run", words, joint=True)
+    assert [each.name for each in found] == ["shape+a", "shape+b", "style+a", "style+b"]
+    assert [list(each.variants) for each in found] == [["steps-1", "steps-2"]] * 4
+    assert found[1].overrides == ["task=shape", "+experiment=b"]
+    apart = starts("calibrate", ["model=a,b", "steps=1,2"], joint=False)
+    assert [each.name for each in apart] == ["a+steps-1", "a+steps-2", "b+steps-1", "b+steps-2"]
+
+
+def test_an_experiment_may_say_what_it_sweeps(monkeypatch):
+    monkeypatch.setattr(
+        "experiments.config.sweep.sweep_params", lambda *_: {"seed": "1,2", "method.steps": "3,4"}
+    )
+    (start,) = starts("run", ["seed=7"], joint=True)
+    assert (start.overrides, list(start.variants)) == (["seed=7"], ["steps-3", "steps-4"])
+
+
+def test_hydras_own_launchers_are_refused(capsys):
+    assert main([*RUN, "-m", "seed=0,1", "hydra/launcher=joblib"]) == 2
+    assert "runner=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("group", ["mask", "fusion"])

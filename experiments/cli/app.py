@@ -4,11 +4,16 @@ import errno
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from experiments.cli import words as dispatch
 from experiments.cli.verbs import main_of
 from freemask.errors import UserError
+
+if TYPE_CHECKING:
+    from experiments.config.compose import Composed
 
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 # New objects between two looks for cycles, of which rows have none: looking took half of the time of a large table.
@@ -79,18 +84,25 @@ def _call(command: dispatch.Command) -> int:
     verb, config = command.verb or "", command.spec.config
     if config is None:
         return main_of(verb)(command.overrides, command.flags)
-    if {"cfg", "info", "multirun", "hydra-help"} & set(command.flags):
+    if {"cfg", "info", "hydra-help"} & set(command.flags):
         from experiments.cli.hydra_app import hand_over
 
         return hand_over(command)
+    if command.flags.get("multirun"):
+        from experiments.cli.sweep import every
+
+        return every(command, partial(_begin, command))
     from experiments.config.compose import composed
 
-    made = composed(config, command.overrides)
+    return _begin(command, composed(config, command.overrides), command.flags)
+
+
+def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]) -> int:
     if command.spec.works_on_files:
         from experiments.config.early import refuse_missing
 
         refuse_missing(made.cfg, made.choices)
-    return main_of(verb)(made.cfg, command.flags | {"choices": made.choices})
+    return main_of(command.verb or "")(made.cfg, {**flags, "choices": made.choices})
 
 
 def _show(text: str) -> int:

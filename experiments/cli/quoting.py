@@ -33,7 +33,7 @@ def _named(text: str) -> dict[str, list[str]] | None:
     for entry in _parts(_inside(text, "{}")):
         name, _, overrides = entry.partition(":")
         found[_bare(name)] = [_bare(each) for each in _parts(_inside(overrides, "[]"))]
-    plain = all(re.fullmatch(r"[\w+-]+", name) for name in found)
+    plain = all(re.fullmatch(r"[\w.+-]+", name) for name in found)
     return found if found and plain and all(map(_overrides, found.values())) else None
 
 

@@ -13,7 +13,8 @@ EDIT = ("data.edit.source", "data.edit.target")
 class Verb:
     """`prompts` and `paths` are keys whose values travel as plain text: prompts always, paths unless swept.
     `positional` is the key that a bare word stands for. `config`, the name of its YAML in conf, is found: `main`
-    gets (configuration, flags), or (words, flags) where there is none. `reads_rows`: many rows, and no model.
+    gets (configuration, flags), or (words, flags) where there is none. With `joint`, the combinations of
+    -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model.
     `works_on_files`: what the command names must be there, and is looked for before `main` is imported."""
 
     summary: str
@@ -21,6 +22,7 @@ class Verb:
     paths: tuple[str, ...] = ()
     positional: str | None = None
     multirun: bool = False
+    joint: bool = False
     json: bool = False
     reads_rows: bool = False
     works_on_files: bool = False

@@ -94,8 +94,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     if not variants:
         return 1
     own = f"calibrate-{variants[0].choices['model']}-{variants[0].identity.hash[:8]}"
-    name = options.name or ("calibrate" if options.models else own)
-    folder = named_folder(config, f"{name}/{own}" if flags.get("multirun") and options.name else name)
+    folder = named_folder(config, options.name or ("calibrate" if options.models else own))
     if not (folder / RECORD).exists():
         refuse_without_masks(data, words)
     books: dict[str | None, Codebook] = {}

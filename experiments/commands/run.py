@@ -30,12 +30,13 @@ VERB = Verb(
     paths=PATHS,
     positional="name",
     multirun=True,
+    joint=True,
     works_on_files=True,
     examples=(
         "freemask run experiment=demo",
         "freemask run method=sdedit data=world data.clips=4 name=first",
         "freemask run experiment=freemask/masks only=[mmc,average] limit=4 method.steps=10",
-        "freemask run -m method=ddim,sdedit method.steps=10,20",
+        "freemask run -m method=ddim,sdedit method.steps=10,20 name=four",
         "freemask run data=folder data.root=clips data.tasks=tasks.yaml model=zeroscope",
     ),
     keys=(
@@ -75,16 +76,19 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     tasks = list(data.tasks())
     wanted = chosen(tasks, options)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
-    swept = bool(flags.get("multirun"))
-    begun = None if options.name is None or swept else named_folder(config, options.name)
-    variants, notes = variants_of(command, partial(identity_over, digest_of(tasks)), begun)
+    begun = None if options.name is None else named_folder(config, options.name)
+    swept = flags.get("variants") or {}
+    variants, notes = variants_of(command, partial(identity_over, digest_of(tasks)), begun, swept)
     plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
-    folder = begun or named_folder(config, _name(plan, options, swept))
+    folder = begun or named_folder(config, _name(plan))
     reference = reference_of(config, variants)
     if not (folder / RECORD).exists():
         refuse_hopeless(variants, data, wanted)
     redo = options.retry is not None
     order = Order(plan, folder, reference, command.overrides, options.keep, redo, notes=notes)
+    if flags.get("freeze"):
+        only_frozen(order)
+        return 0
     if not options.start:
         print(planned(order, wanted) if engine.rank == 0 else "")
         return 0
@@ -115,9 +119,10 @@ def chosen(tasks: Sequence[EditTask], options: Options) -> list[EditTask]:
     return kept
 
 
-def _name(plan: Plan, options: Options, swept: bool) -> str:
-    """A sweep's runs go into folders of their own, each named after what it is."""
-    first = plan.variants[0]
-    what = first.choices.get("method") if first.name is None else "variants"
-    own = f"{what}-{record_of(plan)['identity'][:8]}"
-    return own if options.name is None else f"{options.name}/{own}" if swept else options.name
+def _name(plan: Plan) -> str:
+    """Of a run without a name, after what it is: the method, or what its variants differ in."""
+    keys = dict.fromkeys(each.partition("=")[0] for variant in plan.variants for each in variant.overrides)
+    what = plan.variants[0].choices.get("method")
+    if plan.variants[0].name is not None:
+        what = "+".join(["variants", *(key.rpartition(".")[2].strip("+~") for key in keys)])[:60]
+    return f"{what}-{record_of(plan)['identity'][:8]}"

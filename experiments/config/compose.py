@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
@@ -27,21 +28,34 @@ class Composed:
     choices: Mapping[str, str | None]
 
 
-def composed(verb: str, overrides: Sequence[str], sweep: bool = False) -> Composed:
-    """Of the first job, for a sweep, after a look at every job."""
-    parsed = [_parse(each) for each in overrides]
-    if not sweep:
-        _refuse_sweeps(parsed, verb)
-    return [_checked(verb, parsed, job) for job in _jobs(parsed)][0]
+def composed(verb: str, overrides: Sequence[str]) -> Composed:
+    read = [_parse(each) for each in overrides]
+    _refuse_sweeps(read, verb)
+    known = groups_of(verb)
+    choosing = [str(each.input_line) for each in read if _is_choice(each, known)]
+    try:
+        cfg = _compose(verb, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        _check_keys(verb, read, choosing)
+        todo = f"freemask {verb} --help, or --debug for the whole story"
+        raise UserError(
+            "the configuration does not fit together", came=_first_line(error), todo=todo
+        ) from error
+    chosen = dict.fromkeys(groups_of(verb)) | _ours(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return Composed(cfg, chosen)
 
 
-def config_of(verb: str, overrides: Sequence[str], *, sweep: bool = False) -> DictConfig:
-    return composed(verb, overrides, sweep).cfg
+def config_of(verb: str, overrides: Sequence[str]) -> DictConfig:
+    return composed(verb, overrides).cfg
 
 
-def choices_of(chosen: Mapping[str, Any], verb: str) -> dict[str, str | None]:
-    """Of Hydra's `runtime.choices`, those of our own groups."""
-    return dict.fromkeys(groups_of(verb)) | _ours(chosen)
+def sweep_params(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What an experiment sweeps over by itself with -m; composing it tells what is wrong with it."""
+    with suppress(HydraException, OmegaConfBaseException):
+        return dict(_compose(verb, overrides).hydra.sweeper.get("params") or {})
+    return {}
 
 
 def plain(cfg: DictConfig) -> dict:
@@ -65,9 +79,9 @@ def typed(overrides: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def _typed(override: str, texts: Sequence[str]) -> str:
-    parsed = _parse(override)
-    plain_text = parsed.key_or_group in texts and not parsed.is_sweep_override()
-    return f"{parsed.key_or_group}={parsed.value()}" if plain_text else override
+    read = _parse(override)
+    plain_text = read.key_or_group in texts and not read.is_sweep_override()
+    return f"{read.key_or_group}={read.value()}" if plain_text else override
 
 
 @cache
@@ -94,17 +108,30 @@ def _compose(verb: str, overrides: Sequence[str]) -> DictConfig:
         return compose(verb, overrides=list(overrides), return_hydra_config=True)
 
 
-def _parse(text: str) -> Override:
+def parsed(text: str) -> Override:
+    """One that may be swept, over the options of a group too: mask=glob(mmc*)."""
+    return _parse(text, _loader() if "glob(" in text else None)
+
+
+@cache
+def _loader() -> ConfigLoader:
+    plugins.register()
+    with initialize_config_module("conf", version_base="1.3"):
+        return GlobalHydra.instance().config_loader()
+
+
+def _parse(text: str, loader: ConfigLoader | None = None) -> Override:
     try:
-        return OverridesParser.create().parse_override(text)
+        parser = OverridesParser.create(loader)
+        return parser.parse_override(text) if loader is None else parser.parse_overrides([text])[0]
     except HydraException as error:
         hint = "key=value, with two kinds of quotes around a value that holds commas or brackets"
         todo = f"write '{text.partition('=')[0]}=\"...\"'"
         raise UserError(f"cannot read '{text}'", came=_first_line(error), expected=hint, todo=todo) from error
 
 
-def _refuse_sweeps(parsed: Sequence[Override], verb: str) -> None:
-    for each in parsed:
+def _refuse_sweeps(read: Sequence[Override], verb: str) -> None:
+    for each in read:
         if each.is_sweep_override():
             wrong, hint = (
                 f"{each.key_or_group} has several values",
@@ -113,53 +140,23 @@ def _refuse_sweeps(parsed: Sequence[Override], verb: str) -> None:
             raise UserError(wrong, came=each.input_line, expected=hint, todo="for a list write key=[a,b]")
 
 
-def _jobs(parsed: Sequence[Override]) -> Iterator[list[str]]:
-    spread = []
-    for each in parsed:
-        if each.is_sweep_override() and each.is_discrete_sweep():
-            spread.append([f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()])
-        elif each.is_sweep_override():
-            wrong, hint = "has a range without steps", "values to choose from: a,b,c or range(1,5)"
-            raise UserError(f"{each.key_or_group} {wrong}", came=each.input_line, expected=hint)
-        else:
-            spread.append([each.input_line or ""])
-    yield from (list(job) for job in product(*spread))
-
-
-def _checked(verb: str, parsed: Sequence[Override], job: list[str]) -> Composed:
-    known = groups_of(verb)
-    choosing = [text for each, text in zip(parsed, job, strict=True) if _is_choice(each, text, known)]
-    try:
-        cfg = _compose(verb, job)
-    except (HydraException, OmegaConfBaseException) as error:
-        _check_keys(verb, parsed, tuple(choosing))
-        todo = f"freemask {verb} --help, or --debug for the whole story"
-        raise UserError(
-            "the configuration does not fit together", came=_first_line(error), todo=todo
-        ) from error
-    chosen = choices_of(cfg.hydra.runtime.choices, verb)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return Composed(cfg, chosen)
-
-
-def _check_keys(verb: str, parsed: Sequence[Override], choosing: tuple[str, ...]) -> None:
+def _check_keys(verb: str, read: Sequence[Override], choosing: Sequence[str]) -> None:
     """Hydra takes no key that is not there; which one that was, and what was meant, is told here."""
     with suppress(HydraException, OmegaConfBaseException):
         cfg = OmegaConf.to_container(_compose(verb, choosing), resolve=False)
         known = {key for key in _flat(cfg, "") if key.split(".")[0] != "hydra"}
-        for each in parsed:
+        for each in read:
             _check_key(each, known, groups_of(verb), verb)
 
 
-def _is_choice(each: Override, text: str, chosen: dict[str, str | None]) -> bool:
+def _is_choice(each: Override, chosen: dict[str, str | None]) -> bool:
     """Whether an override chooses from a group; a choice that is not there is refused."""
     key = each.key_or_group
     if key.startswith("hydra/"):
         return True
     if key not in choices.groups() or (key not in chosen and not each.is_add()):
         return False
-    value = _parse(text).value() if each.is_sweep_override() else each.value()
+    value, text = each.value(), each.input_line
     for name in value if isinstance(value, list) else [value]:
         if isinstance(name, dict | ChoiceSweep):
             todo = f"freemask list {key}"

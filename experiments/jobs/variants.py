@@ -11,13 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.config.build import build
 from experiments.config.compose import composed, plain
 from experiments.config.identity import Identity
+from experiments.config.sweep import SHARED
 from experiments.runs import books
 from experiments.runs.plan import Variant
 from freemask.errors import UserError, nearest
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,59}")
-# What all variants of a run have in common; everything else a variant may change.
-SHARED = ("data", "metric", "runner", "logger", "paths", "kind", "limit", "keep", "start", "retry", "name")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 OPTIONAL = ("mask", "fusion")
 # What rows say of the choices, and what work needs of a resolved configuration. Engines, loggers and what is kept
 # belong to a launch, not to a variant.
@@ -59,13 +58,16 @@ class Composition:
 
 
 def variants_of(
-    command: Composition, identify: Identify, folder: Path | None = None
+    command: Composition,
+    identify: Identify,
+    folder: Path | None = None,
+    swept: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Variant], list[str]]:
     """Every variant composed, resolved, its method tried: what does not fit is refused before anything runs. And
     lines: for each group that was chosen although a method does not look at it, and where a run in that `folder` goes
-    on with a codebook of its own."""
+    on with a codebook of its own. `swept`: combinations of values, each a variant, or one of each that is listed."""
     config = plain(command.cfg)
-    listed = _listed(config)
+    listed = _listed(config, swept or {})
     if not listed:
         for key in ("reference", "only"):
             if config.get(key) is not None:
@@ -105,25 +107,39 @@ def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str 
     if not names:
         return None
     if asked is not None and asked not in names:
+        swept = [each for each in names if each.startswith(f"{asked}+")]
+        if swept:
+            return swept[0]
         wrong = "the reference is none of the variants"
         raise UserError(wrong, came=f"reference={asked}", expected=nearest(str(asked), names))
     return asked or names[0]
 
 
-def _listed(config: Mapping[str, Any]) -> dict[str, list[str]]:
+def _listed(config: Mapping[str, Any], swept: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
     """Names and overrides as given, checked; cut down to those that `only` names."""
     given, only = config.get("variants"), config.get("only")
     if given is None:
-        return {}
+        return _only(swept, only)
     if not isinstance(given, Mapping):
         raise _unreadable("variants", given)
     for name, each in given.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            expected = "up to 60 letters, digits, - _ or +, the first a letter or a digit"
+            expected = "up to 100 letters, digits, - _ . or +, the first a letter or a digit"
             raise UserError("a variant's name becomes a folder", came=name, expected=expected)
         if not isinstance(each, list) or not all(isinstance(part, str) for part in each):
             raise _unreadable(f"variants.{name}", each)
+    kept = _only(given, only)
+    if not swept:
+        return kept
+    return {
+        f"{name}+{more}": [*with_it, *own] for name, own in kept.items() for more, with_it in swept.items()
+    }
+
+
+def _only(given: Mapping[str, Sequence[str]], only: Any) -> Mapping[str, Sequence[str]]:
     wanted = [only] if isinstance(only, str) else only
+    if not given:
+        return given
     for name in wanted or ():
         if name not in given:
             raise UserError(

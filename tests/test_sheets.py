@@ -116,11 +116,19 @@ def test_captions_mean_what_is_shown():
 
 def test_a_sheet_names_its_edit():
     said = " ".join(captions.about(ROW))
-    for part in ("bear-shape", "shape edit", "bear -> lion", "dog -> (gone)", "freemask", "zeroscope", "mmc"):
+    for part in (
+        "bear-shape",
+        "kind: shape",
+        "bear -> lion",
+        "dog -> (gone)",
+        "freemask",
+        "zeroscope",
+        "mmc",
+    ):
         assert part in said
-    assert all(part in said for part in ("up.1", "421", "50 steps", "seed 3")) and "clip" not in said
+    assert all(part in said for part in ("up.1", "421", "50 steps", "seed 3"))
     others = {"task": "a", "clip": "b", "method": "theirs", "choices": {}, "steps": None, "seed": None}
-    assert captions.about(others) == ["a · clip b", "method theirs"]
+    assert captions.about({**others, "variant": "v"}) == ["a · variant v", "method: theirs"]
 
 
 def test_an_outline_leaves_the_rest_as_it_is():

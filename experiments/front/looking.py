@@ -6,14 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from evaluation.case import Case
-from evaluation.metrics.mask_iou import MaskIou
 from evaluation.tables.numbers import fact
 from experiments.config.build import build
 from experiments.front.clips import ClipLike, Show, Words, clip_or_name, showing
@@ -23,18 +19,14 @@ from experiments.front.said import Said
 from experiments.jobs import beforehand
 from experiments.jobs.edit import model_of
 from experiments.jobs.one_clip import Wish, words_of
-from experiments.jobs.pictures import contact_sheet, veiled
+from experiments.report.mask_sheet import about_masks, leave_masks, mask_sheet
 from freemask.data.task_check import holds
 from freemask.errors import UserError
-from freemask.fusion.settings import Fusion
-from freemask.masks.plan import MaskPlan, Subject, Wanted
+from freemask.masks.look import Look, Seen, look
+from freemask.masks.plan import Subject
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.invert_fuse import InvertFuse
-from freemask.types import Backbone, Clip, EditTask, Grid, Time
-
-# The least that makes a method of this family choose masks.
-MASKED = Fusion(temporal="off", cross="off", self="off", latent="masked")
-SHOWN = 12  # times of which the mask is the mean
+from freemask.types import Backbone, Clip, EditTask
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,36 +36,40 @@ class Masks:
 
     source: Clip
     task: EditTask
-    mask: Float[Tensor, "f h w"]
-    heat: Float[Tensor, "f h w"] | None
-    facts: Mapping[str, Any]
+    look: Look
+    about: Sequence[str]
+
+    @property
+    def mask(self) -> Float[Tensor, "f h w"]:
+        return self._seen.mask
+
+    @property
+    def heat(self) -> Float[Tensor, "f h w"] | None:
+        return self._seen.heat
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the strategy says of itself, how much it covers, and its score where there is one."""
+        seen = self._seen
+        score = {"agreement": "mask_agreement", "IoU": "mask_iou"}[self.look.measure]
+        found = {} if seen.score is None else {score: seen.score}
+        return {**seen.facts, "mask_share": round(float(seen.mask.mean()), 4), **found}
 
     @property
     def sheet(self) -> Image.Image:
-        frames = self.source.frames
-        shown = {"source": frames, "mask": veiled(frames, self.mask)}
-        if self.heat is not None:
-            grey = self.heat / self.heat.amax().clamp_min(1e-12)
-            shown = {"source": frames, "heat": grey[:, None].expand(-1, 3, -1, -1), "mask": shown["mask"]}
-        said = {"source": self.task.source, "heat": f"of {', '.join(self.task.words)}"}
         with TemporaryDirectory() as folder:
-            contact_sheet(
-                path := Path(folder) / "sheet.png", shown, {**said, "mask": "clear inside the mask"}
-            )
+            mask_sheet(path := Path(folder) / "sheet.png", self.source, self.look, self.about)
             with Image.open(path) as sheet:
                 return sheet.copy()
 
     def save(self, folder: str | Path) -> dict[str, Path]:
-        """masks.npz (bytes, 255 inside) and the contact sheet."""
-        folder = Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        files = {"masks": folder / "masks.npz", "sheet": folder / "masks.png"}
-        arrays: dict[str, Any] = {"mask": _bytes(self.mask)}
-        if self.heat is not None:
-            arrays["heat"] = _bytes(self.heat / self.heat.amax().clamp_min(1))
-        np.savez_compressed(files["masks"], **arrays)
-        self.sheet.save(files["sheet"])
-        return files
+        """masks.npz (bytes, 255 inside) and the contact sheet, as the command leaves them."""
+        return leave_masks(Path(folder).expanduser(), self.source, self.look, self.about)
+
+    @property
+    def _seen(self) -> Seen:
+        (seen,) = self.look.seen.values()
+        return seen
 
     def __repr__(self) -> str:
         lines = [f"{', '.join(self.task.words)} in: {self.task.source}"]
@@ -107,7 +103,6 @@ def masks(
         raise UserError("this method makes no masks", came=f"method={came}", expected=expected)
     if isinstance(method.mask, NoMask):
         raise UserError("mask=none makes no masks", todo="leave mask= out, or see freemask list mask")
-    method = replace(method, fusion=MASKED)
     wish = said.wish()
     with showing(progress) as (report, busy):
         if target is None:
@@ -118,9 +113,11 @@ def masks(
         backbone = model_of(said.config) if said.backbone is None else said.backbone
         busy("reading the clip")
         footage = ready(data, wish, backbone).clip(task)
-        with method.begin(backbone, footage, task, progress=report) as editing:
-            assert editing.masks is not None
-            return _seen(editing.subject, editing.masks)
+        times = backbone.noise_path.times(method.steps)
+        subject = Subject.of(backbone, footage, task, times, keep_object=method.keep_object)
+        strategies = {str(said.command.choices.get("mask")): method.mask}
+        found = look(backbone, subject, strategies, inversions=method.inversions, progress=report)
+    return Masks(footage, task, found, about_masks(said.config, said.command.choices, task))
 
 
 def _looking(wish: Wish, words: Words | None, said: Said) -> Wish:
@@ -148,27 +145,3 @@ def _phrases(words: Words) -> Sequence[str]:
             list(words_of(words)) if {":", ">"} & set(words) else [each.strip() for each in words.split(",")]
         )
     return list(words)
-
-
-def _seen(subject: Subject, plan: MaskPlan) -> Masks:
-    """Means over some of the times, as the mask in an edit's pictures."""
-    frames = subject.clip.frames
-    grid = Grid(len(frames), *frames.shape[-2:])
-    wanted = [Wanted("self", t, grid) for t in _some(subject.times)]
-    mask = torch.stack([plan(each).float().cpu() for each in wanted]).mean(0)
-    heat = None
-    if plan.soft is not None:
-        values = [subject.clock.lift(plan.soft(each).float().cpu(), grid.frames) for each in wanted]
-        heat = torch.stack(values).mean(0)
-    case = Case(frames, frames, subject.task, masks=subject.clip.masks, mask=mask)
-    facts = {**plan.facts, "mask_share": round(float(mask.mean()), 4), **MaskIou()(case)}
-    return Masks(subject.clip, subject.task, mask, heat, facts)
-
-
-def _some(times: Sequence[Time]) -> list[Time]:
-    places = torch.linspace(0, len(times) - 1, min(SHOWN, len(times)))
-    return sorted({times[round(float(place))] for place in places})
-
-
-def _bytes(values: Float[Tensor, "f h w"]) -> np.ndarray:
-    return values.mul(255).round().byte().numpy()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.jobs.explain import explained
 from freemask.errors import UserError
 from freemask.masks.words import located
 from freemask.types import EditTask
@@ -29,26 +30,10 @@ def _latents(facts: Mapping[str, Any]) -> list[str]:
 
 
 def about(row: Mapping[str, Any]) -> list[str]:
-    """The lines below a sheet, by which it can be told from every other one."""
-    choices, facts = row.get("choices") or {}, row.get("facts") or {}
-    words = ", ".join(f"{old} -> {new or '(gone)'}" for old, new in (row.get("words") or {}).items())
-    clip = "" if str(row.get("clip", "")) in str(row["task"]) else f"clip {row['clip']}"
-    task = [row["task"], clip, f"{row['kind']} edit" if row.get("kind") else "", words]
-    made = [f"method {row['method']}"] if row.get("method") else []
-    made += [_named(choices, name) for name in ("model", "fusion")]
-    made += [f"{row['steps']} steps"] if row.get("steps") else []
-    made += [f"seed {row['seed']}"] if row.get("seed") is not None else []
-    made += [f"variant {row['variant']}"] if row.get("variant") else []
-    mask = [_named(choices, "mask")]
-    mask += [
-        f"{key.removeprefix('mask_')} {facts[key]}" for key in ("mask_layer", "mask_time") if key in facts
-    ]
-    lines = (DOT.join(filter(None, each)) for each in (task, made, mask))
-    return [line for line in lines if line]
-
-
-def _named(choices: Mapping[str, Any], group: str) -> str:
-    return f"{group} {choices[group]}" if choices.get(group) else ""
+    """The lines below a sheet, by which it can be told from every other one: the block of an edit."""
+    variant = f"variant {row['variant']}" if row.get("variant") else ""
+    lines = [f"{name}: {said}" for name, said in explained(row).items()]
+    return [DOT.join(filter(None, [str(row["task"]), variant])), *lines]
 
 
 def _words(task: EditTask) -> str:

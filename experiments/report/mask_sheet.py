@@ -60,8 +60,9 @@ def folder_of_masks(config: Mapping[str, Any], out: str | None, task: EditTask) 
 
 
 def about_masks(config: Mapping[str, Any], choices: Mapping[str, str | None], task: EditTask) -> list[str]:
-    said = {"task": task.id, "clip": task.clip, "kind": task.kind, "words": task.words}
-    return about(said | {"choices": {"model": choices["model"]}, "steps": config["method"]["steps"]})
+    said = {"task": task.id, "clip": task.clip, "words": task.words, "choices": {"model": choices["model"]}}
+    said |= {} if task.source == task.target else {"kind": task.kind}
+    return about(said | {"method": "inversion alone", "steps": config["method"]["steps"]})
 
 
 def leave_masks(folder: Path, clip: Clip, look: Look, about: Sequence[str]) -> dict[str, Path]:

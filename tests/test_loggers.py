@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -367,6 +368,22 @@ def test_tensorboard_goes_on_where_it_was(tmp_path, monkeypatch):
     for name in ("a", "b"):
         assert scalars(folder / "tensorboard" / name, "metrics/psnr") == [(k, k) for k in range(4)]
         assert len(scalars(folder / "tensorboard" / name, "peak/sampling/rss_gb")) == 4
+
+
+def test_tensorboard_shows_some_contact_sheets(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    rows = [row(f"t{k}", files={"sheet": f"{k}.png"}) for k in range(3)]
+    for k in range(2):  # of the third there is none
+        (tmp_path / "run").mkdir(exist_ok=True)
+        Image.new("RGB", (7, 5), (255, 0, 40 * k)).save(tmp_path / f"run/{k}.png")
+    for most, shown in ((1, ["sheets/t0"]), (3, ["sheets/t0", "sheets/t1"])):
+        launch(TensorBoard(most), tmp_path / "run", rows)
+        events = accumulator.EventAccumulator(str(tmp_path / "run/tensorboard"))
+        events.Reload()
+        assert events.Tags()["images"] == shown
+        (first,) = events.Images("sheets/t0")
+        assert (first.width, first.height, first.step) == (7, 5, 0)
+        shutil.rmtree(tmp_path / "run/tensorboard")
 
 
 def test_tensorboard_draws_the_latest_curves_over_layer_and_time(tmp_path):

@@ -59,13 +59,13 @@ class Mirror(Logger):
     again to its end. Without RUN/NAME all is sent again. A second process at the same time sends nothing."""
 
     name = ""
-    videos = 0
+    shown, previews = "video", 0  # which file of a row is its preview, and how many a channel gets
 
     def open(self, channel: str) -> int:
         """How many entries are there already."""
         raise NotImplementedError
 
-    def send(self, channel: str, step: int, row: Mapping[str, Any], video: Path | None) -> None:
+    def send(self, channel: str, step: int, row: Mapping[str, Any], preview: Path | None) -> None:
         raise NotImplementedError
 
     def curves(self, points: Sequence[Mapping[str, float]], step: int) -> None:
@@ -81,12 +81,12 @@ class Mirror(Logger):
         if is_point(row):
             self._points.append(dict(row["metrics"]))
             return
-        channel, key, video = channel_of(row), _key(row), files.get("video")
+        channel, key, file = channel_of(row), _key(row), files.get(self.shown)
         if key in self._sent.entries[channel]:
             return
         self._open(channel)
-        few = sum(self._sent.entries[channel].values()) < self.videos
-        preview = video if few and video is not None and video.is_file() else None
+        few = sum(self._sent.entries[channel].values()) < self.previews
+        preview = file if few and file is not None and file.is_file() else None
         self.send(channel, self._sent.add(channel, key, preview is not None), row, preview)
 
     def end(self, rows: Sequence[Mapping[str, Any]]) -> None:

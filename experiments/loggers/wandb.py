@@ -46,7 +46,7 @@ class Wandb(Mirror):
     ) -> None:
         if videos < 0:
             raise UserError("logger.videos is too small", came=videos, expected="0 or more")
-        self._project, self._entity, self.videos = project, entity, videos
+        self._project, self._entity, self.previews = project, entity, videos
         self._mode: str | None = mode
         self._runs: dict[str, Any] = {}
 
@@ -54,11 +54,11 @@ class Wandb(Mirror):
         self._runs[channel] = self._connect(channel)
         return self._runs[channel].step
 
-    def send(self, channel: str, step: int, row: Mapping[str, Any], video: Path | None) -> None:
+    def send(self, channel: str, step: int, row: Mapping[str, Any], preview: Path | None) -> None:
         values: dict[str, Any] = {"task": row["task"], "done": int(row["status"] == "done"), **numbers(row)}
-        if video is not None:
+        if preview is not None:
             caption = f"{row['task']}: {row.get('target', '')}"
-            values["video"] = _wandb().Video(str(video), caption=caption, format="mp4")
+            values["video"] = _wandb().Video(str(preview), caption=caption, format="mp4")
         self._log(channel, step, values)
 
     def curves(self, points: Sequence[Mapping[str, float]], step: int) -> None:

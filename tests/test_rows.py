@@ -16,7 +16,7 @@ import torch
 from experiments.cli.app import main
 from experiments.jobs import thrift
 from experiments.jobs.outcome import Outcome, keep_files, whole
-from experiments.runs.rows import columns
+from experiments.runs.rows import RowIndex, columns
 from experiments.runs.store import RunStore
 from freemask import memory
 from freemask.attention.features import Features
@@ -440,3 +440,18 @@ def test_pictures_that_cannot_be_made_lose_no_numbers(monkeypatch, tmp_path):
     outcome = Outcome(row, task=task, clip=Clip("c", frames, {}), edit=Edit(frames))
     assert keep_files(RunStore(tmp_path), outcome) == {} and outcome.row["metrics"] == {"x": 1.0}
     assert outcome.row["warnings"] == ["before", "its pictures cannot be made: libx264 is not there"]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 9])
+def test_a_row_after_a_torn_line_is_whole_and_no_line_is_empty(tmp_path, lost):
+    store, index = RunStore(tmp_path), RowIndex(tmp_path)
+    one = {"status": "done", "finished": "2026-01-01T00:00:00", "metrics": {}}
+    store.append("w", {**one, "task": "a"})
+    (file,) = (tmp_path / "rows").iterdir()
+    os.truncate(file, file.stat().st_size - lost)
+    index.refresh()
+    store.append("w", {**one, "task": "b"})
+    index.refresh()
+    whole_ones = {"b"} if lost > 1 else {"a", "b"}  # without its line break alone nothing of a row is lost
+    assert set(store.latest()) == set(index.last) == whole_ones
+    assert all(line.strip() for line in file.read_text().splitlines())

@@ -33,13 +33,13 @@ class RunStore:
         return cls(folder)
 
     def append(self, writer: str, row: Row) -> None:
-        # The line break before the record keeps it whole after a line that a killed process left torn.
-        line = f"\n{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
+        line = f"{json.dumps(row, ensure_ascii=False, allow_nan=False)}\n".encode()
         path = self.folder / ROWS / f"{file_name(writer)}.jsonl"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             try:
+                line = b"\n" * _torn(file) + line
                 while line:
                     line = line[os.write(file, line) :]
             finally:
@@ -59,3 +59,11 @@ class RunStore:
         path = self.folder / kind / f"{file_name(item)}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def _torn(file: int) -> bool:
+    """Whether the last line has no end, as a write leaves it that a full disk or a kill cut short."""
+    if os.lseek(file, 0, os.SEEK_END) == 0:
+        return False
+    os.lseek(file, -1, os.SEEK_END)
+    return os.read(file, 1) != b"\n"

@@ -325,7 +325,10 @@ def test_the_time_between_edits_of_one_worker_is_told(tmp_path):
         for writer in ("v", "w"):
             one = row(f"{writer}{second}", finished=f"2026-01-01T00:00:{second:02}", writer=writer)
             store.append(writer, {**one, "seconds": {"edit": 10.0}})
-    assert RunStatus.read(tmp_path / "run").overhead() == pytest.approx(0.1)
+    assert RunStatus.read(tmp_path / "run").between() == pytest.approx(1.0)
+    one = row("v30", finished="2026-01-01T00:00:30", writer="v")
+    store.append("v", {**one, "seconds": {"edit": 100.0}})  # by a clock that was set back
+    assert RunStatus.read(tmp_path / "run").between() == 0
 
 
 def test_processes_of_other_nodes_take_no_threads_from_those_of_this_one(monkeypatch):
@@ -345,7 +348,7 @@ def test_status_does_not_take_measuring_again_for_editing(tmp_path):
         again = {**one, "finished": f"2026-01-02T00:00:{second:02}", "evaluation": {}, "writer": "later"}
         store.append("later", again | {"seconds": {"edit": 30.0}})
     found = RunStatus.read(tmp_path / "run")
-    assert found.overhead() == pytest.approx(0.1) and found.variants[""].mean == 10.0
+    assert found.between() == pytest.approx(1.0) and found.variants[""].mean == 10.0
 
 
 # A start, whatever the work.

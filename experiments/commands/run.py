@@ -102,13 +102,17 @@ def planned(order: Order, wanted: Sequence[EditTask]) -> str:
     count, rest = len(left), sum(left.values())
     kinds = Counter(task.kind for task in wanted)
     lines = [
-        f"{len(wanted) * count} edits: {len(wanted)} tasks x {count} variant{'s' * (count > 1)}, {rest} to do",
+        f"{_many(len(wanted) * count, 'edit')}: {_many(len(wanted), 'task')} x {_many(count, 'variant')}, {rest} to do",
         f"tasks:    {', '.join(f'{kinds[kind]} {kind}' for kind in KINDS if kinds[kind])}",
         *(f"variant:  {name} ({left[name]} to do)" for name in left if name is not None),
         f"plan:     {os.path.relpath(plan)}",
         "Nothing was edited: the same command without start=false begins.",
     ]
     return "\n".join(lines)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def chosen(tasks: Sequence[EditTask], options: Options) -> list[EditTask]:

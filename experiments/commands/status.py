@@ -62,9 +62,9 @@ def told(run: RunStatus, *, whole: bool) -> str:
             variant = f"{worker.variant}: " if worker.variant else ""
             doing = "between two items" if worker.item is None else f"{variant}{worker.item}"
             lines.append(f"  at work: {worker.host} process {worker.pid}: {doing}")
-        overhead = run.overhead()
-        if overhead is not None:
-            lines.append(f"  between edits: {overhead:.1%} of the edits' own time")
+        between = run.between()
+        if between is not None:
+            lines.append(f"  between two of them: {between:.1f} s (loading, files, waiting)")
     return "\n".join(lines)
 
 

@@ -14,8 +14,8 @@ from experiments.runs.run import Run
 
 @dataclass
 class Tally:
-    """One variant: its rows counted. `edits` and `gaps` are seconds of the same rows: in the item, and from row to row
-    of one worker. `asked`: the items of the latest plan of the run's own kind of work."""
+    """One variant: its rows counted. `worked` and `gaps` are seconds of the `followed` rows, those after another one of
+    the same worker: in the item, and from row to row. `asked`: the items of the latest plan of the run's own kind."""
 
     asked: Collection[str] | None
     last: Mapping[str, Brief]
@@ -24,6 +24,7 @@ class Tally:
     timed: int = 0
     worked: float = 0.0
     gaps: float = 0.0
+    followed: int = 0
 
     @classmethod
     def read(cls, folder: Path, asked: Collection[str] | None) -> "Tally":
@@ -34,6 +35,7 @@ class Tally:
         for mine in spans.values():
             for (before, _), (after, seconds) in pairwise(mine):
                 if before is not None and after is not None and seconds > 0:
+                    tally.followed += 1
                     tally.worked += seconds
                     tally.gaps += (after - before).total_seconds()
         return tally
@@ -96,11 +98,12 @@ class RunStatus:
         work = sum((tally.left or 0) * (tally.mean or usual) for tally in self.variants.values())
         return work / max(1, len(self.workers))
 
-    def overhead(self) -> float | None:
-        """What passes between a worker's items, as a share of the items: loading, claims, videos beside them."""
-        worked = sum(tally.worked for tally in self.variants.values())
-        gaps = sum(tally.gaps for tally in self.variants.values())
-        return gaps / worked - 1 if worked else None
+    def between(self) -> float | None:
+        """Seconds that pass on average between two items of a worker: loading, claims, files. Clocks are read when an
+        item ends, so that nothing may look like a little less than nothing."""
+        items = sum(tally.followed for tally in self.variants.values())
+        gaps = sum(tally.gaps - tally.worked for tally in self.variants.values())
+        return max(0.0, gaps / items) if items else None
 
     def record(self) -> dict[str, Any]:
         return {
@@ -119,7 +122,7 @@ class RunStatus:
                 for name, tally in self.variants.items()
             ],
             "seconds_left": self.seconds_left(),
-            "overhead": self.overhead(),
+            "seconds_between": self.between(),
             "workers": [{"writer": each.writer, "host": each.host, "pid": each.pid} for each in self.workers],
             "doing": self.doing,
         }

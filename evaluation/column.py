@@ -10,7 +10,7 @@ class Column:
     """One number of a metric. The name carries the variant, as in `lpips[alex]`: other variant, other column.
 
     `needs` completes the sentence "does not apply without ...", for cases in which the metric leaves it out.
-    A direction of None is for tables of rows that do not tell it; a metric always knows.
+    A direction of None: neither way is better, or the rows do not tell it. Then nothing is called best or worse.
     """
 
     name: str

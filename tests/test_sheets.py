@@ -128,7 +128,7 @@ def test_a_sheet_names_its_edit():
         assert part in said
     assert all(part in said for part in ("up.1", "421", "50 steps", "seed 3"))
     others = {"task": "a", "clip": "b", "method": "theirs", "choices": {}, "steps": None, "seed": None}
-    assert captions.about({**others, "variant": "v"}) == ["a · variant v", "method: theirs"]
+    assert captions.about({**others, "variant": "v"}) == ["a · variant v", "method: theirs", "clip: b"]
 
 
 def test_an_outline_leaves_the_rest_as_it_is():

@@ -139,11 +139,11 @@ def _inversion(facts: Mapping[str, Any]) -> str:
 
 
 def _clip(row: Mapping[str, Any]) -> str:
-    size = row.get("frames") or ()
+    name, size = str(row.get("clip") or ""), row.get("frames") or ()
     if len(size) != SIZED:
-        return ""
+        return name
     count = "1 frame" if size[0] == 1 else f"{size[0]} frames"
-    return f"{count} of {size[2]} x {size[3]} (height x width, as used)"
+    return f"{name}, {count} of {size[2]} x {size[3]} (height x width, as used)".removeprefix(", ")
 
 
 def _model(row: Mapping[str, Any], choices: Mapping[str, Any]) -> str:

@@ -62,6 +62,8 @@ WRONG = [
     (["doctor", "frames=-2"], "above 0"),
     (["doctor", "frames=many"], "above 0"),
     (["--source", "x"], "there is no option '--source'"),
+    (["edit", "method=pnp", "model=embedded"], "embedded_image"),
+    (["run", "-m", "method=pnp", "model=sd15,zeroscope"], "method=pnp is made for another"),
     (["run", "-m", "method=ddim,sdedt"], "did you mean 'sdedit'?"),
     (["run", "-m", "method.steps=interval(1,2)"], "values to choose from"),
     (["run", "data=folder"], "data.root is needed"),

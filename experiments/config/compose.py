@@ -42,6 +42,7 @@ def composed(verb: str, overrides: Sequence[str]) -> Composed:
             "the configuration does not fit together", came=_first_line(error), todo=todo
         ) from error
     chosen = dict.fromkeys(groups_of(verb)) | _ours(cfg.hydra.runtime.choices)
+    _refuse_strange_model(chosen)
     with open_dict(cfg):
         del cfg["hydra"]
     return Composed(cfg, chosen)
@@ -138,6 +139,18 @@ def _refuse_sweeps(read: Sequence[Override], verb: str) -> None:
                 f"one value, or freemask {verb} -m for all",
             )
             raise UserError(wrong, came=each.input_line, expected=hint, todo="for a list write key=[a,b]")
+
+
+def _refuse_strange_model(chosen: Mapping[str, str | None]) -> None:
+    """A method that sets up its model wants one that has these settings."""
+    method, model = chosen.get("method"), chosen.get("model")
+    wanted = set() if method is None else set(choices.content("method", method).get("model") or ())
+    if not wanted or model is None:
+        return
+    fit = [each.name for each in choices.group("model") if wanted <= set(choices.content("model", each.name))]
+    if model not in fit:
+        wrong, came = f"method={method} is made for another kind of model", f"model={model}"
+        raise UserError(wrong, came=came, expected=f"one of: {', '.join(fit)}", todo="freemask list model")
 
 
 def _check_keys(verb: str, read: Sequence[Override], choosing: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, PAPER, beside, contact_sheet, with_lines
 from experiments.runs.plan import Variant
 from experiments.runs.rows import file_name
+from freemask.data.tasks import slug
 from freemask.data.write import to_bytes, write_frames, write_video
 from freemask.errors import UserError
 from freemask.types import EditTask
@@ -28,9 +29,14 @@ NO_PART = ("paths", "logger", "out", "mask", "fusion", "task")
 
 
 def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, variant: Variant) -> Path:
+    return place_of(config, out, task, f"{variant.choices['method']}-{variant.identity.hash[:8]}")
+
+
+def place_of(config: Mapping[str, Any], out: str | None, task: EditTask, what: str) -> Path:
+    """Named after the clip's file, not after the way to it: `what` tells apart."""
     if out is not None:
         return Path(out).expanduser()
-    name = file_name(f"{task.clip}-{variant.choices['method']}-{variant.identity.hash[:8]}")
+    name = file_name(f"{slug(Path(task.clip).name)}-{what}")
     return Path(config["paths"]["runs"]).expanduser() / "edits" / name
 
 

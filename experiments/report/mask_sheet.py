@@ -16,7 +16,7 @@ from evaluation.tables.numbers import fact, number
 from experiments.config.fingerprint import digest
 from experiments.jobs.captions import about
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, fitting, outlined, thumbs, veiled, with_lines
-from experiments.runs.rows import file_name
+from experiments.report.edit_folder import place_of
 from freemask.masks.look import Look, Seen
 from freemask.types import Clip, EditTask
 
@@ -53,10 +53,7 @@ def mask_sheet(path: Path, clip: Clip, look: Look, about: Sequence[str]) -> None
 
 
 def folder_of_masks(config: Mapping[str, Any], out: str | None, task: EditTask) -> Path:
-    if out is not None:
-        return Path(out).expanduser()
-    name = file_name(f"{task.clip}-masks-{digest([asdict(task), config['model']])[:8]}")
-    return Path(config["paths"]["runs"]).expanduser() / "edits" / name
+    return place_of(config, out, task, f"masks-{digest([asdict(task), config['model']])[:8]}")
 
 
 def about_masks(config: Mapping[str, Any], choices: Mapping[str, str | None], task: EditTask) -> list[str]:

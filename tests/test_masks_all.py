@@ -148,3 +148,9 @@ def test_the_command_lays_all_strategies_side_by_side(capsys):
         assert kept["none"].shape == (2, 16, 16) and kept["none"].min() == 255
     with Image.open("done/masks.png") as picture:
         assert picture.width > 5 * 2 * 160
+
+
+def test_words_beyond_the_model_are_told_here_too(capsys):
+    words = ["masks=none", "method.steps=1", "data.size=16", "data.frames=1", "out=done", "paths.runs=out"]
+    assert main(["edit", *words, "--source", "a red car moving left on grass", "--target", "a zorgon"]) == 0
+    assert "not in this model's vocabulary: zorgon" in capsys.readouterr().out

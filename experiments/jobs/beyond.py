@@ -18,22 +18,25 @@ def shipped(model: Mapping[str, Any]) -> str:
 
 
 def remarks(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
+    said = unknown(backbone, embedded, task, data)
+    if _plain(task.source) == _plain(task.target):
+        said.insert(0, "source and target are the same prompt: nothing is asked to change")
+    return said
+
+
+def unknown(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
     """`embedded`: as `shipped` gives it. Embedded models know each word of their world by one token, and spell others
     out."""
-    said = []
-    if _plain(task.source) == _plain(task.target):
-        said.append("source and target are the same prompt: nothing is asked to change")
     if not embedded:
-        return said
+        return []
     words = dict.fromkeys(
         each for prompt in (task.source, task.target) for each in strange(backbone.embed(prompt))
     )
     found = [f"not in this model's vocabulary: {', '.join(words)}"] if words else []
     found += ["the clip comes from a file"] if filmed(data) else []
-    if found:
-        advice = f"for filmed clips use model={WEIGHTS[embedded]}"
-        said.append(f"{', and '.join(found)}; the embedded model has only seen its own drawn world: {advice}")
-    return said
+    advice = f"for filmed clips use model={WEIGHTS[embedded]}"
+    world = "the embedded model has only seen its own drawn world"
+    return [f"{', and '.join(found)}; {world}: {advice}"] if found else []
 
 
 def strange(text: Text) -> list[str]:

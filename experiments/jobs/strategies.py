@@ -7,6 +7,7 @@ from typing import Any
 from experiments.config import choices
 from experiments.config.build import build
 from experiments.config.compose import composed, plain
+from experiments.jobs.beyond import shipped, unknown
 from experiments.jobs.edit import fit, model_of
 from experiments.jobs.one_clip import read
 from experiments.runs.progress import Reporter
@@ -43,12 +44,13 @@ def looked(
         if isinstance(data, OneClip):
             data = read(data, frames, backbone)
         fit(data, backbone)
+        beyond = unknown(backbone, shipped(config["model"]), task, data)
         clip, times = data.clip(task), backbone.noise_path.times(method["steps"])
         subject = Subject.of(backbone, clip, task, times, keep_object=method.get("keep_object"))
         kept = method.get("inversions")
         found = look(backbone, subject, strategies, inversions=kept, progress=reporter.stage)
     notes = dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning)
-    return clip, found, [f"note: {note}" for note in notes]
+    return clip, found, [f"note: {note}" for note in [*beyond, *notes]]
 
 
 def _made(name: str, overrides: Sequence[str]) -> MaskStrategy:

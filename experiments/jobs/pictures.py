@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from freemask.data.write import to_bytes
 
 GAP, LINE, MOST = 6, 22, 8
+BETWEEN = "    |    "
 VIEW = 256  # small clips are enlarged to about this height for looking at
 PAPER, INK = (255, 255, 255), (30, 30, 30)
 VEIL, THICK, EDGE, TINT = (0.10, 0.12, 0.30), 0.75, (1.0, 0.85, 0.0), 0.35
@@ -81,9 +82,9 @@ def contact_sheet(
 
 
 def with_lines(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
-    """The picture, and below it the lines in full, wrapped to its width."""
-    font = ImageFont.load_default(14)
-    lines = [part for line in lines for part in _wrapped(line, picture.width - 2 * GAP, font)]
+    """The picture, and below it the lines in full, short ones beside each other, long ones wrapped to its width."""
+    font, wide = ImageFont.load_default(14), picture.width - 2 * GAP
+    lines = [part for line in _beside_each_other(lines, wide, font) for part in _wrapped(line, wide, font)]
     whole = Image.new("RGB", (picture.width, picture.height + len(lines) * LINE), PAPER)
     whole.paste(picture, (0, 0))
     draw = ImageDraw.Draw(whole)
@@ -131,6 +132,17 @@ def fitting(words: str, width: int, font: Any) -> str:
     while words and font.getlength(words + "…") > width - 2 * GAP:
         words = words[:-1]
     return words + "…"
+
+
+def _beside_each_other(lines: Sequence[str], width: int, font: Any) -> list[str]:
+    rows: list[str] = []
+    for line in lines:
+        longer = f"{rows[-1]}{BETWEEN}{line}" if rows else ""
+        if longer and font.getlength(printable(longer)) <= width:
+            rows[-1] = longer
+        else:
+            rows.append(line)
+    return rows
 
 
 def _wrapped(words: str, width: int, font: Any) -> list[str]:

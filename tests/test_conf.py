@@ -40,7 +40,11 @@ ROUNDS = [
     ("verb", "words"), ROUNDS, ids=[f"{verb}: {' '.join(words)}" for verb, words in ROUNDS]
 )
 def test_every_option_composes_with_every_verb_that_knows_its_group(verb, words):
-    config_of(verb, words)
+    try:
+        config_of(verb, words)
+    except UserError as error:  # a method that sets up its model composes with its own kind alone
+        assert "another kind of model" in error.wrong
+        config_of(verb, [word for word in words if not word.startswith("model=")])
 
 
 def test_the_rounds_choose_everything():

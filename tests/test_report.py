@@ -306,11 +306,11 @@ def test_much_data_lies_beside_the_page_and_old_data_goes(tmp_path):
     assert main(["report", str(run)]) == 0
     data = run / "index.data"
     first = {each.name for each in data.iterdir()}
-    assert len(first) == 6 and (run / "index.html").stat().st_size < 150_000
+    assert len(first) == 7 and (run / "index.html").stat().st_size < 150_000
     assert max(each.stat().st_size for each in data.iterdir()) < 2_000_000
     write(run, [row("another", 1.0)])
     assert main(["report", str(run)]) == 0
-    assert len({each.name for each in data.iterdir()} - first) == len(list(data.iterdir())) == 7
+    assert len({each.name for each in data.iterdir()} - first) == len(list(data.iterdir())) == 8
     leave_page(run, [row("a", 1.0)], COLUMNS)
     assert not data.exists()
 
@@ -323,7 +323,7 @@ def test_what_a_run_leaves_is_the_same_page(tmp_path):
     leave_page(run, rows, COLUMNS)
     left = data_of(run / "index.html")
     for core in (reported, left):
-        core.pop("made")
+        core.pop("made")  # when
     assert left == reported
 
 
@@ -638,3 +638,54 @@ def test_details_of_a_large_run_come_when_they_are_asked_for(chromium, tmp_path)
         each.unlink()
     chromium.run("openCase(1, [1])")
     chromium.wait("document.querySelector('aside').innerText.includes('made anew')")
+
+
+# Many variants with long names, and a narrow screen
+
+NAMES = [f"a-variant-whose-name-is-long-and-ends-in-what-it-is-{k:02d}" for k in range(11)] + ["x" * 60]
+TABS = ("overview", "variants", "cases", "costs", "problems", "facts")
+# The left and right ends of every text of a drawing, in that drawing, and its width.
+TEXTS = """[...document.querySelectorAll('svg.chart')].flatMap((chart) =>
+    [...chart.querySelectorAll('text')].map((text) => [text.getBBox().x, text.getBBox().x + text.getBBox().width,
+        chart.width.baseVal.value, text.textContent]))"""
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """Twelve variants over three tasks; two of them fail at two tasks, one warns of all."""
+    run, named = tmp_path_factory.mktemp("crowd"), {}
+    for place, name in enumerate(NAMES):
+        metrics = {f"a_metric_of_its_own[{k}]": 10.0 + k + place for k in range(9)}
+        rows = [row(f"task-{k}", 1.0, metrics=metrics) for k in range(3)]
+        for each in rows[:2] if place < 2 else ():
+            said = f"{each['task']} has {place + 3} frames\n  came: {each['clip']}"
+            each |= {"status": "failed", "metrics": {}, "message": said}
+        named[name] = [
+            each | {"warnings": [f"{each['clip']} is short"] if place == 5 else []} for each in rows
+        ]
+    variants(run, named, reference=NAMES[0])
+    for place, name in enumerate(NAMES):
+        parts, choices = {"method": {"steps": 9 + (place == 3)}, "seed": 0}, {"method": "ddim", "model": "m"}
+        Record(told={"parts": parts, "identity": name}, choices=choices).write(run / name)
+    assert main(["report", str(run)]) == 0
+    return run / "index.html"
+
+
+def test_variants_say_what_differs_and_hand_over_their_command(chromium, crowd):
+    chromium.open(crowd, "tab=variants")
+    chromium.wait("document.querySelector('.words')")
+    heads = chromium.run("[...document.querySelectorAll('.words thead th')].map((each) => each.textContent)")
+    assert heads == ["variant", "method.steps"]
+    marked = chromium.run("[...document.querySelectorAll('.words .other')].map((each) => each.innerText)")
+    assert marked == ["10"] and "model m" in chromium.run("byId('variants').innerText")
+    chromium.run(
+        "navigator.clipboard.writeText = (text) => { window.handed = text; return Promise.resolve(); }"
+    )
+    chromium.run("document.querySelector('details').open = true")
+    chromium.wait("document.querySelector('.copy')")
+    chromium.run("document.querySelector('.copy').click()")
+    assert chromium.run("window.handed") == f"freemask run name={crowd.parent.name}-{NAMES[0]}"
+    assert NAMES[0] in chromium.run("document.querySelector('details dl').innerText")  # its identity
+    chromium.open(crowd, f"tab=variants&variant={NAMES[3]}")
+    chromium.wait("document.querySelector('.words')")
+    assert chromium.run("document.querySelectorAll('.words tbody tr').length") == 1

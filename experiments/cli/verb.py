@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-PATHS = (
-    *("paths.runs", "paths.data", "model.path", "model.revision"),
-    *("data.root", "data.tasks", "data.manifest", "data.regions", "data.clip"),
-)
-EDIT = ("data.edit.source", "data.edit.target")
+from experiments.config.texts import EDIT as EDIT
+from experiments.config.texts import PATHS as PATHS
 
 
 @dataclass(frozen=True)

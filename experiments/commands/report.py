@@ -16,6 +16,7 @@ from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.report.gather import PageVariant
+from experiments.report.made import Made, made_by
 from experiments.report.page import notices_of, write_page
 from experiments.report.sources import Source, different, no_rows, of_one, sources_of
 from experiments.runs.rows import latest
@@ -69,7 +70,10 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         for name in options.names or ():
             _check("variants", name, labels)
         chosen = [source for source in sources if source.label in (options.names or labels)]
-        variants = [each for each in (_variant(source, path.parent) for source in chosen) if each.rows]
+        runs = {source.run.folder: source.run for source in chosen}
+        made = {folder: made_by(run) for folder, run in runs.items()}
+        found = (_variant(each, path.parent, made[each.run.folder].get(each.variant)) for each in chosen)
+        variants = [each for each in found if each.rows]
         if not variants:
             raise no_rows(folders[0])
         if options.reference is not None:
@@ -95,10 +99,11 @@ def _check(key: str, asked: str, names: Sequence[str]) -> None:
         )
 
 
-def _variant(source: Source, page: Path) -> PageVariant:
+def _variant(source: Source, page: Path, made: Made | None) -> PageVariant:
     rows = list(latest(source.folder).values())
     method = rows[0].get("method") if rows else None
-    return PageVariant(source.label or str(method or source.folder.name), rows, _link(source.folder, page))
+    name = source.label or str(method or source.folder.name)
+    return PageVariant(name, rows, _link(source.folder, page), made)
 
 
 def _asked(options: Options, overrides: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from experiments.jobs.explain import explained, others
+from experiments.report.made import Made, by_rows
 from experiments.report.numbers import settled
 from experiments.runs.rows import file_name, numbers
 
@@ -21,12 +22,20 @@ MOST = 20  # different values that are listed
 
 @dataclass
 class PageVariant:
-    """One line of the tables: its rows, and the folder that their files are named from, as a link from the page."""
+    """One line of the tables: its rows, the folder that their files are named from, as a link from the page, and what
+    the records say that it was made with."""
 
     name: str
     rows: Sequence[Row]
     base: str = ""
+    recorded: Made | None = None
     about: dict[str, Any] = field(init=False)
+
+    @property
+    def made(self) -> Made:
+        if self.recorded is not None and self.recorded.choices:
+            return self.recorded
+        return by_rows(self.rows[0] if self.rows else {})
 
     def __post_init__(self) -> None:
         said = {

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from experiments.report.gather import PIECE, PageVariant, Row, commit_of, core, details, safe_json
+from experiments.report.made import made_by
+from experiments.report.variants import table
 from experiments.runs.rows import write_text
+from experiments.runs.run import Run
 from freemask.errors import UserError
 
 # In this order: each uses what is defined in those before it.
-SCRIPTS = "numbers plots view tables overview costs thumbs cases reel player case problems main"
+SCRIPTS = (
+    "numbers plots view tables overview variants costs thumbs cases reel player case problems facts main"
+)
 INLINE = 1_000_000  # bytes of data up to which the page is one file
 
 
@@ -26,7 +31,11 @@ def leave_page(
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(row.get("variant") or row.get("method") or "edits"), []).append(row)
-    variants = [PageVariant(name, group) for name, group in groups.items()]
+    recorded = made_by(Run.open(folder))
+    variants = [
+        PageVariant(name, group, recorded=recorded.get(group[0].get("variant")))
+        for name, group in groups.items()
+    ]
     notices = notices_of(variants)
     write_page(folder / "index.html", folder.name, variants, columns, reference, notices)
     return notices
@@ -44,7 +53,7 @@ def write_page(
     names = [each.name for each in variants]
     said = core(variants, columns, names.index(reference) if reference in names else 0)
     said |= {"notices": notices, "made": datetime.now(UTC).isoformat(timespec="seconds")}
-    data = {"core": safe_json(said)}
+    data = {"core": safe_json(said), "made": safe_json(table([each.made for each in variants]))}
     data |= {f"details-{index}": text for index, text in enumerate(details(variants))}
     build = hashlib.sha256("".join(data.values()).encode()).hexdigest()[:12]
     beside = sum(map(len, data.values())) > INLINE

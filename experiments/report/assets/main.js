@@ -1,7 +1,9 @@
 // Puts the parts together: filters, tabs, keys, and the address that remembers them.
-const PARTS = { overview, cases, costs, problems, facts: basis };
+const PARTS = { overview, variants, cases, costs, problems, facts: basis };
 const root = document.documentElement, form = document.getElementById("filters");
 const byId = (id) => document.getElementById(id);
+
+let drawnAt = 0;  // the width that drawings were made for
 
 function change(values) {
   Object.assign(state, values);
@@ -27,6 +29,7 @@ function redraw() {
   }
   byId("tab-cases").querySelector(".count").textContent = view.length;
   byId("tab-problems").querySelector(".count").textContent = view.filter((row) => !db.rows.done[row] || db.core.noted[row]).length || "";
+  drawnAt = document.querySelector("main").clientWidth;
   Object.assign(root.dataset, { shown: view.length, total: db.n, variants: byVariant.size });
 }
 
@@ -35,7 +38,7 @@ function fields() {
 }
 
 function chips() {
-  const { variants } = db.core, place = byId("variants");
+  const { variants } = db.core, place = byId("chips");
   place.hidden = variants.length < 2;
   if (variants.length < 2) return;
   const press = (name) => {
@@ -64,7 +67,7 @@ function prepare() {
 }
 
 function listen() {
-  let timer = 0;
+  let timer = 0, settling = 0;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
     clearTimeout(timer);
@@ -87,6 +90,10 @@ function listen() {
     writeAddress();
   });
   addEventListener("keydown", keys);
+  addEventListener("resize", () => {
+    clearTimeout(settling);
+    settling = setTimeout(() => { if (["overview", "costs"].includes(state.tab) && document.querySelector("main").clientWidth !== drawnAt) redraw(); }, 150);
+  });
   addEventListener("hashchange", () => { readAddress(); redraw(); openNamed(); });
 }
 

@@ -38,17 +38,3 @@ function group([text, rows], kind) {
   made.addEventListener("toggle", () => { if (made.open && !made.querySelector("ul")) made.append(list()); });
   return made;
 }
-
-function basis(place) {
-  const { core } = db, rows = core.variants.map((each, index) => {
-    const { about } = each, tell = (key) => (about[key] || []).join(", ") || "–";
-    return el("tr", {}, nameCell({ index, name: each.name }), ...["method", "steps", "seed", "model", "run", "device", "dtype"].map((key) => el("td", {}, tell(key))), el("td", {}, readable(each.base) || "here"));
-  });
-  const versions = new Map(core.variants.flatMap((each) => Object.entries(each.about.versions || {}).map(([name, version]) => [`${name} ${version}`, 1])));
-  place.replaceChildren(
-    el("h2", {}, "Variants"), el("div", { class: "scroll" }, el("table", { class: "numbers" }, el("thead", {}, el("tr", {}, ["variant", "method", "steps", "seed", "model", "run", "device", "dtype", "folder"].map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, rows))),
-    el("h2", {}, "Metrics"), el("dl", {}, core.columns.flatMap((column) => [el("dt", {}, `${column.name} ${arrow(column)} ${column.unit}`), el("dd", {}, column.description || "no description", column.needs ? el("small", {}, ` (needs ${column.needs})`) : null)])),
-    el("h2", {}, "Made by"), el("p", {}, core.commits.filter(Boolean).map((each) => `commit ${each.replace("+", " with local changes")}`).join(", ") || "no commit known"),
-    el("p", { class: "quiet" }, [...versions.keys()].join(", ")), el("p", { class: "quiet" }, `page of ${core.made.slice(0, 19).replace("T", " ")} UTC`),
-    el("h2", {}, "Keys"), el("p", { class: "quiet" }, "/ to search; in a case ← → for the one before and the next, space to play, comma and full stop for single frames, s for the slider, Esc to close. The address holds the filters: it can be kept as a bookmark."));
-}

@@ -51,7 +51,7 @@ function bestOf(lines, name, up) {
 }
 const spelled = (range, write = format) => (range ? `[${write(range[0])}, ${write(range[1])}]` : "");
 const plainNumber = (value, key) => (value === null ? "–" : key === "n" || key === "failures" ? String(value) : value.toFixed(2));
-const nameCell = (line) => el("th", { scope: "row", title: line.name }, swatch(line.index), line.name);
+const nameCell = (line) => el("th", { scope: "row" }, el("span", { class: "named" }, swatch(line.index), el("span", {}, breakable(line.name))));
 
 // A table whose heads sort it; the order stays while filters change.
 function sortable(which, heads, lines, cell, caption) {
@@ -77,10 +77,11 @@ function sortable(which, heads, lines, cell, caption) {
       el("button", { type: "button", "data-sort": `${which}/${each.key}`, on: { click: sort } },
         column ? breakable(each.text) : each.text, column ? el("small", {}, `${arrow(column)} ${column.unit}`) : null));
   });
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    el("table", { class: "numbers" }, el("thead", {}, el("tr", {}, top)),
-      el("tbody", {}, lines.map((line) => el("tr", {}, heads.map((each) => cell(line, each)))))));
+  return boxed(caption, el("table", { class: "numbers" }, el("thead", {}, el("tr", {}, top)),
+    el("tbody", {}, lines.map((line) => el("tr", {}, heads.map((each) => cell(line, each)))))));
 }
+// A table scrolls inside its own box; its head and its first column stay.
+const boxed = (caption, table) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
 
 function pairedTable(lines, found) {
   const others = lines.filter((line) => line.index in found).map((line) => ({ ...line, pairs: found[line.index] }));

@@ -689,3 +689,14 @@ def test_variants_say_what_differs_and_hand_over_their_command(chromium, crowd):
     chromium.open(crowd, f"tab=variants&variant={NAMES[3]}")
     chromium.wait("document.querySelector('.words')")
     assert chromium.run("document.querySelectorAll('.words tbody tr').length") == 1
+
+
+def test_problems_are_told_once(chromium, crowd):
+    chromium.open(crowd, "tab=problems")
+    groups = chromium.run("[...document.querySelectorAll('.problem summary')].map((each) => each.innerText)")
+    assert ["4×" in groups[0], "2 tasks" in groups[0], f"{NAMES[1]} 2" in groups[0]] == [True] * 3
+    assert len(groups) == 2 and "3×" in groups[1] and "… is short" in groups[1] and "has" not in groups[1]
+    chromium.run("document.querySelector('.problem').open = true")
+    chromium.wait("document.querySelector('.problem .tasks')")
+    assert chromium.run("document.querySelectorAll('.problem .tasks a').length") == 4
+    assert "came: clip task-1" in chromium.run("document.querySelector('.problem').innerText")

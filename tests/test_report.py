@@ -671,6 +671,46 @@ def crowd(tmp_path_factory):
     return run / "index.html"
 
 
+def test_nothing_but_a_box_scrolls_sideways_on_a_telephone(chromium, crowd):
+    for tab in TABS:
+        chromium.open(crowd, f"tab={tab}", wide=420)
+        chromium.wait(f"{ROOT}.settled")
+        page = chromium.run("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert page[0] <= page[1], (tab, page)
+    chromium.open(crowd, "task=task-2", wide=420)
+    assert chromium.run("(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)(byId('case'))")
+
+
+@pytest.mark.parametrize("wide", [420, 1400])
+def test_the_first_column_stays_and_the_last_is_reached(chromium, crowd, wide):
+    chromium.open(crowd, wide=wide)
+    ends = """(() => {
+        const box = document.querySelector('.scroll'), line = box.querySelector('tbody tr').cells;
+        const ends = () => [box, line[0], line[line.length - 1]].map((each) => each.getBoundingClientRect())
+            .flatMap(({left, right}) => [left, right]);
+        const before = ends();
+        box.scrollLeft = 1e6;
+        return [before, ends()];
+    })()"""
+    (left, right, first, _, _, last), (_, _, still, edge, begins, end) = chromium.run(ends)
+    assert last > right  # there is something to scroll to
+    assert first == still == pytest.approx(left, abs=2) and end == pytest.approx(right, abs=2)
+    assert edge <= begins + 1 and edge - left < 0.5 * (right - left)
+    shown = chromium.run("[...document.querySelectorAll('.scroll')][0].innerText")
+    assert all(name in shown.replace("\u200b", "") for name in NAMES)
+
+
+@pytest.mark.parametrize("wide", [420, 1400])
+def test_names_in_drawings_are_whole(chromium, crowd, wide):
+    for tab in ("overview", "costs"):
+        chromium.open(crowd, f"tab={tab}", wide=wide)
+        chromium.wait(f"{ROOT}.settled && document.querySelector('svg.chart')")
+        texts = chromium.run(TEXTS)
+        assert all(low >= -0.5 and high <= width + 0.5 for low, high, width, _ in texts), tab
+        assert set(NAMES) <= {text for *_, text in texts}
+        assert {width for *_, width, _ in texts} <= {width for width in range(wide)}
+
+
 def test_variants_say_what_differs_and_hand_over_their_command(chromium, crowd):
     chromium.open(crowd, "tab=variants")
     chromium.wait("document.querySelector('.words')")

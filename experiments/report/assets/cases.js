@@ -1,5 +1,6 @@
 // All edits in view as cards. Only the cards on the screen exist, however many edits there are.
 const CARD = 372, SPACE = 14, TEXT = 104;
+const LONG = 30;  // letters of a name on one line
 const gallery = { rows: [], shown: new Map(), place: null, frame: null };
 
 function cases(place) {
@@ -41,7 +42,8 @@ function fill() {
 // High enough for the highest clip there is.
 function cardHeight(width) {
   const aspects = db.core.shapes.filter((each) => each.length === 4).map(([, , high, wide]) => high / wide);
-  return Math.round(((width - 32) / 3) * Math.min(1.4, Math.max(0.4, ...aspects))) + TEXT;
+  const second = db.core.variants.some((each) => each.name.length > LONG) ? 20 : 0;
+  return Math.round(((width - 32) / 3) * Math.min(1.4, Math.max(0.4, ...aspects))) + TEXT + second;
 }
 
 function card(row, among, width = CARD) {
@@ -55,7 +57,7 @@ function card(row, among, width = CARD) {
   return el("a", { class: db.rows.done[row] ? "card" : "card failed", href: "#", style: { width: `${width}px`, height: `${cardHeight(width)}px` },
     "data-row": row, on: { click: open } },
     el("span", { class: "tiles" }, picture),
-    el("span", { class: "line" }, el("b", { class: "name" }, swatch(db.rows.variant[row]), variant.name),
+    el("span", { class: "line" }, el("b", { class: "name", title: variant.name }, swatch(db.rows.variant[row]), variant.name),
       el("b", { class: "value" }, value === null ? (db.rows.done[row] ? "" : "failed") : format(value))),
     el("span", { class: "prompt" }, prompts(task.source, task.target)),
     el("span", { class: "quiet" }, `${task.id} · ${task.kind}`, db.core.noted[row] ? el("span", { class: "warned" }, " · warning") : null));

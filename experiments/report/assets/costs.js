@@ -12,7 +12,7 @@ function costs(place) {
   const all = lines.reduce((sum, line) => sum + line.total * line.edits, 0);
   place.replaceChildren(
     el("p", {}, `${seconds(all)} of work in ${plural(lines.reduce((sum, line) => sum + line.edits, 0), "finished edit")}.`),
-    figure("seconds per edit, by stage", stacked(lines, stages)), legend(stages),
+    figure("seconds per edit, by stage", stacked(lines, stages)), legend(stages.map((name, k) => [stageInk(k), name])),
     el("div", { class: "charts" }, memory(lines, "rss", "highest peak of host memory"), memory(lines, "gpu", "highest peak of GPU memory"),
       against(lines)),
     stageTable(lines, stages));
@@ -33,11 +33,11 @@ function stacked(lines, stages) {
     });
     return [...bars, draw("text", { x: x(at) + 7, y: y + 4 }, seconds(line.total))];
   };
-  return chart(lines.map((line) => ({ ...line, title: line.name })), 0, high, mark, { width: 980, unit: "seconds" });
+  return chart(lines.map((line) => ({ ...line, title: line.name })), 0, high, mark, { most: 980, unit: "seconds" });
 }
 
-const legend = (stages) => el("p", { class: "legend" }, stages.map((name, k) =>
-  el("span", {}, el("i", { class: "swatch", style: { background: stageInk(k) } }), name)));
+const legend = (entries) => el("p", { class: "legend" }, entries.map(([color, name]) =>
+  el("span", {}, el("i", { class: "swatch", style: { background: color } }), name)));
 
 function memory(lines, key, caption) {
   const known = lines.filter((line) => line[key] !== null);
@@ -45,7 +45,7 @@ function memory(lines, key, caption) {
   const mark = (x, y, line) => [
     draw("rect", { x: x(0), y: y - 7, width: Math.max(1, x(line[key]) - x(0)), height: 14, fill: ink(line.index), opacity: 0.85 }),
     draw("text", { x: x(line[key]) + 7, y: y + 4 }, `${line[key].toFixed(2)} GB`)];
-  return figure(caption, chart(known.map((line) => ({ ...line, title: line.name })), 0, Math.max(...known.map((line) => line[key])) || 1, mark, { width: 600, unit: "GB" }));
+  return figure(caption, chart(known.map((line) => ({ ...line, title: line.name })), 0, Math.max(...known.map((line) => line[key])) || 1, mark, { most: 600, unit: "GB" }));
 }
 
 function against(lines) {
@@ -55,12 +55,13 @@ function against(lines) {
     return { name: line.name, index: line.index, x: line.seconds, y, range, title: `${line.name}: ${format(y)} ${spelled(range)} in ${seconds(line.seconds)}` };
   }) : [];
   if (!points.length) return null;
-  return figure(`${column.name} ${arrow(column)} against time`, scatter(points, { across: "seconds per edit", up: `${column.name} ${column.unit}` }));
+  const drawn = scatter(points, { across: "seconds per edit", up: `${column.name} ${column.unit}` });
+  return figure(`${column.name} ${arrow(column)} against time`, drawn, drawn.width.baseVal.value < NARROW ? legend(points.map((p) => [ink(p.index), p.name])) : null);
 }
 
 function stageTable(lines, stages) {
   const heads = ["variant", "n", ...stages.map((name) => `${name} s`), "total s"];
-  return el("details", {}, el("summary", {}, "the same as numbers"), el("div", { class: "scroll" }, el("table", { class: "numbers" },
+  return el("details", {}, el("summary", {}, "the same as numbers"), boxed("the same as numbers", el("table", { class: "numbers" },
     el("thead", {}, el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)))),
     el("tbody", {}, lines.map((line) => el("tr", {}, nameCell(line), el("td", {}, String(line.n)),
       [...line.stages, line.total].map((value) => el("td", {}, value.toFixed(2)))))))));

@@ -38,10 +38,10 @@ function metricCharts(lines, column, found) {
 function span(points, unit, zero = false) {
   const all = points.flatMap((p) => p.range || [p.at]).concat(zero ? [0] : []);
   const low = Math.min(...all), high = Math.max(...all), pad = (high - low || Math.abs(high) || 1) * 0.06;
-  return chart(points, low - pad, high + pad, whiskers, { unit, zero, width: 600 });
+  return chart(points, low - pad, high + pad, whiskers, { unit, zero, most: 600 });
 }
 
-const figure = (caption, drawing) => el("figure", {}, el("figcaption", {}, caption), drawing);
+const figure = (caption, ...drawn) => el("figure", {}, el("figcaption", {}, caption), drawn);
 
 function referenceChoice() {
   const chosen = referenceIndex();

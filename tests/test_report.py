@@ -250,6 +250,12 @@ def test_several_runs_and_a_choice_of_variants(tmp_path, capsys):
     core = data_of(tmp_path / "both" / "index.html")
     assert [each["name"] for each in core["variants"]] == ["one/x", "one/y", "two"]
     assert "2 commits" in capsys.readouterr().out and "2 commits" in core["notices"][0]
+    for k, mask in enumerate(("q", "p")):
+        swept = write(tmp_path / "sweep" / f"run-{k}", [row("a", 1.0)])
+        Record(told={"parts": {}}, choices={"mask": mask}).write(swept)
+    assert main(["report", str(one), str(tmp_path / "sweep"), str(two), f"out={tmp_path}/both"]) == 0
+    names = [each["name"] for each in data_of(tmp_path / "both" / "index.html")["variants"]]
+    assert names == ["one/x", "one/y", "sweep/mask=p", "sweep/mask=q", "two"]
     assert main(["report", str(one), "variants=[y]"]) == 0
     assert [each["name"] for each in data_of(one / "index.html")["variants"]] == ["y"]
     assert main(["report", "one", f"paths.runs={tmp_path}"]) == 0
@@ -726,6 +732,10 @@ def test_variants_say_what_differs_and_hand_over_their_command(chromium, crowd):
     chromium.run("document.querySelector('.copy').click()")
     assert chromium.run("window.handed") == f"freemask run name={crowd.parent.name}-{NAMES[0]}"
     assert NAMES[0] in chromium.run("document.querySelector('details dl').innerText")  # its identity
+    chromium.open(crowd)
+    chromium.run("document.querySelectorAll('tbody .named a')[3].click()")
+    chromium.wait("document.querySelector('details[open]')")
+    assert chromium.run("document.querySelector('details[open]').dataset.variant") == NAMES[3]
     chromium.open(crowd, f"tab=variants&variant={NAMES[3]}")
     chromium.wait("document.querySelector('.words')")
     assert chromium.run("document.querySelectorAll('.words tbody tr').length") == 1

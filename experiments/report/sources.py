@@ -8,7 +8,6 @@ from experiments.runs.record import RECORD, Record
 from experiments.runs.run import Run, edits
 from freemask.errors import UserError
 
-MOST = 80  # characters of a name
 # Keys of a launch: what they say changes no number.
 LAUNCH = ("name", "paths", "runner", "logger", "keep", "limit", "start", "retry", "only", "reference")
 
@@ -27,19 +26,32 @@ class Source:
 
 
 def sources_of(folders: Sequence[Path]) -> list[Source]:
-    found: dict[Path, Source] = {}
+    known: set[Path] = set()
+    groups: dict[str, list[Source]] = {}
     for folder in folders:
         mine = [Source(run, variant) for run in edits(folder) for variant in run.stores]
         if not mine:
             raise no_rows(folder)
-        found |= {source.folder.resolve(): source for source in mine}
-    sources = _labelled(list(found.values()))
-    # A sweep's folders are named by hashes.
-    return (
-        sorted(sources, key=lambda source: source.label)
-        if len(folders) == 1 and not of_one(sources)
-        else sources
-    )
+        groups[str(folder)] = [each for each in mine if each.folder.resolve() not in known]
+        known |= {each.folder.resolve() for each in mine}
+    if len(groups) == 1:
+        return _in_order(*groups.values())
+    if all(len(each) == 1 for each in groups.values()):
+        return _labelled([each for group in groups.values() for each in group])
+    return _apart([each for name, group in groups.items() for each in _within(Path(name), group)])
+
+
+def _in_order(group: list[Source]) -> list[Source]:
+    """Of one folder: the variants of a run in their own order, a sweep's runs in that of their names."""
+    every = _labelled(group)
+    return every if of_one(every) else sorted(every, key=lambda each: each.label)
+
+
+def _within(folder: Path, group: list[Source]) -> list[Source]:
+    """Beside other folders: what is different within this one, after its name."""
+    if len(group) == 1 and group[0].variant is None:
+        return [replace(group[0], label=folder.resolve().name)]
+    return [replace(each, label=f"{folder.resolve().name}/{each.label}") for each in _in_order(group)]
 
 
 def of_one(sources: Sequence[Source]) -> bool:
@@ -68,13 +80,20 @@ def _labelled(sources: list[Source]) -> list[Source]:
     if of_one(sources):
         return [replace(source, label=source.variant or "") for source in sources]
     said = tell_apart([source.run.record for source in sources])
-    names = [
-        (each or source.run.folder.name) + (f"/{source.variant}" if source.variant else "")
-        for source, each in zip(sources, said, strict=True)
-    ]
+    return _apart(
+        [
+            replace(each, label=(name or each.run.folder.name) + (f"/{each.variant}" if each.variant else ""))
+            for each, name in zip(sources, said, strict=True)
+        ]
+    )
+
+
+def _apart(sources: list[Source]) -> list[Source]:
+    """No two are called alike."""
+    names = [each.label for each in sources]
     return [
-        replace(source, label=name if names.count(name) == 1 else f"{name} ({source.folder.name})")
-        for name, source in zip(names, sources, strict=True)
+        each if names.count(each.label) == 1 else replace(each, label=f"{each.label} ({each.folder.name})")
+        for each in sources
     ]
 
 
@@ -90,8 +109,7 @@ def tell_apart(records: Sequence[Record]) -> list[str]:
             known = key in groups or key.partition(".")[0] in LAUNCH
             if not known and not all(each in other.overrides for other in records):
                 words.append(each)
-        name = " ".join(words)
-        found.append(name if len(name) <= MOST else name[: MOST - 1] + "…")
+        found.append(" ".join(words))
     return found
 
 

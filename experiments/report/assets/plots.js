@@ -79,7 +79,8 @@ function wrapped(name, width) {
 const lettering = (lines, x, y, anchor) => draw("text", { y, "text-anchor": anchor }, ...lines.map((line, k) => draw("tspan", { x, dy: k ? LINE : 0 }, line)));
 
 // A name that may break where its parts end.
-const breakable = (name) => name.split(/(?=[[])|(?<=[._/=-])/).flatMap((part, k) => (k ? [el("wbr"), part] : [part]));
+const breakable = (name) => (name.includes(" ") ? [name]
+  : name.split(/(?=[[])|(?<=[._/=-])/).flatMap((part, k) => (k ? [el("wbr"), part] : [part])));
 
 function whiskers(x, y, { at, range, index, faint }) {
   const color = ink(index), shown = [];

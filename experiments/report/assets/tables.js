@@ -51,7 +51,7 @@ function bestOf(lines, name, up) {
 }
 const spelled = (range, write = format) => (range ? `[${write(range[0])}, ${write(range[1])}]` : "");
 const plainNumber = (value, key) => (value === null ? "–" : key === "n" || key === "failures" ? String(value) : value.toFixed(2));
-const nameCell = (line) => el("th", { scope: "row" }, el("span", { class: "named" }, swatch(line.index), el("span", {}, breakable(line.name))));
+const nameCell = (line) => el("th", { scope: "row" }, el("span", { class: "named" }, swatch(line.index), el("a", { href: "#", title: "what it is", on: { click: (event) => { event.preventDefault(); openVariant(line.name); } } }, breakable(line.name))));
 
 // A table whose heads sort it; the order stays while filters change.
 function sortable(which, heads, lines, cell, caption) {

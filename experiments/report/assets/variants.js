@@ -1,8 +1,18 @@
 // What each variant is: where it differs, and on demand the whole of it, with the command that repeats it.
-let made = null;
+let made = null, asked = "";  // asked: the name of the variant to unfold
+
+function openVariant(name) {
+  asked = name;
+  change({ tab: "variants" });
+}
 
 function variants(place) {
-  if (made) return place.replaceChildren(...told(made));
+  if (made) {
+    place.replaceChildren(...told(made));
+    place.querySelector("details[open]")?.scrollIntoView({ block: "center" });
+    asked = "";
+    return;
+  }
   place.replaceChildren(el("p", { class: "quiet" }, "…"));
   freemask.need("made").then((found) => { made = found; if (state.tab === "variants") redraw(); },
     (error) => place.replaceChildren(el("p", { class: "notice bad" }, error.message)));
@@ -39,7 +49,7 @@ function wholeOf(index, { command, whole: all, config, identity }) {
     ...text("The whole configuration", config), el("dl", {}, facts.flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, value)]))];
   const made = el("details", { class: "problem", "data-variant": name }, el("summary", {}, swatch(index), el("b", {}, name)));
   made.addEventListener("toggle", () => { if (made.open && made.children.length === 1) made.append(...fold()); });
-  if (db.core.variants.length === 1) made.open = true;
+  made.open = db.core.variants.length === 1 || name === asked;
   return made;
 }
 

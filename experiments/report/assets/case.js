@@ -79,9 +79,8 @@ function facts(row, found) {
   const files = filesOf(row), names = { edited: "video", video: "side by side", sheet: "contact sheet", frames: "frames, lossless" };
   const links = Object.entries(files).map(([kind, url]) => el("li", {}, el("a", { href: url, target: "_blank", rel: "noopener" }, names[kind] || kind)));
   const times = db.stages.filter((name) => db.core.stages[name][row] !== null).map((name) => [name, seconds(db.core.stages[name][row])]);
-  const shape = db.core.shapes[db.rows.shape[row]], warned = (db.core.noted[row] || []).map((each) => db.core.warnings[each]);
-  const about = [["clip", taskOf(row).clip], shape.length === 4 ? ["size", `${shape[0]} frames, ${shape[3]} × ${shape[2]}`] : null,
-    ["host memory", db.rows.rss[row] === null ? null : `${db.rows.rss[row].toFixed(2)} GB`], ["GPU memory", db.rows.gpu[row] === null ? null : `${db.rows.gpu[row].toFixed(2)} GB`],
+  const warned = (db.core.noted[row] || []).map((each) => db.core.warnings[each]);
+  const about = [["host memory", db.rows.rss[row] === null ? null : `${db.rows.rss[row].toFixed(2)} GB`], ["GPU memory", db.rows.gpu[row] === null ? null : `${db.rows.gpu[row].toFixed(2)} GB`],
     ["commit", db.core.commits[db.rows.commit[row]].replace(/^(.{12}).*?(\+?)$/, "$1$2").replace("+", " with local changes")], ["device", found.device], ["dtype", found.dtype], ["finished", found.finished?.slice(0, 19).replace("T", " ")],
     found.where ? ["where", found.where] : null].filter((pair) => pair && pair[1] !== undefined && pair[1] !== null && pair[1] !== "");
   return [ranks(row), ...(warned.length ? [el("h3", {}, "Warnings"), ...warned.map((each) => el("p", { class: "warned" }, each))] : []),

@@ -18,7 +18,7 @@ SHARED = ("data", "metric", "runner", "logger", "paths", "kind", "limit", "keep"
 # Sweeps over these, too, make runs of their own: they say what a run is, or which kind of edit it does.
 WHOLE = ("task", "experiment", "variants", "reference", "only")
 LONGEST = 80
-ODD = re.compile(r"[^A-Za-z0-9_.+-]+")
+ODD = re.compile(r"(?:[^A-Za-z0-9_.+-]|(?<!\d)\.|\.(?!\d))+")  # a point stands in numbers alone
 Spread = Mapping[str, Sequence[str]]  # what was typed -> an override for each value
 
 

@@ -61,7 +61,7 @@ class Reading:
         if not method:
             complain("method", "is missing; name it here, or for all entries with method_name=NAME")
         elif not NAME.fullmatch(method):
-            complain("method", f"{method[:80]!r} cannot name a folder: up to 60 letters, digits, - _ or +")
+            complain("method", f"{method[:80]!r} cannot name a folder: up to 100 letters, digits, - _ or +")
         edited = self._edited(texts["edited"], complain)
         own = None if texts["task"] else self._own(row)
         if texts["task"] and (both := sorted(set(OWN) & set(row.values))):

@@ -16,7 +16,8 @@ from experiments.runs import books
 from experiments.runs.plan import Variant
 from freemask.errors import UserError, nearest
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+# A point stands in numbers alone: no variant's folder may be called as a file of the run.
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_+-]|(?<=\d)\.(?=\d)){0,99}")
 OPTIONAL = ("mask", "fusion")
 # What rows say of the choices, and what work needs of a resolved configuration. Engines, loggers and what is kept
 # belong to a launch, not to a variant.
@@ -124,7 +125,7 @@ def _listed(config: Mapping[str, Any], swept: Mapping[str, Sequence[str]]) -> Ma
         raise _unreadable("variants", given)
     for name, each in given.items():
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            expected = "up to 100 letters, digits, - _ . or +, the first a letter or a digit"
+            expected = "up to 100 letters, digits, - _ or +, the first a letter or a digit"
             raise UserError("a variant's name becomes a folder", came=name, expected=expected)
         if not isinstance(each, list) or not all(isinstance(part, str) for part in each):
             raise _unreadable(f"variants.{name}", each)

@@ -1,6 +1,7 @@
 """Names from lists, sheets and archives stay below the folder they belong to, however they are written."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,9 @@ def test_ordinary_names_pass(tmp_path: Path, name: str) -> None:
     assert fault(name) is None and within(tmp_path, name) == tmp_path / name
 
 
-BAD_IDS = ["../x", "a/b", "..", ".", "a\\b", "a\0b", "a\nb", "x" * 121, "a b", "CON", "nul.txt", "é", ""]
+BAD_IDS = ["../x", "a/b", "..", ".", "a\\b", "a\0b", "a\nb", "x" * 121, "a b", "CON", "nul.txt", ""]
+# ZERO WIDTH JOINER, a lone accent, other kinds of digits and signs, RIGHT-TO-LEFT OVERRIDE, and a name of wide letters
+BAD_IDS += ["a\u200db", "\u0301a", "x²", "a b", "a→b", "a\u202eb", "ＣＯＮ", "車" * 70]
 
 
 @pytest.mark.parametrize("id", BAD_IDS)
@@ -162,8 +165,20 @@ def test_a_path_of_the_user_may_lie_anywhere(tmp_path: Path) -> None:
         check_task({"id": "a", "clip": "x", **EDIT, "region": LONG * 20})
 
 
-def test_two_ids_of_one_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ids",
+    [("Bear", "bear"), ("caf\u00e9", "cafe\u0301"), ("STRASSE", "straße"), ("ﬁn", "fin"), ("Ａ", "a")],
+    ids=ascii,
+)
+def test_two_ids_of_one_file(tmp_path: Path, ids: tuple[str, str]) -> None:
     path = tmp_path / "tasks.yaml"
-    path.write_text(json.dumps([{"id": id, "clip": "x", **EDIT} for id in ("Bear", "bear")]))
+    path.write_text(json.dumps([{"id": id, "clip": "x", **EDIT} for id in ids]))
     with pytest.raises(UserError, match="already that of line 1"):
         read_list(path)
+
+
+@pytest.mark.parametrize("id", ["été", "红车-1", "машина", "गाड़ी", "سيارة", "cafe\u0301"])
+def test_ids_of_any_script(tmp_path: Path, id: str) -> None:
+    (task,) = read_tasks(listed(tmp_path, id=id))
+    assert task.id == unicodedata.normalize("NFC", id)
+    assert file_name(task.id) == task.id

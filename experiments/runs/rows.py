@@ -8,12 +8,14 @@ import json
 import os
 import re
 import secrets
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, Required, TypedDict, cast
 
+from freemask.data.names import id_fault
 from freemask.errors import UserError
 
 ROWS, COLUMNS = "rows", "columns.json"
@@ -207,10 +209,17 @@ def _row_of(line: bytes) -> Row | None:
 
 def file_name(text: str) -> str:
     """The text itself where it is a harmless file name, otherwise a tame one that is still unique."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", text):
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", text) or _harmless(text):
         return text
     tame = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip(".-")[:80]
     return f"{tame or 'task'}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _harmless(text: str) -> bool:
+    """An id in letters of any script, of which every file system makes the same."""
+    if len(text) > 99 or unicodedata.normalize("NFC", text) != text:
+        return False
+    return text[:1].isalnum() and id_fault(text) is None and len(text.encode()) < 100
 
 
 def write_text(path: Path, text: str) -> None:

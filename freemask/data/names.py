@@ -9,6 +9,7 @@ from freemask.errors import UserError
 EXPECTED = "a name below the folder, such as clips/bear"
 LONGEST = 1000
 LONGEST_PART = 200  # bytes of one name, so that a suffix still fits into the 255 of most file systems
+LONGEST_ID = 120
 # Names that Windows keeps for devices, whatever follows the first dot.
 RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
@@ -34,6 +35,26 @@ def fault(name: str) -> str | None:
         if RESERVED.fullmatch(part):
             return f"'{part}' is a reserved name on some systems"
     return None
+
+
+def id_fault(id: str) -> str | None:
+    """Why an id cannot name a folder, or None. Letters and digits of any script, in the composed form (NFC)."""
+    if not id:
+        return None  # that it is missing is told elsewhere
+    shown = f"id {id[:130]!r}" if id.isprintable() else f"id {ascii(id[:130])}"
+    signs = all(sign in "._-" or unicodedata.category(sign)[0] in "LM" or sign.isdecimal() for sign in id)
+    if not signs or set(id) == {"."} or unicodedata.category(id[0])[0] == "M":
+        return f"{shown} cannot name a folder: only letters, digits and . _ - (at most 120)"
+    if len(id) > LONGEST_ID or len(id.encode()) > LONGEST_PART:
+        return f"{shown} cannot name a folder: at most {LONGEST_ID} characters and {LONGEST_PART} bytes"
+    if RESERVED.fullmatch(unicodedata.normalize("NFKC", id)):
+        return f"id '{id}' cannot name a folder: it is a reserved name on some systems"
+    return None
+
+
+def same_name(name: str) -> str:
+    """Equal for names that some file system or reader takes for one: of other case, width or composition."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def within(root: Path, name: str) -> Path:

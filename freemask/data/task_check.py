@@ -1,10 +1,10 @@
 """What one task must fulfil: turns the fields of a row into an EditTask and a list of complaints."""
 
-import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from freemask.data.names import RESERVED, fault
+from freemask.data.names import fault, id_fault
 from freemask.data.task_rows import Complaint, Row
 from freemask.errors import nearest
 from freemask.types import KINDS, EditTask
@@ -12,7 +12,6 @@ from freemask.words import bare
 
 FIELDS = ("id", "clip", "source", "target", "words", "kind", "region", "objects", "assets")
 NEEDED = ("id", "clip", "source", "target", "kind")
-SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,120}")
 
 Complain = Callable[[str, str], None]  # (field, message)
 
@@ -36,7 +35,9 @@ def check_row(
             complain(name, f"field '{name}' is missing or empty")
     empty = () if listed else ("target",)  # typed on purpose; in a list it is a forgotten cell
     text = {name: _text(row, name, complain, empty) for name in NEEDED}
-    _check_id(text["id"], complain)
+    text["id"] = unicodedata.normalize("NFC", text["id"])
+    if wrong := id_fault(text["id"]):
+        complain("id", wrong)
     wrong = fault(text["clip"]) if listed and text["clip"] else None
     if wrong:
         complain("clip", f"clip {wrong}")
@@ -72,15 +73,6 @@ def _text(row: Row, name: str, complain: Complain, empty: Collection[str]) -> st
         complain(name, f"field '{name}' is empty")
         return ""
     return value if name in ("source", "target") else value.strip()
-
-
-def _check_id(id: str, complain: Complain) -> None:
-    if id and (not SAFE_ID.fullmatch(id) or set(id) == {"."}):
-        complain(
-            "id", f"id {ascii(id[:130])} cannot name a folder: only letters, digits and . _ - (at most 120)"
-        )
-    elif RESERVED.fullmatch(id):
-        complain("id", f"id '{id}' cannot name a folder: it is a reserved name on some systems")
 
 
 def _check_prompt(name: str, prompt: str, complain: Complain) -> None:

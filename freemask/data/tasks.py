@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from freemask.data.names import same_name
 from freemask.data.shipped import list_path
 from freemask.data.task_check import check_row
 from freemask.data.task_rows import Complaint, Row, read_rows
@@ -60,7 +61,7 @@ def collect(
     for row in rows:
         task, named, wrong = check_row(row, path.parent.resolve())
         found += wrong
-        twin = tasks.setdefault(task.id.lower(), (row.line, task))
+        twin = tasks.setdefault(same_name(task.id), (row.line, task))
         if task.id and twin[1] is not task:
             found.append((row.at("id"), f"id '{task.id}' is already that of {unit} {twin[0]}"))
         for number, name in named.items():
@@ -102,7 +103,7 @@ def _refuse(path: Path, complaints: list[Complaint], unit: str) -> None:
 
 def _named(rows: Sequence[Row]) -> list[Row]:
     """Ids for the rows of forms that need none: clip-kind, clip-kind-2, ..."""
-    taken = {str(row.values["id"]).lower() for row in rows if "id" in row.values}
+    taken = {same_name(str(row.values["id"])) for row in rows if "id" in row.values}
     named = []
     for row in rows:
         if not row.numbered or "id" in row.values:
@@ -110,10 +111,10 @@ def _named(rows: Sequence[Row]) -> list[Row]:
             continue
         stem = f"{slug(str(row.values.get('clip', '')))}-{slug(str(row.values.get('kind', '')))}"
         id, number = stem, 1
-        while id.lower() in taken:
+        while same_name(id) in taken:
             number += 1
             id = f"{stem}-{number}"
-        taken.add(id.lower())
+        taken.add(same_name(id))
         named.append(replace(row, values=row.values | {"id": id}))
     return named
 

@@ -9,7 +9,7 @@ is `s f c h w`.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
@@ -37,7 +37,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class EditTask:
-    """One row of a task list. `words` maps source words to target words (equal for style edits)."""
+    """One row of a task list. `words` maps source words to target words (equal for style edits). `guessed`: which of
+    kind and words were read off the prompts, and whether surely."""
 
     id: str
     clip: str
@@ -46,6 +47,11 @@ class EditTask:
     words: Mapping[str, str]
     kind: str
     assets: Mapping[str, str] = field(default_factory=dict)
+    guessed: Mapping[str, str] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """What the edit is, in plain values: whoever said it, so without `guessed`."""
+        return {name: value for name, value in asdict(self).items() if name != "guessed"}
 
 
 class Grid(NamedTuple):

@@ -17,7 +17,6 @@ from experiments.cli.verbs import VERBS
 from experiments.config import choices
 from experiments.config.compose import _parse, config_of, plain
 from experiments.config.sweep import Start, starts
-from experiments.jobs.one_clip import words_of
 from freemask.errors import UserError
 
 # command line, a piece of the answer that says what to do instead
@@ -268,19 +267,6 @@ def test_any_prompt_arrives_unchanged(text):
 
 def test_a_prompt_of_three_question_marks_is_refused(capsys):
     assert main(["edit", "source=???"]) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "pairs"),
-    [
-        ("car:truck", {"car": "truck"}),
-        ("car->truck", {"car": "truck"}),
-        ("red car -> blue truck; road->snow", {"red car": "blue truck", "road": "snow"}),
-        ("{car: truck, road: snow}", {"car": "truck", "road": "snow"}),
-    ],
-)
-def test_words(text, pairs):
-    assert words_of(text) == pairs
 
 
 def test_a_path_is_text_but_can_be_swept():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.config.identity import digest_of
 from freemask.data import Files, FrameRange, Geometry, Pexels, read_tasks
+from freemask.data.pairs import read_pairs
 from freemask.data.tasks import check_task, read_list
 from freemask.errors import UserError
 from freemask.types import KINDS, DataSource
@@ -74,7 +76,7 @@ def test_every_bad_line_at_once(tmp_path: Path) -> None:
   kind: style
 - just text
 - {id: b, clip: x, source: a no car, target: a big car, words: {no: big}, kind: shape, region: no.png}
-- {id: c, clip: x, source: a car, target: a bus, kind: shape}
+- {id: c, clip: x, source: a car, target: a bus, words: "car -> bus -> van"}
 - {id: A, clip: x, source: a car, target: a bus, words: {car: van}, kind: shape, id: d}
 """,
     )
@@ -88,7 +90,7 @@ def test_every_bad_line_at_once(tmp_path: Path) -> None:
     assert "must be text, not a number" in found[10][0] and "empty" in found[11][0]
     assert "field: value" in found[13][0]
     assert any("no 'no.png'" in text for text in found[14]) and any("quotes" in text for text in found[14])
-    assert "'words' is missing" in found[15][0]
+    assert "not of the form a->b" in found[15][0]
     assert any("'id' is there twice" in text for text in found[16])
     assert any("'van' is not in the target prompt" in text for text in found[16])
     assert sorted(found) == [1, 2, 6, 8, 9, 10, 11, 13, 14, 15, 16]
@@ -122,6 +124,80 @@ def test_every_bad_line_at_once(tmp_path: Path) -> None:
 def test_bad_yaml(tmp_path: Path, text: str | bytes, line: int, message: str) -> None:
     found = complaints(write(tmp_path, text))
     assert any(message in each for each in found[line]), found
+
+
+PAIRS: dict[str, dict[str, str]] = {
+    "car:truck": {"car": "truck"},
+    "car->truck": {"car": "truck"},
+    "red car -> blue truck; road->snow": {"red car": "blue truck", "road": "snow"},
+    "{car: truck, road: snow}": {"car": "truck", "road": "snow"},
+    "car -> truck, road -> snow;": {"car": "truck", "road": "snow"},
+    "car:": {"car": ""},
+    "car ->": {"car": ""},
+    "car:, dog: cat": {"car": "", "dog": "cat"},
+    "big, red car -> small, blue car": {"big, red car": "small, blue car"},
+    "16:9 frame -> 4:3 frame": {"16:9 frame": "4:3 frame"},
+    " ; ": {},
+}
+
+
+@pytest.mark.parametrize(("text", "pairs"), PAIRS.items(), ids=PAIRS.keys())
+def test_pairs_of_words(text: str, pairs: dict[str, str]) -> None:
+    assert read_pairs(text) == (pairs, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("car-truck", "form a->b or a:b"),
+        ("car -> bus -> van", "put ;"),
+        ("big, red car -> bus, dog -> cat", "put ;"),
+        ("car:bus, car:van", "twice"),
+    ],
+)
+def test_texts_that_are_no_pairs(text: str, message: str) -> None:
+    assert message in read_pairs(text)[1][0]
+
+
+def test_words_and_kind_are_read_off_the_prompts(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """clip,source,target,words,kind
+a.mp4,a car on a road,a bus on a road,,
+a.mp4,a car on a road,a red car on a road,,shape
+a.mp4,a car on a road,a road,car:,
+a.mp4,a boat sails,a boat sails in the desert,,
+""",
+        "t.csv",
+    )
+    bus, red, gone, desert = read_tasks(path)
+    assert (bus.id, bus.kind, bus.words) == ("a-shape", "shape", {"car": "bus"})
+    assert bus.guessed == {"kind": "guessed", "words": "guessed"}
+    assert (red.id, red.kind, red.words, red.guessed) == (
+        "a-shape-2",
+        "shape",
+        {"car": "car"},
+        {"words": "guessed"},
+    )
+    assert (gone.kind, gone.words, gone.guessed) == ("shape", {"car": ""}, {"kind": "guessed"})
+    assert desert.kind == "background" and "not sure" in desert.guessed["kind"]
+
+
+def test_what_is_said_in_full_is_no_guess(tmp_path: Path) -> None:
+    fields = "{id: a, clip: x, source: a car, target: a bus%s}"
+    said, guessed = (
+        read_tasks(write(tmp_path, f"- {fields % more}")) for more in (", words: {car: bus}, kind: shape", "")
+    )
+    assert said[0].guessed == {} and guessed[0].guessed
+    assert said[0].plain() == guessed[0].plain() and digest_of(said) == digest_of(guessed)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [("davis20", "92fb958f52a7c481"), ("pexels20", "dfd5f65f0c6691d2")],
+)
+def test_runs_of_lists_that_say_all_go_on(name: str, digest: str) -> None:
+    assert digest_of(read_list(name).tasks) == digest
 
 
 def test_csv(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_words_beyond_the_model(source, target, strange):
 
 def test_clips_from_files_and_prompts_that_are_the_same(tmp_path):
     write_frames(tmp_path, torch.zeros(1, 3, 4, 4))
-    film = Changed(task_of("a car", "a red car"), Clip("c", torch.zeros(1, 3, 4, 4)), {}, filmed=True)
+    film = Changed(task_of("a car", "a red car"), Clip("c", torch.zeros(1, 3, 4, 4)), filmed=True)
     said = remarks(Reader(), "embedded_image", film.task, film)
     assert len(said) == 1 and "file" in said[0] and "model=sd15" in said[0]
     assert filmed(OneClip(tmp_path, {"source": "a", "target": "b"}))

@@ -20,11 +20,9 @@ from experiments.cost.machine import machine
 from experiments.cost.work import Mode
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
-from experiments.jobs.one_clip import words_of
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
 from experiments.runs.rows import file_name
-from freemask.data.kinds import completed
 from freemask.data.tasks import check_task
 from freemask.errors import UserError
 from freemask.types import EditTask
@@ -83,9 +81,8 @@ class Options(Keys):
             raise UserError(wrong, came=f"name={self.name}", expected="name=WORD")
 
     def task(self) -> EditTask:
-        words = None if self.words is None else words_of(self.words)
-        own = {"source": self.source, "target": self.target, "words": words, "kind": self.kind}
-        return check_task({"id": "bench", "clip": "pattern", **completed(own)[0]})
+        own = {key: getattr(self, key) for key in ("source", "target", "words", "kind")}
+        return check_task({"id": "bench", "clip": "pattern", **own})
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

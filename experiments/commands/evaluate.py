@@ -20,7 +20,7 @@ from experiments.jobs.manifest import read_manifest, with_tasks
 from experiments.report.results import finish
 from experiments.runs.record import Record
 from experiments.runs.run import Run, find
-from freemask.data.tasks import slug
+from freemask.data.task_fill import slug
 from freemask.errors import UserError
 
 VERB = Verb(

@@ -6,7 +6,6 @@ A setting counts with its value unless it says something else where it is declar
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache, partial
 from operator import getitem
 from pathlib import Path
@@ -47,7 +46,7 @@ def digest_of(tasks: Sequence[EditTask]) -> str:
     """Of a whole task list (a limit changes no result)."""
     return digest(
         [
-            asdict(task) | {"assets": {key: Path(path).name for key, path in task.assets.items()}}
+            task.plain() | {"assets": {key: Path(path).name for key, path in task.assets.items()}}
             for task in tasks
         ]
     )

@@ -18,8 +18,9 @@ from experiments.front.result import pictured
 from experiments.front.said import Said
 from experiments.jobs import beforehand
 from experiments.jobs.edit import model_of
-from experiments.jobs.one_clip import Wish, words_of
+from experiments.jobs.one_clip import Wish
 from experiments.report.mask_sheet import about_masks, leave_masks, mask_sheet
+from freemask.data.pairs import read_pairs
 from freemask.data.task_check import holds
 from freemask.errors import UserError
 from freemask.masks.look import Look, Seen, look
@@ -140,8 +141,11 @@ def _looking(wish: Wish, words: Words | None, said: Said) -> Wish:
 
 
 def _phrases(words: Words) -> Sequence[str]:
-    if isinstance(words, str):
-        return (
-            list(words_of(words)) if {":", ">"} & set(words) else [each.strip() for each in words.split(",")]
-        )
-    return list(words)
+    if not isinstance(words, str):
+        return list(words)
+    if not {":", ">"} & set(words):
+        return [each.strip() for each in words.split(",")]
+    pairs, faults = read_pairs(words)
+    if faults:
+        raise UserError(f"words: {'; '.join(faults)}", came=f"words={words}", expected="car, road or car:bus")
+    return list(pairs)

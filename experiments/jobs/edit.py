@@ -35,8 +35,6 @@ class Editor:
     def edit(self, row: Row, task: EditTask, data: DataSource, progress: Progress = silent) -> Outcome:
         """`row` is the head of the task's row. Never raises for a task's own fault: look at the row's status."""
         outcome = Outcome(row, task=task)
-        if guessed := dict(getattr(data, "guessed", {})):
-            outcome.tell(guessed=guessed)
         outcome.tell(**made_on(self.backbone), retried=None)
         with measured(outcome, self.backbone.device):
             if not outcome.work(lambda: self._work(self.method, outcome, data, progress)):

@@ -104,6 +104,7 @@ def head(item: Item, variant: Variant) -> Row:
     config, choices = variant.config, dict(variant.choices)
     row = {"task": item.id, "status": "failed", "message": "", "where": ""}
     row |= {key: item.data[key] for key in TOLD if key in item.data}
+    row |= {"guessed": item.data["guessed"]} if item.data.get("guessed") else {}
     row |= {"method": choices.get("method"), "choices": choices}
     row |= {} if variant.name is None else {"variant": variant.name}
     row |= {"run": variant.identity.hash, "mark": item.mark(variant.name) or "", "seed": config.get("seed")}

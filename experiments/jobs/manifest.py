@@ -2,7 +2,7 @@
 
 Fields of an entry: `edited` (the edited video or its folder of frames) and `method` (whose it is; may be given once on
 the command line), and what was edited: `task`, the id of a task of data=..., or `clip` (the source video or folder),
-`source`, `target`, `kind`, `words` and, where wanted, `region` and `id`, as in a task list. Paths are absolute or
+`source`, `target` and, where wanted, `kind`, `words`, `region` and `id`, as in a task list. Paths are absolute or
 relative to the manifest. `notes` is passed over. The file is a list in YAML or JSON, or CSV with the fields as columns.
 """
 
@@ -15,8 +15,8 @@ from experiments.config.fingerprint import digest
 from experiments.jobs.variants import NAME
 from freemask.data.paths import existing
 from freemask.data.task_check import Complain, check_row
+from freemask.data.task_fill import filled, slug
 from freemask.data.task_rows import Complaint, Row, decoded, read_rows
-from freemask.data.tasks import slug
 from freemask.errors import UserError, nearest
 from freemask.types import EditTask
 
@@ -79,12 +79,13 @@ class Reading:
 
     def _own(self, row: Row) -> EditTask:
         if "clip" not in row.values:
-            said = "what was edited? `task` (an id of the data), or `clip`, `source`, `target`, `kind`"
+            said = "what was edited? `task` (an id of the data), or `clip`, `source`, `target`"
             self.complaints.append((row.line, said))
             return EditTask("", "", "", "", {}, "")
         values = {name: value for name, value in row.values.items() if name in OWN}
-        values.setdefault("id", _id(values))
-        task, _, found = check_row(Row(row.line, values, row.lines), self.base, listed=False)
+        told = filled(Row(row.line, values, row.lines))
+        told.values.setdefault("id", _id(told))
+        task, _, found = check_row(told, self.base, listed=False)
         self.complaints += found
         clip = self.base / Path(task.clip).expanduser()
         if task.clip and ("\0" in task.clip or not clip.exists()):
@@ -175,7 +176,8 @@ def _blank(text: str, at: int) -> int:
     return at
 
 
-def _id(values: Mapping[str, object]) -> str:
+def _id(row: Row) -> str:
     """The same for every method that edited this clip with these prompts."""
+    values = {name: each for name, each in row.values.items() if each != {} or name not in row.guessed}
     mark = digest([str(values.get(key)) for key in ("clip", "source", "target", "words", "kind")])[:6]
     return f"{slug(Path(str(values['clip'])).name)}-{slug(str(values.get('kind', '')))}-{mark}"

@@ -1,6 +1,5 @@
 """The task of `freemask edit`: a file with prompts, or a clip that the data knows, with its own prompts or others."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from experiments.jobs.edit import fit
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.held import HeldClip
-from freemask.data.kinds import completed
 from freemask.data.one import OneClip
 from freemask.data.open import open_footage
 from freemask.data.paths import existing
@@ -39,8 +37,7 @@ class Wish:
 
     def task(self, data: Callable[[], DataSource]) -> tuple[EditTask, DataSource]:
         """The task, and where its clip comes from: a file, or a clip that the data knows."""
-        words = words_of(self.words) if isinstance(self.words, str) else self.words
-        asked = {"source": self.source, "target": self.target, "kind": self.kind, "words": words}
+        asked = {key: getattr(self, key) for key in ("source", "target", "kind", "words")}
         clip = self.clip
         if isinstance(clip, Clip) or (clip is not None and Path(clip).expanduser().exists()):
             for key in ("source", "target"):
@@ -58,19 +55,16 @@ class Wish:
         if all(value is None for value in asked.values()):
             return task, source
         prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}
-        fields, guessed = completed(asked | prompts)
-        own = check_task({**fields, "id": f"{task.id}-own", "clip": task.clip})
-        return own, Changed(own, source.clip(task), guessed, filmed(source))
+        own = check_task({**asked, **prompts, "id": f"{task.id}-own", "clip": task.clip})
+        return own, Changed(own, source.clip(task), filmed(source))
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A known clip under other prompts than its own: there is no true answer to them. `guessed` says which of kind and
-    words were read off the prompts."""
+    """A known clip under other prompts than its own: there is no true answer to them."""
 
     task: EditTask
     footage: Clip
-    guessed: Mapping[str, str]
     filmed: bool
 
     def tasks(self) -> Sequence[EditTask]:
@@ -84,18 +78,6 @@ class Changed:
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
         return None
-
-
-def words_of(text: str) -> dict[str, str]:
-    """`car:truck, road:snow`, or with -> and ; as task lists have it. `car:` alone: the target leaves the car out."""
-    pairs: dict[str, str] = {}
-    for part in re.split(r"[;,]", text.strip().removeprefix("{").removesuffix("}")):
-        found = re.fullmatch(r"\s*([^:>]+?)\s*(?:->|:)\s*([^:>]*?)\s*", part)
-        if not found:
-            wrong = f"cannot read '{part.strip()}' as words"
-            raise UserError(wrong, came=f"words={text}", expected="car:truck, road:snow")
-        pairs[found[1]] = found[2]
-    return pairs
 
 
 def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:

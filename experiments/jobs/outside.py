@@ -51,7 +51,7 @@ def plan_of(
 def mark_of(entry: Entry, task: EditTask, base: Path, data: Mapping[str, Any], metric: Any) -> str:
     """Of everything that the numbers come from: the edited frames, the source, the prompts, the suite."""
     source = data if entry.own is None else _content(place_of(base, task))
-    return digest([_content(entry.edited), source, asdict(task), metric])
+    return digest([_content(entry.edited), source, task.plain(), metric])
 
 
 def place_of(base: Path, task: EditTask) -> Path:

@@ -19,7 +19,7 @@ from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, PAPER, beside, contact_sheet, with_lines
 from experiments.runs.plan import Variant
 from experiments.runs.rows import file_name
-from freemask.data.tasks import slug
+from freemask.data.task_fill import slug
 from freemask.data.write import to_bytes, write_frames, write_video
 from freemask.errors import UserError
 from freemask.types import EditTask

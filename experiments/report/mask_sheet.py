@@ -2,7 +2,6 @@
 arrays."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def mask_sheet(path: Path, clip: Clip, look: Look, about: Sequence[str]) -> None
 
 
 def folder_of_masks(config: Mapping[str, Any], out: str | None, task: EditTask) -> Path:
-    return place_of(config, out, task, f"masks-{digest([asdict(task), config['model']])[:8]}")
+    return place_of(config, out, task, f"masks-{digest([task.plain(), config['model']])[:8]}")
 
 
 def about_masks(config: Mapping[str, Any], choices: Mapping[str, str | None], task: EditTask) -> list[str]:

@@ -32,8 +32,9 @@ from freemask.data.geometry import Geometry
 from freemask.data.images import read_half
 from freemask.data.names import fault, within
 from freemask.data.paths import existing, existing_folder
+from freemask.data.task_fill import slug
 from freemask.data.task_rows import Complaint, Row, decoded
-from freemask.data.tasks import collect, slug
+from freemask.data.tasks import collect
 from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Clip, EditTask

@@ -6,7 +6,7 @@ from pathlib import Path
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip, task_of
-from freemask.data.tasks import slug
+from freemask.data.task_fill import slug
 from freemask.types import Clip, EditTask
 
 
@@ -22,7 +22,7 @@ class HeldClip(OneClip):
     ) -> None:
         self.held, self.path = clip, Path(slug(clip.id))
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
-        self.task, self.guessed = task_of(self.path, edit)
+        self.task = task_of(self.path, edit)
 
     def clip(self, task: EditTask) -> Clip:
         return taken(self.held, self.geometry, self.frames)

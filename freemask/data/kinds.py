@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from freemask.data.changed import trimmed
 from freemask.data.lexicon import ADJECTIVES, GROUNDS, LIKENESSES, MATERIALS, PLACES, STYLES
+from freemask.data.pairs import read_pairs
 from freemask.data.phrases import Prompt
 from freemask.types import Kind
 
@@ -77,9 +78,11 @@ def completed(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str
     found = guess(str(given.get("source", "")), str(given.get("target", "")))
     made: dict[str, object] = {"kind": found.kind, "words": found.words}
     words = given.get("words")
+    words = read_pairs(words)[0] if isinstance(words, str) else words
     if isinstance(words, Mapping) and "" in words.values():
         made["kind"] = "shape"  # a word that goes was named: a removal, whatever the prompts look like
-    said = "guessed" if found.sure else "guessed, not sure"
+    wordless = given.get("kind", "style") != "style" and not found.words
+    said = "guessed" if found.sure and not wordless else "guessed, not sure"
     return {**made, **given}, {name: said for name in made if name not in given}
 
 

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
-from freemask.data.kinds import completed
 from freemask.data.open import check_range, open_footage
 from freemask.data.paths import existing
 from freemask.data.regions import read_region
-from freemask.data.tasks import check_task, slug
+from freemask.data.task_fill import slug
+from freemask.data.tasks import check_task
 from freemask.settings import Effect
 from freemask.types import Clip, EditTask
 
 
 class OneClip:
     """`edit` has the fields of a task list without `clip`. Left out, `id` is made of the file's name, and `words` and
-    `kind` are read off the prompts (`guessed` says which of them were)."""
+    `kind` are read off the prompts."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class OneClip:
         self.path = existing(clip)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
         check_range(self.path, self.frames)
-        self.task, self.guessed = task_of(self.path, edit)
+        self.task = task_of(self.path, edit)
 
     def tasks(self) -> Sequence[EditTask]:
         return [self.task]
@@ -52,7 +52,6 @@ class OneClip:
         )
 
 
-def task_of(clip: Path, edit: Mapping[str, object]) -> tuple[EditTask, dict[str, str]]:
-    """The edit with what was left out, and what of it was guessed; `clip` is a file's path or a name."""
-    fields, guessed = completed(edit)
-    return check_task({"id": slug(clip.name), **fields, "clip": str(clip)}), guessed
+def task_of(clip: Path, edit: Mapping[str, object]) -> EditTask:
+    """`clip` is a file's path or a name."""
+    return check_task({"id": slug(clip.name), **edit, "clip": str(clip)})

@@ -5,13 +5,15 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from freemask.data.names import fault, id_fault
+from freemask.data.pairs import read_pairs
+from freemask.data.task_fill import filled
 from freemask.data.task_rows import Complaint, Row
 from freemask.errors import nearest
 from freemask.types import KINDS, EditTask
 from freemask.words import bare
 
 FIELDS = ("id", "clip", "source", "target", "words", "kind", "region", "objects", "assets")
-NEEDED = ("id", "clip", "source", "target", "kind")
+NEEDED = ("id", "clip", "source", "target")
 
 Complain = Callable[[str, str], None]  # (field, message)
 
@@ -23,6 +25,7 @@ def check_row(
 
     What a list names (`listed`) must lie below its folder; a path that a user typed may lie anywhere.
     """
+    row = filled(row)
     found: list[Complaint] = []
 
     def complain(field: str, message: str) -> None:
@@ -34,12 +37,11 @@ def check_row(
         if name not in row.values:
             complain(name, f"field '{name}' is missing or empty")
     empty = () if listed else ("target",)  # typed on purpose; in a list it is a forgotten cell
-    text = {name: _text(row, name, complain, empty) for name in NEEDED}
+    text = {name: _text(row, name, complain, empty) for name in (*NEEDED, "kind")}
     text["id"] = unicodedata.normalize("NFC", text["id"])
     if wrong := id_fault(text["id"]):
         complain("id", wrong)
-    wrong = fault(text["clip"]) if listed and text["clip"] else None
-    if wrong:
+    if listed and text["clip"] and (wrong := fault(text["clip"])):
         complain("clip", f"clip {wrong}")
     if text["kind"] and text["kind"] not in KINDS:
         complain("kind", f"unknown kind '{text['kind']}'; {nearest(text['kind'], KINDS)}")
@@ -48,8 +50,8 @@ def check_row(
     words = _words(row, text, complain)
     assets = _assets(row, base, complain, listed=listed)
     objects = _objects(row, complain)
-    task = EditTask(text["id"], text["clip"], text["source"], text["target"], words, text["kind"], assets)
-    return task, objects, found
+    edit = (text["source"], text["target"], words, text["kind"], assets, dict(row.guessed))
+    return EditTask(text["id"], text["clip"], *edit), objects, found
 
 
 def holds(prompt: str, phrase: str) -> bool:
@@ -82,11 +84,8 @@ def _check_prompt(name: str, prompt: str, complain: Complain) -> None:
 
 
 def _words(row: Row, text: Mapping[str, str], complain: Complain) -> dict[str, str]:
-    pairs = _pairs(row, "words", complain)
-    if not pairs and "words" not in row.values and text["kind"] in KINDS and text["kind"] != "style":
-        complain("words", f"field 'words' is missing; a {text['kind']} edit needs source word -> target word")
     checked: dict[str, str] = {}
-    for old, new in pairs.items():
+    for old, new in _pairs(row, "words", complain).items():
         if not isinstance(old, str) or not isinstance(new, str):
             complain("words", f"words must be text, not {old!r} -> {new!r}; put them in quotes")
             continue
@@ -144,25 +143,17 @@ def _unreachable(path: Path, home: Path | None) -> str | None:
 
 
 def _pairs(row: Row, field: str, complain: Complain) -> dict[object, object]:
-    """A mapping, or the text form `car->truck; red->blue`."""
+    """A mapping, or a text such as `car->truck; red->blue`."""
     value = row.values.get(field, {})
     if isinstance(value, dict):
         return value
     if not isinstance(value, str):
         complain(field, f"field '{field}' must be a mapping or `a->b; c->d`, not {_kind(value)}")
         return {}
-    pairs: dict[object, object] = {}
-    for part in value.split(";"):
-        old, arrow, new = (piece.strip() for piece in part.partition("->"))
-        if not part.strip():
-            continue
-        if not arrow or "->" in new:
-            complain(field, f"{field}: '{part.strip()}' is not of the form a->b")
-        elif old in pairs:
-            complain(field, f"{field}: '{old}' is there twice")
-        else:
-            pairs[old] = new
-    return pairs
+    pairs, faults = read_pairs(value)
+    for each in faults:
+        complain(field, f"{field}: {each}")
+    return {**pairs}
 
 
 def _kind(value: object) -> str:

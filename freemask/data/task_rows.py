@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Row:
     line: int
     values: dict[str, object]
     lines: dict[str, int] = field(default_factory=dict)
-    numbered: bool = False  # the form has no ids of its own: they are made from clip and kind
+    guessed: Mapping[str, str] = field(default_factory=dict)  # of its values, those that were not written
 
     def at(self, name: str) -> int:
         return self.lines.get(name, self.line)
@@ -149,7 +149,6 @@ def _clip_rows(clip: Node, node: Node, complaints: list[Complaint]) -> Iterator[
             row.line,
             row.values | {"clip": _value(clip, complaints)} | values,
             row.lines | {"clip": line} | lines,
-            numbered=True,
         )
 
 

@@ -24,8 +24,9 @@ from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.names import fault
 from freemask.data.paths import existing, existing_folder
+from freemask.data.task_fill import slug
 from freemask.data.task_rows import Row, csv_lines, decoded
-from freemask.data.tasks import collect, slug
+from freemask.data.tasks import collect
 from freemask.errors import UserError, nearest
 from freemask.settings import Effect
 from freemask.types import EditTask

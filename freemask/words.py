@@ -68,6 +68,13 @@ def bare(word: str) -> str:
     return re.sub(r"^[\W_]+|[\W_]+$", "", word) or word
 
 
+def holds(prompt: str, phrase: str) -> bool:
+    """Whether the phrase's words stand side by side in the prompt, whatever their case and punctuation."""
+    within, asked = ([bare(word).casefold() for word in text.split()] for text in (prompt, phrase))
+    starts = range(len(within) - len(asked) + 1)
+    return bool(asked) and any(within[start : start + len(asked)] == asked for start in starts)
+
+
 def _words(prompt: str) -> list[tuple[Span, Span]]:
     """Where each word stands: as typed, and bare."""
     spans = []

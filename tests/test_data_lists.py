@@ -18,10 +18,10 @@ from freemask.data.audit import Audit
 from freemask.data.audit_davis import audit_davis
 from freemask.data.audit_files import audit_files
 from freemask.data.files import Files
-from freemask.data.task_check import holds
 from freemask.data.tasks import read_list
 from freemask.data.write import write_video
 from freemask.errors import UserError
+from freemask.words import holds
 
 PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0]
 PROMPTS = """\

@@ -21,13 +21,13 @@ from experiments.jobs.edit import model_of
 from experiments.jobs.one_clip import Wish
 from experiments.report.mask_sheet import about_masks, leave_masks, mask_sheet
 from freemask.data.pairs import read_pairs
-from freemask.data.task_check import holds
 from freemask.errors import UserError
 from freemask.masks.look import Look, Seen, look
 from freemask.masks.plan import Subject
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import Backbone, Clip, EditTask
+from freemask.words import holds
 
 
 @dataclass(frozen=True, eq=False, repr=False)

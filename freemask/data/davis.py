@@ -25,11 +25,11 @@ from freemask.data.folder import read_images
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.images import read_ids
-from freemask.data.task_check import holds
 from freemask.data.tasks import read_list
 from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Clip, EditTask
+from freemask.words import holds
 
 
 class Davis:

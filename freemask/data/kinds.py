@@ -13,6 +13,7 @@ from freemask.data.lexicon import ADJECTIVES, GROUNDS, LIKENESSES, MATERIALS, PL
 from freemask.data.pairs import read_pairs
 from freemask.data.phrases import Prompt
 from freemask.types import Kind
+from freemask.words import holds
 
 ARTICLES = frozenset({"a", "an", "the"})
 # Of several changes that want different windows, the one that needs the most freedom decides.
@@ -67,8 +68,9 @@ def guess(source: str, target: str) -> Guess:
     kinds: set[Kind] = {each.kind for each in found}
     kind = min(kinds, key=ORDER.index) if kinds else ORDER[1]
     words = {old: new for each in found for old, new in each.words.items()}
-    mixed = len(kinds) > 1 and kinds != {"shape", "attribute"}
-    return Guess(kind, words, bool(found) and all(each.sure for each in found) and not mixed)
+    kept = {old: new for old, new in words.items() if holds(source, old) and (not new or holds(target, new))}
+    mixed = len(kinds) > 1 and kinds != {"shape", "attribute"} or kept != words
+    return Guess(kind, kept, bool(found) and all(each.sure for each in found) and not mixed)
 
 
 def completed(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, str]]:

@@ -10,7 +10,7 @@ from freemask.data.task_fill import filled
 from freemask.data.task_rows import Complaint, Row
 from freemask.errors import nearest
 from freemask.types import KINDS, EditTask
-from freemask.words import bare
+from freemask.words import bare, holds
 
 FIELDS = ("id", "clip", "source", "target", "words", "kind", "region", "objects", "assets")
 NEEDED = ("id", "clip", "source", "target")
@@ -54,17 +54,6 @@ def check_row(
     return EditTask(text["id"], text["clip"], *edit), objects, found
 
 
-def holds(prompt: str, phrase: str) -> bool:
-    """Whether the phrase's words stand side by side in the prompt, whatever their case and punctuation."""
-    within, asked = ([word.casefold() for word in _bare(text)] for text in (prompt, phrase))
-    starts = range(len(within) - len(asked) + 1)
-    return bool(asked) and any(within[start : start + len(asked)] == asked for start in starts)
-
-
-def _bare(text: str) -> list[str]:
-    return [bare(word) for word in text.split()]
-
-
 def _text(row: Row, name: str, complain: Complain, empty: Collection[str]) -> str:
     """`empty` names the fields that may be empty."""
     value = row.values.get(name, "")
@@ -95,7 +84,7 @@ def _words(row: Row, text: Mapping[str, str], complain: Complain) -> dict[str, s
             if not word.strip():
                 complain("words", f"words: an empty word in '{old}' -> '{new}'")
             elif text[side] and not holds(text[side], word):
-                words = ", ".join(_bare(text[side]))
+                words = ", ".join(map(bare, text[side].split()))
                 complain("words", f"'{word}' is not in the {side} prompt, whose words are: {words}")
         checked[old.strip()] = new.strip()
     return checked

@@ -482,6 +482,14 @@ def test_ids_are_shared_between_methods_and_differ_between_prompts():
     assert [each.line for each in (one, two, other)] == sorted({each.line for each in (one, two, other)})
 
 
+def test_what_an_entry_leaves_out_is_read_off_its_prompts():
+    write_frames("v", torch.zeros(2, 3, 8, 8))
+    short = {key: value for key, value in GOOD.items() if key not in ("words", "kind")}
+    Path("m.yaml").write_text(yaml.safe_dump([GOOD, {**short, "method": "b"}]))
+    said, guessed = manifests.read_manifest("m.yaml")
+    assert said.own.plain() == guessed.own.plain() and set(guessed.own.guessed) == {"words", "kind"}
+
+
 def test_what_is_kept_are_the_frames_that_were_measured(out, world):
     """Eight bits and no codec in between: the stored frames are the edited pictures themselves."""
     task = world.tasks()[0]

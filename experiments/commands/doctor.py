@@ -1,6 +1,7 @@
 """`freemask doctor`: versions, devices, weights, what an edit would need, and the chosen data.
 
-The exit code is 1 where something is wrong with the data."""
+With `tasks=` what was understood of a task list. The exit code is 1 where something is wrong with the data, 2 where a
+list has bad lines."""
 
 import json
 import os
@@ -11,30 +12,38 @@ from typing import Any
 from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
+from experiments.doctor import tasks as listing
 from experiments.doctor.data import lines, look_at
 from experiments.doctor.forecast import GB, forecast
 from experiments.doctor.weights import models, networks
 from experiments.runs import environment
+from freemask.data.tasks import looked_over, refuse
 
 VERB = Verb(
     "versions, devices, weights, data, and what an edit would need",
-    paths=PATHS,
+    paths=("tasks", *PATHS),
     json=True,
     examples=(
         "freemask doctor",
         "freemask doctor model=zeroscope frames=24 height=320 width=576",
         "freemask doctor data=davis data.root=DAVIS",
         "freemask doctor data=pexels data.manifest=pexels20 --json",
+        "freemask doctor tasks=tasks.yaml",
+        "freemask doctor tasks=tasks.yaml data=folder data.root=clips",
     ),
     keys=(
         "frames= height= width=   the clip of the forecast",
         "model= method=           what is looked at",
+        "tasks=FILE               what is understood of a task list, a line for each task, and nothing else;",
+        "                         with data= its clips are looked up there; exit code 2 if a line is bad",
         "data=                    checked file by file: lists, counts, sizes, masks; exit code 1 if one is wrong",
     ),
 )
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
+    if cfg.tasks is not None:
+        return _list(cfg, flags)
     report = {
         "versions": environment.versions(),
         "commit": environment.commit()[0],
@@ -49,6 +58,21 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     else:
         _show(report)
     return 1 if report["data"]["wrong"] else 0
+
+
+def _list(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
+    path, chosen = str(cfg.tasks), flags["choices"].get("data")
+    listed, wrong = looked_over(path, manifest=chosen == "pexels")
+    given = any(each.lstrip("+").startswith(("data=", "data.")) for each in flags.get("overrides", ()))
+    data = look_at(listing.listed_in(cfg.data, chosen, path), chosen) if given and not wrong else None
+    if flags.get("json"):
+        said = {"list": path, "tasks": [listing.told(task) for task in listed.tasks], "data": data}
+        print(json.dumps({**said, "wrong": [{"line": line, "what": what} for line, what in wrong]}, indent=2))
+    else:
+        print("\n".join([*listing.lines(listed.tasks), "", *listing.counts(listed.tasks)]))
+        print("\n".join(lines(data)) if data else "", end="\n" * bool(data), flush=True)
+        refuse(path, wrong)
+    return 2 if wrong else int(bool(data and data["wrong"]))
 
 
 def _devices() -> dict[str, str]:

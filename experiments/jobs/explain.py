@@ -61,6 +61,10 @@ def asked(row: Mapping[str, Any]) -> str:
     return "  ->  ".join(str(row.get(key) or "(an empty prompt)") for key in ("source", "target"))
 
 
+def paired(words: Mapping[str, str]) -> str:
+    return ", ".join(old if old == new else f"{old} -> {new or '(gone)'}" for old, new in words.items())
+
+
 def _kind(row: Mapping[str, Any]) -> str:
     kind, guessed = str(row.get("kind") or ""), (row.get("guessed") or {}).get("kind")
     means = KINDS.get(kind)
@@ -78,8 +82,7 @@ def _gone(row: Mapping[str, Any]) -> bool:
 
 
 def _words(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    pairs = (row.get("words") or {}).items()
-    said = ", ".join(old if old == new else f"{old} -> {new or '(gone)'}" for old, new in pairs)
+    said = paired(row.get("words") or {})
     guessed = (row.get("guessed") or {}).get("words")
     notes = [guessed] if guessed and said else []
     unlike = row.get("kind") not in STAYS

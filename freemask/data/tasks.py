@@ -41,7 +41,7 @@ def read_tasks(path: str | Path) -> list[EditTask]:
 
 def read_list(path: str | Path, *, manifest: bool = False) -> TaskList:
     listed, found = looked_over(path, manifest=manifest)
-    _refuse(list_path(path), found, "line")
+    refuse(path, found)
     return listed
 
 
@@ -61,7 +61,7 @@ def collect(
 ) -> TaskList:
     """The tasks of checked rows, or one error that names every bad one. A row's `line` counts `unit`s."""
     listed, found = _checked(path, rows, complaints, unit)
-    _refuse(path, found, unit)
+    refuse(path, found, unit)
     return listed
 
 
@@ -104,7 +104,7 @@ def check_task(fields: Mapping[str, object], base: Path | None = None) -> EditTa
     return task
 
 
-def _refuse(path: Path, complaints: list[Complaint], unit: str) -> None:
+def refuse(path: str | Path, complaints: Sequence[Complaint], unit: str = "line") -> None:
     if not complaints:
         return
     lines = "\n".join(f"  {unit} {line}: {message}" for line, message in sorted(set(complaints)))

@@ -16,12 +16,16 @@ from experiments.engines.base import Engine
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.jobs import outside
 from experiments.jobs.evaluate import data_of, not_measured, plan_of, what_is_left
-from experiments.jobs.manifest import read_manifest, with_tasks
+from experiments.jobs.manifest import Entry, read_manifest, with_tasks
+from experiments.jobs.videos import holds_videos, read_videos
 from experiments.report.results import finish
-from experiments.runs.record import Record
-from experiments.runs.run import Run, find
+from experiments.runs.record import RECORD, Record
+from experiments.runs.rows import ROWS
+from experiments.runs.run import Run, below, find
+from freemask.data.paths import existing
 from freemask.data.task_fill import slug
 from freemask.errors import UserError
+from freemask.types import EditTask
 
 VERB = Verb(
     "measure the stored frames of a run again, or videos that other people's code made",
@@ -31,20 +35,24 @@ VERB = Verb(
     examples=(
         "freemask evaluate demo metric=st_modulator",
         "freemask evaluate runs/demo redo=true",
+        "freemask evaluate theirs/videos data=folder data.root=clips data.tasks=tasks.yaml method_name=tokenflow",
         "freemask evaluate manifest=theirs/edits.csv method_name=tokenflow",
         "freemask evaluate manifest=edits.yaml data=davis data.tasks=tasks.yaml name=rivals",
     ),
     keys=(
         "run=NAME          a run whose frames were kept (keep=all), or its folder; new rows, old ones stay",
+        "                  or a folder of videos by others: as manifest=FOLDER",
         "metric=SUITE      what to measure; numbers that are there already are not measured again",
         "redo=true         measure everything again",
-        "data=...          left out, the data of the run; for a manifest, the data whose tasks it names",
+        "data=...          left out, the data of the run; for videos by others, the data whose tasks they are",
         "manifest=FILE     a list (.csv, .yaml, .json) of edited videos or folders of frames:",
         "                    edited,method,task",
         "                    out/1.mp4,tokenflow,world-10000000-attribute",
-        "                  or, instead of task, columns clip,source,target,words,kind (and region, id)",
+        "                  or, instead of task, columns clip,source,target (and words, kind, region, id)",
         "                  other sizes are brought to the source's, of other lengths the shorter counts",
-        "method_name=NAME  the method of entries that name none",
+        "manifest=FOLDER   videos or folders of frames, called as the tasks of the data: FOLDER/TASK.mp4, or",
+        "                  for several methods FOLDER/METHOD/TASK.mp4",
+        "method_name=NAME  the method of entries that name none; of a folder, its name",
         "name=NAME         the folder below paths.runs for a manifest's rows",
         "keep=all|none     whether frames, videos and sheets of a manifest stay",
     ),
@@ -71,9 +79,11 @@ class Options(Keys):
                 expected="the folder of a run, or a list of videos made by other code",
                 todo="freemask evaluate RUN, or freemask evaluate manifest=FILE; --help shows both",
             )
+
+    def refuse_names(self) -> None:
         for key in ("name", "method_name"):
-            if self.run is not None and getattr(self, key) is not None:
-                wrong = f"{key} belongs to a manifest"
+            if getattr(self, key) is not None:
+                wrong = f"{key} belongs to a manifest or a folder of videos"
                 came = f"run={self.run} {key}={getattr(self, key)}"
                 raise UserError(wrong, came=came, expected="the rows of a run keep the names that they have")
 
@@ -83,17 +93,23 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
     if options.manifest is not None:
-        return _measure_manifest(config, options, options.manifest, engine)
+        return _measure_outside(config, options, existing(options.manifest), engine)
+    folder = find(str(options.run), config["paths"]["runs"])
+    if next(below(folder, (RECORD, ROWS)), None) is None and holds_videos(folder):
+        return _measure_outside(config, options, folder, engine)
+    options.refuse_names()
     chosen = any(each.lstrip("+").startswith(("data=", "data.")) for each in flags.get("overrides", ()))
-    return _measure_run(config, options, engine, own_data=not chosen)
+    return _measure_run(config, options, Run.open(folder), engine, own_data=not chosen)
 
 
-def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *, own_data: bool) -> int:
-    run = Run.open(find(str(options.run), config["paths"]["runs"]))
+def _measure_run(
+    config: Mapping[str, Any], options: Options, run: Run, engine: Engine, *, own_data: bool
+) -> int:
     if not run.holds_rows:
         wrong = f"{run.folder} holds no rows"
         todo = "freemask run name=NAME, and freemask evaluate NAME"
-        raise UserError(wrong, came=run.folder, expected="the folder of a run", todo=todo)
+        expected = "the folder of a run, or of videos called as tasks"
+        raise UserError(wrong, came=run.folder, expected=expected, todo=todo)
     data = data_of(run, config["data"], own_data=own_data)
     items, ready, left = what_is_left(run, config["metric"], options.redo)
     if ready:
@@ -117,16 +133,34 @@ def _measure_run(config: Mapping[str, Any], options: Options, engine: Engine, *,
     return 0 if len(failed) < len(ended.rows) or ready else 1
 
 
-def _measure_manifest(config: Mapping[str, Any], options: Options, manifest: str, engine: Engine) -> int:
-    entries = read_manifest(manifest, options.method_name)
+def _measure_outside(config: Mapping[str, Any], options: Options, place: Path, engine: Engine) -> int:
+    """`place` is a manifest, or a folder of videos."""
     Suite(build(config["metric"], "metric"))
-    known = config["data"] if any(each.own is None for each in entries) else None
-    data = {task.id: task for task in build(known, "data").tasks()} if known else {}
-    tasks = with_tasks(manifest, entries, data)
-    folder = named_folder(config, options.name or f"outside-{slug(Path(manifest).stem)}")
-    plan = outside.plan_of(config, entries, tasks, Path(manifest).expanduser().resolve().parent)
+    entries, tasks, notes = _entries(config["data"], place, options.method_name)
+    home = place.resolve()
+    folder = named_folder(
+        config, options.name or f"outside-{slug(home.name if home.is_dir() else home.stem)}"
+    )
+    plan = outside.plan_of(config, entries, tasks, home.parent)
     reference = Record.seen(folder).reference or plan.variants[0].name
     again = options.redo or options.retry is not None
-    order = Order(plan, folder, reference, keep=options.keep, redo=again, whole=options.redo, unit="videos")
-    ended = carry_out(order, config, engine)
+    doing = {"keep": options.keep, "redo": again, "whole": options.redo, "unit": "videos", "notes": notes}
+    ended = carry_out(Order(plan, folder, reference, **doing), config, engine)
     return finish(ended.run, ended.rows, ended.left, reference) if ended.speaks else 0
+
+
+def _entries(
+    data: Mapping[str, Any], place: Path, method: str | None
+) -> tuple[list[Entry], list[EditTask], list[str]]:
+    """What was edited, and what there is to say of it. The data are not asked where all entries have their own."""
+    if place.is_dir():
+        known = _tasks(data)
+        found = read_videos(place, list(known), method)
+        return found.entries, [known[each.id] for each in found.entries], found.notes
+    entries = read_manifest(place, method)
+    known = _tasks(data) if any(each.own is None for each in entries) else {}
+    return entries, with_tasks(place, entries, known), []
+
+
+def _tasks(data: Mapping[str, Any]) -> dict[str, EditTask]:
+    return {task.id: task for task in build(data, "data").tasks()}

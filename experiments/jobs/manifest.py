@@ -96,10 +96,12 @@ class Reading:
 
 def read_manifest(path: str | Path, method: str | None = None) -> list[Entry]:
     path = existing(path)
-    if path.is_dir() or path.suffix.lower() not in MANIFESTS:
-        wrong = f"{path}: no manifest by its name"
-        came = "a folder" if path.is_dir() else path.suffix or "no ending"
-        raise UserError(wrong, came=came, expected=f"a file that ends in {', '.join(MANIFESTS)}")
+    if path.suffix.lower() not in MANIFESTS:
+        came, expected = (
+            path.suffix or "no ending",
+            f"a file that ends in {', '.join(MANIFESTS)}, or a folder",
+        )
+        raise UserError(f"{path}: no manifest by its name", came=came, expected=expected)
     rows, complaints = json_rows(path) if path.suffix.lower() == ".json" else read_rows(path)
     reading = Reading(path.parent.resolve(), method, list(complaints))
     entries = [reading.entry(row) for row in rows]

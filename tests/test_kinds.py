@@ -4,8 +4,9 @@ import pytest
 import yaml
 from kind_pairs import PAIRS, REMOVAL
 
-from freemask.data.kinds import completed, guess
+from freemask.data.kinds import completed, guess, unsure
 from freemask.data.phrases import Prompt
+from freemask.data.tasks import check_task
 from freemask.data.world.source import World
 from freemask.words import holds
 
@@ -82,6 +83,21 @@ def test_what_was_given_stays():
     assert (fields["kind"], fields["words"], guessed) == ("style", {"dog": "cat"}, {"words": "guessed"})
     fields, guessed = completed({**asked, "words": {"grass": ""}})
     assert (fields["kind"], guessed) == ("shape", {"kind": "guessed"})
+
+
+def test_a_task_remembers_what_was_not_sure():
+    asked = {"id": "a", "clip": "x", "source": "a boat sails", "target": "a boat sails in the desert"}
+    assert unsure(check_task(asked)) == ["kind", "words"]
+    assert unsure(check_task({**asked, "kind": "background"})) == ["words"]
+    assert unsure(check_task({**asked, "kind": "style", "words": "boat:boat"})) == []
+    assert unsure(check_task({**asked, "target": "a car sails"})) == []
+    wordless = {
+        **asked,
+        "target": "watercolor of a boat sails",
+    }  # a style's words are none, another kind has some
+    assert unsure(check_task(wordless)) == [] and unsure(check_task({**wordless, "kind": "shape"})) == [
+        "words"
+    ]
 
 
 @pytest.mark.parametrize(

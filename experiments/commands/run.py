@@ -21,6 +21,7 @@ from experiments.jobs.variants import Composition, reference_of, variants_of
 from experiments.report.results import finish
 from experiments.runs.plan import Item, Plan
 from experiments.runs.record import RECORD
+from freemask.data.kinds import unsure
 from freemask.errors import UserError, nearest
 from freemask.types import KINDS, EditTask, Kind
 
@@ -85,6 +86,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     if not (folder / RECORD).exists():
         refuse_hopeless(variants, data, wanted)
     redo = options.retry is not None
+    notes = [*notes, *_unsure(wanted)]
     order = Order(plan, folder, reference, command.overrides, options.keep, redo, notes=notes)
     if flags.get("freeze"):
         only_frozen(order)
@@ -105,6 +107,7 @@ def planned(order: Order, wanted: Sequence[EditTask]) -> str:
         f"{_many(len(wanted) * count, 'edit')}: {_many(len(wanted), 'task')} x {_many(count, 'variant')}, {rest} to do",
         f"tasks:    {', '.join(f'{kinds[kind]} {kind}' for kind in KINDS if kinds[kind])}",
         *(f"variant:  {name} ({left[name]} to do)" for name in left if name is not None),
+        *(f"note:     {each}" for each in order.notes),
         f"plan:     {os.path.relpath(plan)}",
         "Nothing was edited: the same command without start=false begins.",
     ]
@@ -121,6 +124,13 @@ def chosen(tasks: Sequence[EditTask], options: Options) -> list[EditTask]:
         kinds = sorted({task.kind for task in tasks})
         raise UserError("no task is left to do", came=f"task={options.kind}", expected=nearest("", kinds))
     return kept
+
+
+def _unsure(tasks: Sequence[EditTask]) -> list[str]:
+    ids = [task.id for task in tasks if unsure(task)]
+    few = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    said = f"kind or words were read off the prompts, and not surely: {few}"
+    return [f"{said}; freemask doctor tasks=FILE says what to write"] if ids else []
 
 
 def _name(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.jobs.explain import paired
+from freemask.data.kinds import unsure
 from freemask.errors import UserError
 from freemask.types import KINDS, EditTask
 
@@ -47,7 +48,7 @@ def lines(tasks: Sequence[EditTask]) -> list[str]:
     said = [_row(HEAD, widths)]
     for task, row in zip(tasks, cells, strict=True):
         said.append(_row([*row, _prompts(task, room)], widths))
-        said += [f"    not sure: {lacking}"] if (lacking := _unsure(task)) else []
+        said += [f"    not sure: {lacking}"] if (lacking := _lacking(task)) else []
     return said
 
 
@@ -57,9 +58,9 @@ def counts(tasks: Sequence[EditTask]) -> list[str]:
     said = [f"{_many(len(tasks), 'task')} on {_many(clips, 'clip')}" + (f": {each}" if each else "")]
     guessed = {name: sum(name in task.guessed for task in tasks) for name in ("kind", "words")}
     if any(guessed.values()):
-        unsure = sum(bool(_unsure(task)) for task in tasks)
+        few = sum(bool(unsure(task)) for task in tasks)
         read = f"{GUESS} read off the prompts: the kind of {guessed['kind']}, the words of {guessed['words']}"
-        said.append(f"{read}; not sure of {unsure or 'none'}")
+        said.append(f"{read}; not sure of {few or 'none'}")
     return said
 
 
@@ -91,14 +92,14 @@ def _prompts(task: EditTask, room: int) -> str:
     return _begun(" ".join(parts), room)
 
 
-def _unsure(task: EditTask) -> str:
+def _lacking(task: EditTask) -> str:
     """What would make it sure."""
-    lacking = [name for name, how in task.guessed.items() if "not sure" in how]
     means: Mapping[str, str] = {
         "kind": f"kind: {task.kind} (or {', '.join(kind for kind in KINDS if kind != task.kind)})",
         "words": f"words: {paired(task.words) or 'one word -> another'}",
     }
-    return f"write {' and '.join(means[name] for name in lacking)}" if lacking else ""
+    said = " and ".join(means[name] for name in unsure(task))
+    return f"write {said}" if said else ""
 
 
 def _within(text: str, width: int) -> str:

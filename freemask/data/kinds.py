@@ -12,10 +12,11 @@ from freemask.data.changed import trimmed
 from freemask.data.lexicon import ADJECTIVES, GROUNDS, LIKENESSES, MATERIALS, PLACES, STYLES
 from freemask.data.pairs import read_pairs
 from freemask.data.phrases import Prompt
-from freemask.types import Kind
+from freemask.types import EditTask, Kind
 from freemask.words import holds
 
 ARTICLES = frozenset({"a", "an", "the"})
+SURE, UNSURE = "guessed", "guessed, not sure"
 # Of several changes that want different windows, the one that needs the most freedom decides.
 ORDER: tuple[Kind, ...] = ("shape", "style", "background", "attribute")
 
@@ -84,8 +85,13 @@ def completed(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str
     if isinstance(words, Mapping) and "" in words.values():
         made["kind"] = "shape"  # a word that goes was named: a removal, whatever the prompts look like
     wordless = given.get("kind", "style") != "style" and not found.words
-    said = "guessed" if found.sure and not wordless else "guessed, not sure"
+    said = SURE if found.sure and not wordless else UNSURE
     return {**made, **given}, {name: said for name in made if name not in given}
+
+
+def unsure(task: EditTask) -> list[str]:
+    """What of a task was guessed and had better be said."""
+    return [name for name, how in task.guessed.items() if how == UNSURE]
 
 
 def changes(old: Prompt, new: Prompt) -> list[Change]:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from kind_pairs import PAIRS, REMOVAL
 
-from freemask.data.kinds import completed, guess, unsure
+from freemask.data.kinds import Guess, completed, guess, unsure
 from freemask.data.phrases import Prompt
 from freemask.data.tasks import check_task
 from freemask.data.world.source import World
@@ -22,6 +22,7 @@ WORDS = [
     ("a jeep on a road", "watercolor painting of a jeep on a road", {}),
     ("a man riding a horse", "a knight riding a camel", {"man": "knight", "horse": "camel"}),
     ("a cat, A dog", "a CAT, a dog", {}),
+    ("a bear on the rocks", "a bear in the snow", {"rocks": "snow"}),
 ]
 # What could be meant otherwise.
 UNSURE = [
@@ -30,6 +31,7 @@ UNSURE = [
     ("a man walks", "a man dances"),
     ("a bear in the forest", "a panda in the snow"),
     ("a dog in the snow", "a dog in the flowers"),
+    ("a dog on the sofa", "a dog under the sofa"),
     ("a boat sails", "a boat sails in the desert"),
     ("a bear", "a sculpture of a bear"),
     ("a horse and a cart", "watercolor painting of a camel and a cart"),
@@ -74,6 +76,12 @@ def test_it_says_where_it_is_not_sure(source, target):
     found = guess(source, target)
     assert not found.sure
     assert all(holds(source, old) and (not new or holds(target, new)) for old, new in found.words.items())
+
+
+def test_a_preposition_follows_the_ground():
+    assert guess("a bear walks on the rocks", "a bear walks in the snow") == Guess(
+        "background", {"rocks": "snow"}
+    )
 
 
 def test_what_was_given_stays():

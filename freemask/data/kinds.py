@@ -50,6 +50,11 @@ class Change:
         return {gone: come} if gone else {}
 
     @property
+    def small(self) -> bool:
+        """It only follows another: on the rocks, in the snow."""
+        return {*self.old.low[self.a : self.b], *self.new.low[self.c : self.d]} <= PLACES | ARTICLES
+
+    @property
     def heads(self) -> tuple[list[str], list[str]]:
         """The nouns that went, and those that came."""
         old, new = self.old.heads(self.a, self.b), self.new.heads(self.c, self.d)
@@ -65,7 +70,8 @@ class Change:
 
 def guess(source: str, target: str) -> Guess:
     """Equal prompts ask for nothing: a style edit, and not sure."""
-    found = [judged(each) for each in changes(Prompt.of(source), Prompt.of(target))]
+    steps = changes(Prompt.of(source), Prompt.of(target))
+    found = [judged(each) for each in [each for each in steps if not each.small] or steps]
     kinds: set[Kind] = {each.kind for each in found}
     kind = min(kinds, key=ORDER.index) if kinds else ORDER[1]
     words = {old: new for each in found for old, new in each.words.items()}

@@ -69,8 +69,7 @@ def _list(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         said = {"list": path, "tasks": [listing.told(task) for task in listed.tasks], "data": data}
         print(json.dumps({**said, "wrong": [{"line": line, "what": what} for line, what in wrong]}, indent=2))
     else:
-        print("\n".join([*listing.lines(listed.tasks), "", *listing.counts(listed.tasks)]))
-        print("\n".join(lines(data)) if data else "", end="\n" * bool(data), flush=True)
+        print("\n".join([*listing.lines(listed.tasks), *(lines(data) if data else ())]), flush=True)
         refuse(path, wrong)
     return 2 if wrong else int(bool(data and data["wrong"]))
 

@@ -36,7 +36,12 @@ def told(task: EditTask) -> dict[str, Any]:
 
 
 def lines(tasks: Sequence[EditTask]) -> list[str]:
-    """For a reader: a table, and below a task whose guess is not sure what to write."""
+    """For a reader."""
+    return [*_table(tasks), "", *_counts(tasks)] if tasks else _counts(tasks)
+
+
+def _table(tasks: Sequence[EditTask]) -> list[str]:
+    """Below a task whose guess is not sure stands what to write."""
     cells = [[task.id, task.clip, _kind(task), _words(task)] for task in tasks]
     widths = [
         min(most, max(map(len, column)))
@@ -52,7 +57,7 @@ def lines(tasks: Sequence[EditTask]) -> list[str]:
     return said
 
 
-def counts(tasks: Sequence[EditTask]) -> list[str]:
+def _counts(tasks: Sequence[EditTask]) -> list[str]:
     kinds, clips = Counter(task.kind for task in tasks), len({task.clip for task in tasks})
     each = ", ".join(f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind])
     said = [f"{_many(len(tasks), 'task')} on {_many(clips, 'clip')}" + (f": {each}" if each else "")]

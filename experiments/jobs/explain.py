@@ -73,7 +73,7 @@ def _kind(row: Mapping[str, Any]) -> str:
     if not guessed:
         return f"{kind}: {means}" if means else kind
     rest = "|".join(each for each in KINDS if each != kind)
-    return f"{kind}: {means} ({guessed}; task={rest} says otherwise, or `kind` in a task list)"
+    return f"{kind}: {means} ({guessed}; task={rest} says otherwise, in a list `kind`)"
 
 
 def _gone(row: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ def read_pairs(text: str) -> tuple[dict[str, str], list[str]]:
         old, *new = (piece.strip() for piece in part.split(_arrow(part)))
         if len(new) != 1:
             hint = "; put ; between two pairs" if new else ""
-            faults.append(f"'{part}' is not of the form a->b or a:b{hint}")
+            faults.append(f"'{part}' is not of the form a->b or a:b, such as car:truck{hint}")
         elif old in pairs:
             faults.append(f"'{old}' is there twice")
         else:

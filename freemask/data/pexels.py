@@ -1,4 +1,4 @@
-"""A folder of video files with a manifest (YAML or CSV: file, source, target, words, kind, ...), as made from
+"""A folder of video files with a manifest (YAML or CSV: file, source, target, ...), as made from
 stock-footage sites such as Pexels. The manifest's form is described in tasks.py; lists/pexels20.yaml is an example
 with 20 entries, whose file names are placeholders."""
 

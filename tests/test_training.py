@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 import freemask
+from experiments.workshop.attention import Attention
 from experiments.workshop.clip import hard_negatives, swap_word
 from experiments.workshop.codec import Reconstruction, patches, principal, set_linear_encoder
 from experiments.workshop.corpus import Corpus, build_corpus
+from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
 from experiments.workshop.loop import rate
 from experiments.workshop.muon import Muon, orthogonal, split_parameters
 from experiments.workshop.networks import autoencoder, grow, unet2d, unet3d
@@ -74,9 +77,8 @@ def test_the_video_network_starts_as_the_image_network_frame_by_frame():
 
 def test_orthogonal_flattens_singular_values():
     for shape in ((16, 40), (40, 16)):
-        values = torch.linalg.svdvals(
-            orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
-        )
+        matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
+        values = torch.linalg.svdvals(orthogonal(matrices))
         assert values.max() < 1.3 and values.min() > 0.5
 
 
@@ -91,13 +93,57 @@ def test_muon_learns_a_small_regression():
         loss = (net(x) - y).square().mean()
         optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimiser.update(torch.ones(()))
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
 
 
+def test_muon_is_the_written_out_rule_for_each_parameter_alone():
+    """Matrices of equal and of other shapes (one a convolution), vectors; two steps, the second at half the rate."""
+    rng = torch.Generator().manual_seed(0)
+    shapes = [(6, 4), (6, 4), (4, 6), (6, 2, 2, 1), (5,), (3,)]
+    weights = [torch.randn(shape, generator=rng).requires_grad_() for shape in shapes]
+    groups = [
+        {"params": weights[:4], "lr": 0.1, "matrix": True},
+        {"params": weights[4:], "lr": 0.01, "matrix": False},
+    ]
+    optimiser, expected = Muon(groups), [each.detach().clone() for each in weights]
+    kept = [(torch.zeros_like(each), torch.zeros_like(each)) for each in expected]
+    for step, factor in enumerate((1.0, 0.5), 1):
+        for place, each in enumerate(weights):
+            each.grad = gradient = torch.randn(each.shape, generator=rng)
+            first, second = kept[place]
+            if each.ndim > 1:
+                first.copy_(0.95 * first + 0.05 * gradient)
+                ahead = (0.05 * gradient + 0.95 * first).flatten(1)
+                scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
+                update = orthogonal(ahead[None])[0].view_as(each) * scale * 0.1
+            else:
+                first.copy_(0.9 * first + 0.1 * gradient)
+                second.copy_(0.98 * second + 0.02 * gradient**2)
+                hat = first / (1 - 0.9**step), second / (1 - 0.98**step)
+                update = hat[0] / (hat[1].sqrt() + 1e-8) * 0.01
+            expected[place] -= factor * update
+        optimiser.update(torch.tensor(factor))
+    for each, value in zip(weights, expected, strict=True):
+        torch.testing.assert_close(each.detach(), value)
+
+
+@pytest.mark.parametrize("length", [None, 5])
+def test_attention_that_learns_is_the_librarys(length):
+    from diffusers.models.attention_processor import Attention as Layer
+    from diffusers.models.attention_processor import AttnProcessor
+
+    layer = Layer(8, cross_attention_dim=length and 6, heads=2, dim_head=4)
+    x, text = torch.randn(3, 7, 8), None if length is None else torch.randn(3, length, 6)
+    layer.set_processor(AttnProcessor())
+    expected = layer(x, encoder_hidden_states=text)
+    layer.set_processor(Attention())
+    torch.testing.assert_close(layer(x, encoder_hidden_states=text), expected)
+
+
 def test_the_rate_warms_up_and_falls_to_zero():
-    values = [rate(step, steps=100, warmup=10, decay=0.5) for step in range(101)]
+    values = [rate(step, step / 100, warmup=10, decay=0.5) for step in range(101)]
     assert values[0] == pytest.approx(0.1) and values[30] == 1 and values[75] == pytest.approx(0.5)
     assert values[100] == 0
 
@@ -123,11 +169,91 @@ def test_wrong_captions_are_wrong_in_one_thing():
 def test_a_job_draws_the_same_data_for_the_same_step():
     from experiments.workshop.clip import Contrast
 
-    frames = np.random.default_rng(0).integers(0, 255, (4, 8, 3, 64, 64), dtype=np.uint8)
-    job = Contrast(Corpus(frames, tuple(sample_scene(i).caption for i in range(4))), batch=3)
-    one, two = (job.draw(torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(one[0], two[0]) and one[1] == two[1]
-    assert torch.isfinite(job.loss(torch.Generator().manual_seed(5)))
+    job = Contrast(corpus(4), batch=3)
+    one, two = (job.batch(torch.Generator().manual_seed(5)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert torch.isfinite(job.loss(*one))
+
+
+def corpus(clips: int) -> Corpus:
+    frames = np.random.default_rng(0).integers(0, 255, (clips, 8, 3, 64, 64), dtype=np.uint8)
+    return Corpus(torch.from_numpy(frames), tuple(sample_scene(i).caption for i in range(clips)))
+
+
+def small_codec():
+    vae = autoencoder(4, width=16, blocks=1)
+    set_linear_encoder(vae, torch.randn(4, 48, generator=torch.Generator().manual_seed(0)), torch.zeros(4))
+    return vae
+
+
+def test_clips_are_encoded_once_for_each_codec(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.workshop.corpus.AT_ONCE", 2)
+    there = replace(corpus(3), folder=tmp_path)
+    vae = small_codec()
+    latents = there.latents(vae)
+    with torch.no_grad():
+        expected = vae.encode(there.frames[2].float() / 127.5 - 1).latent
+    assert latents.dtype == torch.float16 and latents.shape == (3, 8, 4, 16, 16)
+    torch.testing.assert_close(latents[2].float(), expected, atol=2e-3, rtol=2e-3)
+    (file,) = tmp_path.glob("*.npy")
+    before = file.stat().st_mtime_ns
+    assert torch.equal(there.latents(vae), latents) and file.stat().st_mtime_ns == before
+    set_linear_encoder(vae, torch.ones(4, 48), torch.zeros(4))
+    assert not torch.equal(there.latents(vae), latents) and len(list(tmp_path.glob("*.npy"))) == 2
+    assert torch.equal(corpus(3).latents(small_codec()), latents)  # without a folder nothing is kept
+
+
+def test_the_diffusion_jobs_learn_velocities_of_their_clips():
+    torch.manual_seed(0)
+    latents = torch.randn(3, 8, 4, 16, 16).half()
+    captions = [sample_scene(i).caption for i in range(3)]
+    image = ImageDiffusion(latents, captions, batch=40)
+    noisy, target, t, texts = image.batch(torch.Generator().manual_seed(1))
+    signal, spread = image.levels[t].T[..., None, None, None, None]
+    clean = signal * noisy - spread * target
+    assert noisy.shape == (40, 1, 4, 16, 16) and (t.diff() >= 0).all() and t[-1] > 950
+    rows = [
+        next(i for i, f in enumerate(latents.float().flatten(0, 1)) if (f - each[0]).abs().max() < 1e-4)
+        for each in clean
+    ]
+    said = [each.tolist() for each in image.ids[image.caption]]
+    empty = image.ids[0].tolist()
+    assert {text in (said[row // 8], empty) for row, text in zip(rows, texts.tolist(), strict=True)} == {True}
+    assert 0 < sum(text == empty for text in texts.tolist()) < 12
+    few = [each[:2] for each in (noisy, target, t, texts)]
+    assert torch.isfinite(image.loss(*few))
+    video = VideoDiffusion(image.unet, image.text_encoder, latents, captions, batch=1, spatial=0.5)
+    noisy, target, t, texts = video.batch(torch.Generator().manual_seed(1))
+    assert noisy.shape == (1, 8, 4, 16, 16) and texts.shape[1:] == (77, 64)
+    assert torch.isfinite(video.loss(noisy, target, t, texts))
+    rates = {(group["lr"], group["matrix"]) for group in video.groups(0.2, 0.02)}
+    assert rates == {(0.2, True), (0.1, True), (0.02, False), (0.01, False)}
+
+
+RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_by_the_clock_counts_what_earlier_starts_took(tmp_path, monkeypatch):
+    from experiments.workshop import loop
+
+    clock, rates = iter(range(1000)), []  # a second for each look
+    monkeypatch.setattr(loop, "monotonic", lambda: float(next(clock)))
+    true_rate = loop.rate
+    monkeypatch.setattr(
+        loop, "rate", lambda step, done, **k: rates.append(done) or true_rate(step, done, **k)
+    )
+    settings = {"steps": None, "seconds": 10, "warmup": 1, "decay": 0.5, "average": 0.9, "save_every": 1}
+    settings |= {"matrix_lr": 0.01, "vector_lr": 0.001}
+
+    def build():
+        return Reconstruction(small_codec(), corpus(3), batch=2)
+
+    first = loop.fit(build, settings, tmp_path, RUN)
+    assert first.global_step == len(rates) > 2 and rates == sorted(rates) and 0.5 < rates[-1] < 1
+    again = loop.fit(build, settings | {"seconds": 20}, tmp_path, RUN)
+    later = rates[first.global_step :]
+    assert again.global_step > first.global_step and 0.4 < later[0] < 0.6 and later[-1] < 1
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -135,27 +261,21 @@ def test_a_killed_training_continues_as_if_nothing_had_happened(tmp_path, monkey
     """The same weights, bit for bit, whether or not the run died between two checkpoints."""
     from experiments.workshop.loop import fit
 
-    frames = np.random.default_rng(0).integers(0, 255, (3, 8, 3, 64, 64), dtype=np.uint8)
-    corpus = Corpus(frames, tuple(sample_scene(i).caption for i in range(3)))
     settings = {"steps": 5, "warmup": 1, "decay": 0.5, "average": 0.9, "save_every": 2}
     settings |= {"matrix_lr": 0.01, "vector_lr": 0.001}
-    run = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}
 
     def build():
-        vae = autoencoder(4, width=16, blocks=1)
-        set_linear_encoder(
-            vae, torch.randn(4, 48, generator=torch.Generator().manual_seed(0)), torch.zeros(4)
-        )
-        return Reconstruction(vae, corpus, batch=2)
+        return Reconstruction(small_codec(), corpus(3), batch=2)
 
+    run = RUN
     whole = fit(build, settings, tmp_path / "whole", run)
     calls, true_loss = [], Reconstruction.loss
 
-    def dying(self, rng):
+    def dying(self, *batch):
         calls.append(1)
         if len(calls) == 4:
             raise RuntimeError("killed")
-        return true_loss(self, rng)
+        return true_loss(self, *batch)
 
     monkeypatch.setattr(Reconstruction, "loss", dying)
     with pytest.raises(RuntimeError, match="killed"):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.job import TrainingJob
+from experiments.workshop.job import TrainingJob, some
 from experiments.workshop.networks import clip_config
 from experiments.workshop.tokenizer import token_ids, vocabulary, write_tokenizer
 from freemask.data.world.spec import BACKGROUNDS, CLASSES, COLORS, STYLES
@@ -66,6 +66,7 @@ class Contrast(TrainingJob):
     """Symmetric contrastive loss; each image must also beat its own wrong captions."""
 
     taught = ("clip",)
+    frames: Tensor
     mean: Tensor
     std: Tensor
 
@@ -73,39 +74,39 @@ class Contrast(TrainingJob):
         from open_clip.model import CLIP
 
         super().__init__()
-        self.corpus, self.batch = corpus, batch
+        self.captions, self.size = corpus.captions, batch
         config = clip_config(len(vocabulary()))
         self.clip: Any = CLIP(**config["model_cfg"])
         self.length = config["model_cfg"]["text_cfg"]["context_length"]
+        self.register_buffer("frames", corpus.frames, persistent=False)
         for name in ("mean", "std"):
             value = torch.tensor(config["preprocess_cfg"][name])[:, None, None]
             self.register_buffer(name, value, persistent=False)
 
-    def draw(self, rng: Generator) -> tuple[Tensor, list[str]]:
-        which, pixels = self.corpus.draw(rng, self.batch)
-        noise = torch.randn(pixels[:, 0].shape, generator=rng) * torch.rand(
-            self.batch, 1, 1, 1, generator=rng
-        )
-        images = (pixels[:, 0].to(self.mean.device).float() / 255 - self.mean) / self.std
-        return images + 0.3 * noise.to(images.device), [self.corpus.captions[i] for i in which]
+    def batch(self, rng: Generator) -> tuple[Tensor, ...]:
+        """Noisy images, the token ids of their captions (`b l`) and of their wrong ones (`b k l`), and which of the
+        other images have the very same caption."""
+        where = {"generator": rng, "device": self.mean.device}
+        which, pixels = some(self.frames, rng, self.size)
+        images = (pixels[:, 0].float() / 255 - self.mean) / self.std
+        noise = torch.randn(images.shape, **where) * torch.rand(self.size, 1, 1, 1, **where)
+        captions = [self.captions[each] for each in which.tolist()]
+        dice = random.Random(int(torch.randint(2**31, (1,), **where)))
+        wrong = [text for each in captions for text in hard_negatives(each, dice)]
+        ids = token_ids([*captions, *wrong], self.length).to(images.device)
+        same = [[a == b and i != j for j, b in enumerate(captions)] for i, a in enumerate(captions)]
+        others = ids[self.size :].unflatten(0, (self.size, -1))
+        return images + 0.3 * noise, ids[: self.size], others, torch.tensor(same, device=images.device)
 
-    def loss(self, rng: Generator) -> Tensor:
-        images, captions = self.draw(rng)
-        dice = random.Random(int(torch.randint(2**31, (1,), generator=rng)))
-        wrong = [hard_negatives(caption, dice) for caption in captions]
-        count = len(wrong[0])
-        texts = [*captions, *(text for group in wrong for text in group)]
+    def loss(self, images: Tensor, ids: Tensor, others: Tensor, same: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         seen = F.normalize(self.clip.encode_image(images), dim=-1)
-        read = F.normalize(self.clip.encode_text(token_ids(texts, self.length).to(images.device)), dim=-1)
+        read = F.normalize(self.clip.encode_text(torch.cat([ids, others.flatten(0, 1)])), dim=-1)
         scale = self.clip.logit_scale.exp().clamp(max=100)
-        right, other = read[: self.batch], read[self.batch :].view(self.batch, count, -1)
-        target = torch.arange(self.batch, device=images.device)
+        right, other = read[: len(ids)], read[len(ids) :].unflatten(0, others.shape[:2])
+        target = torch.arange(len(ids), device=images.device)
         between = scale * seen @ right.T
         own = scale * torch.einsum("bd,bkd->bk", seen, other)
-        same = torch.tensor(
-            [[a == b and i != j for j, b in enumerate(captions)] for i, a in enumerate(captions)]
-        )
-        between = between.masked_fill(same.to(images.device), -torch.inf)
+        between = between.masked_fill(same, -torch.inf)
         per_word = F.softplus(own - between.diagonal()[:, None]).mean()
         both = F.cross_entropy(between, target) + F.cross_entropy(between.T, target)
         return both / 2 + F.cross_entropy(torch.cat([between, own], 1), target) / 2 + per_word

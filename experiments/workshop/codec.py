@@ -3,14 +3,13 @@ that teaches its decoder."""
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from experiments.workshop.corpus import Corpus
-from experiments.workshop.job import TrainingJob
+from experiments.workshop.job import TrainingJob, some
 from experiments.workshop.networks import autoencoder
 
 PATCH = 4
@@ -62,10 +61,9 @@ def _order() -> Tensor:
 
 def linear_autoencoder(corpus: Corpus, *, channels: int, width: int, blocks: int) -> Any:
     """The encoder from the principal components of some corpus frames; the decoder still random."""
-    some = np.array(corpus.frames[:: max(1, len(corpus.frames) // 500), ::4])
-    frames = torch.from_numpy(some).flatten(0, 1).float() / 127.5 - 1
+    chosen = corpus.frames[:: max(1, len(corpus.frames) // 500), ::4]
     vae = autoencoder(channels, width, blocks)
-    set_linear_encoder(vae, *principal(frames, channels))
+    set_linear_encoder(vae, *principal(chosen.flatten(0, 1).float() / 127.5 - 1, channels))
     return vae
 
 
@@ -73,17 +71,22 @@ class Reconstruction(TrainingJob):
     """Mean squared error plus a little absolute error, which keeps edges crisp; latents get a touch of noise."""
 
     taught = ("vae",)
+    frames: Tensor
 
     def __init__(self, vae: Any, corpus: Corpus, *, batch: int) -> None:
         super().__init__()
         self.vae: Any = vae
-        self.corpus, self.batch = corpus, batch
+        self.size = batch
+        self.register_buffer("frames", corpus.frames, persistent=False)
 
-    def loss(self, rng: Generator) -> Tensor:
-        _, frames = self.corpus.draw(rng, self.batch)
-        pixels = frames[:, 0].to(next(self.vae.parameters()).device).float() / 127.5 - 1
+    def batch(self, rng: Generator) -> tuple[Tensor, ...]:
+        """Pixels, and latents of them with noise."""
+        pixels = some(self.frames, rng, self.size)[1][:, 0].float() / 127.5 - 1
         with torch.no_grad():
             latents = self.vae.encode(pixels).latent
-            latents = latents + JITTER * torch.randn(latents.shape, generator=rng).to(pixels.device)
-        error = self.vae.decode(latents).sample - pixels
+        noise = torch.randn(latents.shape, generator=rng, device=pixels.device)
+        return pixels, latents + JITTER * noise
+
+    def loss(self, pixels: Tensor, latents: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        error = self.vae.decode(latents).sample.float() - pixels
         return error.square().mean() + 0.05 * error.abs().mean()

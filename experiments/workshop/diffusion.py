@@ -1,14 +1,14 @@
 """The two diffusion jobs: single frames with the image network, then clips with the video network grown from it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Generator, Tensor, nn
 
-from experiments.workshop.corpus import Corpus
-from experiments.workshop.job import TrainingJob
+from experiments.workshop.attention import Attention
+from experiments.workshop.job import TrainingJob, some
 from experiments.workshop.muon import split_parameters
 from experiments.workshop.networks import SHIPPED, grow, text_encoder, unet2d, unet3d
 from experiments.workshop.tokenizer import token_ids, vocabulary
@@ -22,44 +22,48 @@ def signal_and_noise() -> Tensor:
 
 
 class Diffusion(TrainingJob):
-    """Velocity prediction on latents of a frozen autoencoder. `frames` is how many frames a sample has."""
+    """Velocity prediction on latents `clips f c h w`. `frames` is how many frames a sample has."""
 
+    latents: Tensor
     levels: Tensor
     ids: Tensor
+    caption: Tensor
 
-    def __init__(self, vae: Any, corpus: Corpus, *, batch: int, frames: int) -> None:
+    def __init__(self, latents: Tensor, captions: Sequence[str], *, batch: int, frames: int) -> None:
         super().__init__()
-        self.vae: Any = vae.requires_grad_(False)
-        self.corpus, self.batch, self.frames = corpus, batch, frames
+        self.size, self.frames = batch, frames
+        texts = {text: place for place, text in enumerate(dict.fromkeys(["", *captions]))}
+        self.register_buffer("latents", latents, persistent=False)
         self.register_buffer("levels", signal_and_noise(), persistent=False)
-        self.register_buffer("ids", token_ids([*corpus.captions, ""]), persistent=False)
+        self.register_buffer("ids", token_ids(list(texts)), persistent=False)
+        self.register_buffer("caption", torch.tensor([texts[each] for each in captions]), persistent=False)
 
-    def draw(self, rng: Generator) -> tuple[Tensor, Tensor]:
-        """Latents `b f c h w` and token ids `b l`; one caption in ten is dropped."""
-        which, frames = self.corpus.draw(rng, self.batch, self.frames)
-        pixels = frames.to(self.levels.device).float() / 127.5 - 1
-        with torch.no_grad():
-            latents = self.vae.encode(pixels.flatten(0, 1)).latent.unflatten(0, (self.batch, self.frames))
-        dropped = torch.rand(self.batch, generator=rng) < 0.1
-        rows = torch.where(dropped, len(self.ids) - 1, torch.tensor(which))
-        return latents, self.ids[rows.to(self.ids.device)]
+    def batch(self, rng: Generator) -> tuple[Tensor, ...]:
+        """Noisy latents and velocities (`b f c h w`), times, and texts; one caption in ten is dropped."""
+        which, clean = some(self.latents, rng, self.size, self.frames)
+        dropped = torch.rand(self.size, generator=rng, device=clean.device) < 0.1
+        texts = self.texts(torch.where(dropped, 0, self.caption[which]))
+        return *self.noised(clean.float(), rng), texts
 
-    def noised(self, latents: Tensor, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def texts(self, places: Tensor) -> Tensor:
+        """What the network is given of these texts."""
+        return self.ids[places]
+
+    def noised(self, clean: Tensor, rng: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Noisy latents, velocity target and times; times are stratified over the batch."""
-        strata = (torch.arange(self.batch) + torch.rand(self.batch, generator=rng)) / self.batch
-        t = (strata * len(self.levels)).long().to(latents.device)
-        noise = torch.randn(latents.shape, generator=rng).to(latents.device)
+        count, where = len(clean), {"generator": rng, "device": clean.device}
+        strata = (torch.arange(count, device=clean.device) + torch.rand(count, **where)) / count
+        t = (strata * len(self.levels)).long()
+        noise = torch.randn(clean.shape, **where)
         signal, spread = self.levels[t].T[..., None, None, None, None]
-        return signal * latents + spread * noise, signal * noise - spread * latents, t
+        return signal * clean + spread * noise, signal * noise - spread * clean, t
 
-    def predict(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
         """The velocity at times t of `b f c h w`."""
         raise NotImplementedError
 
-    def loss(self, rng: Generator) -> Tensor:
-        latents, ids = self.draw(rng)
-        noisy, target, t = self.noised(latents, rng)
-        return (self.predict(noisy, t, ids) - target).square().mean()
+    def loss(self, noisy: Tensor, target: Tensor, t: Tensor, texts: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (self.predict(noisy, t, texts).float() - target).square().mean()
 
 
 class ImageDiffusion(Diffusion):
@@ -67,32 +71,37 @@ class ImageDiffusion(Diffusion):
 
     taught = ("unet", "text_encoder")
 
-    def __init__(self, vae: nn.Module, corpus: Corpus, *, batch: int, channels: int) -> None:
-        super().__init__(vae, corpus, batch=batch, frames=1)
+    def __init__(self, latents: Tensor, captions: Sequence[str], *, batch: int) -> None:
+        super().__init__(latents, captions, batch=batch, frames=1)
         self.text_encoder: Any = text_encoder(len(vocabulary()))
-        self.unet: Any = unet2d(channels)
-        self.unet.set_attn_processor(AttnProcessor())  # on a CPU faster backwards than the fused kernel
+        self.unet: Any = unet2d(latents.shape[2])
+        self.unet.set_attn_processor(Attention())
 
-    def predict(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        text = self.text_encoder(ids).last_hidden_state
-        return self.unet(noisy[:, 0], t, text).sample[:, None]
+    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
+        return self.unet(noisy[:, 0], t, self.text_encoder(texts).last_hidden_state).sample[:, None]
 
 
 class VideoDiffusion(Diffusion):
-    """Clips; the text encoder stays as the image stage left it, spatial layers learn more slowly."""
+    """Clips, with a network grown from the image network `flat`; the text encoder stays as the image stage left it,
+    spatial layers learn more slowly."""
 
     taught = ("unet",)
+    table: Tensor
 
-    def __init__(self, image: ImageDiffusion, corpus: Corpus, *, batch: int, spatial: float) -> None:
-        super().__init__(image.vae, corpus, batch=batch, frames=8)
-        self.text_encoder: Any = image.text_encoder.requires_grad_(False)
-        self.unet: Any = unet3d(image.unet.config.in_channels)
+    def __init__(
+        self, flat: Any, encoder: Any, latents: Tensor, captions: Sequence[str], *, batch: int, spatial: float
+    ) -> None:
+        super().__init__(latents, captions, batch=batch, frames=latents.shape[1])
+        with torch.no_grad():
+            read = [encoder(each).last_hidden_state.half() for each in self.ids.split(256)]
+        self.register_buffer("table", torch.cat(read), persistent=False)
+        self.unet: Any = unet3d(latents.shape[2])
         self.spatial = spatial
-        self.new = set(grow(image.unet, self.unet))
+        self.new = set(grow(flat, self.unet))
         for module in self.unet.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        self.unet.set_attn_processor(AttnProcessor())
+        self.unet.set_attn_processor(Attention())
 
     def groups(self, matrix_lr: float, vector_lr: float) -> list[dict]:
         old = {name for name, _ in self.unet.named_parameters()} - self.new
@@ -104,7 +113,8 @@ class VideoDiffusion(Diffusion):
             )
         ]
 
-    def predict(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        with torch.no_grad():
-            text = self.text_encoder(ids).last_hidden_state
-        return self.unet(noisy.transpose(1, 2), t, text).sample.transpose(1, 2)
+    def texts(self, places: Tensor) -> Tensor:
+        return self.table[places].float()
+
+    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
+        return self.unet(noisy.transpose(1, 2), t, texts).sample.transpose(1, 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
@@ -31,22 +31,22 @@ def codec(run: dict[str, Any], **settings: Any) -> None:
 
 
 def t2i(run: dict[str, Any], **settings: Any) -> None:
-    sizes = {key: settings[key] for key in ("batch", "channels")}
-    build = partial(ImageDiffusion, _codec(run), _corpus(run), **sizes)
+    vae = _codec(run)
+    build = partial(ImageDiffusion, *_latents(run, vae), batch=settings["batch"])
 
     def write(folder: Path, **networks: nn.Module) -> None:
-        write_pipeline(folder, "t2i", vae=_codec(run), **networks)
+        write_pipeline(folder, "t2i", vae=vae, **networks)
 
     _train("t2i", build, write, run, settings)
 
 
 def t2v(run: dict[str, Any], **settings: Any) -> None:
-    corpus = _corpus(run)
-    image = _image(run, corpus, settings["batch"])
-    build = partial(VideoDiffusion, image, corpus, batch=settings["batch"], spatial=settings["spatial"])
+    vae, (flat, encoder) = _codec(run), _image(run)
+    sizes = {key: settings[key] for key in ("batch", "spatial")}
+    build = partial(VideoDiffusion, flat, encoder, *_latents(run, vae), **sizes)
 
     def write(folder: Path, unet: nn.Module) -> None:
-        write_pipeline(folder, "t2v", unet=unet, vae=_codec(run), text_encoder=image.text_encoder)
+        write_pipeline(folder, "t2v", unet=unet, vae=vae, text_encoder=encoder)
 
     _train("t2v", build, write, run, settings)
 
@@ -89,12 +89,19 @@ def _codec(run: dict[str, Any]) -> Any:
     return vae.eval()
 
 
-def _image(run: dict[str, Any], corpus: Corpus, batch: int) -> ImageDiffusion:
+def _latents(run: dict[str, Any], vae: Any) -> tuple[Tensor, tuple[str, ...]]:
+    """The corpus as the codec has it, and its captions."""
+    corpus = _corpus(run)
+    return corpus.latents(vae, "cuda" if run["accelerator"] == "gpu" else "cpu"), corpus.captions
+
+
+def _image(run: dict[str, Any]) -> tuple[Any, Any]:
+    """The image network and the text encoder, as their stage left them."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    folder, vae = _finished(run, "t2i"), _codec(run)
-    job = ImageDiffusion(vae, corpus, batch=batch, channels=vae.config.latent_channels)
-    job.unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    job.text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
-    return job
+    folder = _finished(run, "t2i")
+    return (
+        UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
+        CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32),
+    )

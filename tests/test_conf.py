@@ -11,12 +11,13 @@ from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config import choices
 from experiments.config.build import accepts, check_arguments
-from experiments.config.compose import composed, config_of, groups_of
+from experiments.config.choices import defaults
+from experiments.config.compose import composed, config_of
 from freemask.errors import UserError
 
 OPTIONS = [(group, option) for group, options in choices.groups().items() for option in options]
 VERBS_OF = {
-    group: [name for name, verb in VERBS.items() if verb.config and group in groups_of(verb.config)]
+    group: [name for name, verb in VERBS.items() if verb.config and group in defaults(verb.config)]
     for group, _ in OPTIONS
 }
 
@@ -57,7 +58,7 @@ def test_the_rounds_choose_everything():
 
 @pytest.mark.parametrize("option", choices.groups()["experiment"], ids=lambda option: option.name)
 def test_every_experiment_composes_with_its_verb(option):
-    verb = option.facts.get("verb", "run")
+    verb = option.facts["verb"]
     assert verb in VERBS_OF["experiment"]
     config_of(verb, [f"experiment={option.name}"])
 
@@ -83,7 +84,7 @@ def test_every_target_exists(target):
 
 def test_the_default_of_everything_is_embedded():
     for verb in ("edit", "run"):
-        chosen = groups_of(verb)
+        chosen = defaults(verb)
         assert (chosen["model"], chosen["data"]) == ("embedded", "world")
         assert (chosen["method"], chosen["mask"], chosen["fusion"]) == ("freemask", "mmc_by_layer", "paper")
 
@@ -138,7 +139,7 @@ def test_an_annotation_names_the_words_to_choose_from(value):
 )
 def test_what_was_chosen_is_known_from_composing(words, chosen):
     made = composed("run", words)
-    assert set(made.choices) == set(groups_of("run")) and "hydra" not in made.cfg
+    assert set(made.choices) == set(defaults("run")) and "hydra" not in made.cfg
     assert chosen.items() <= made.choices.items()
 
 

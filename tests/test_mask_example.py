@@ -10,7 +10,7 @@ import pytest
 
 import freemask.masks.strategies as strategies
 from experiments.cli.app import main
-from experiments.config import choices, compose, plugins
+from experiments.config import choices, plugins
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "mask-strategy.md"
@@ -33,7 +33,7 @@ def added(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path / "strategies")])
     monkeypatch.chdir(tmp_path)
-    remembered = (plugins.places, choices.groups, compose.groups_of)
+    remembered = (plugins.places, choices.groups, choices.defaults)
     for each in remembered:
         each.cache_clear()
     yield tmp_path

@@ -48,7 +48,7 @@ def site(tmp_path, monkeypatch):
     write(tmp_path / "coarse_edit-1.0.dist-info" / "entry_points.txt", f"[freemask.conf]\n{points}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    remembered = (plugins.places, choices.groups, compose.groups_of)
+    remembered = (plugins.places, choices.groups, choices.defaults)
     for each in remembered:
         each.cache_clear()
     yield tmp_path
@@ -72,7 +72,7 @@ def test_it_is_listed_and_composed_like_our_own(installed, capsys):
     assert main(["list", "method"]) == 0
     assert "coarse " in capsys.readouterr().out
     assert main(["run", "--help"]) == 0
-    assert re.search(r"method .*coarse", capsys.readouterr().out)
+    assert re.search(r"method=\n(    .*\n)*    coarse", capsys.readouterr().out)
     assert main(["run", "method=coarse", "--cfg", "job"]) == 0
     assert OmegaConf.create(capsys.readouterr().out).method._target_ == "coarse_edit.coarse.Coarse"
     assert main(["run", "method=coarsely"]) == 2

@@ -70,7 +70,7 @@ def _run(words: list[str]) -> int:
     if flags.get("help") or command.verb is None:
         from experiments.cli.usage import usage
 
-        return _show(usage(command.verb))
+        return _show(usage(command.verb, command.overrides))
     before = gc.get_threshold()
     if command.spec.reads_rows:
         gc.set_threshold(SELDOM, *before[1:])

@@ -11,8 +11,9 @@ class Verb:
     """`prompts` and `paths` are keys whose values travel as plain text: prompts always, paths unless swept.
     `positional` is the key that a bare word stands for. `config`, the name of its YAML in conf, is found: `main`
     gets (configuration, flags), or (words, flags) where there is none. With `joint`, the combinations of
-    -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model.
-    `works_on_files`: what the command names must be there, and is looked for before `main` is imported."""
+    -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model. `works_on_files`: what
+    the command names must be there, and is looked for before `main` is imported. `notes` stand in the help below the
+    keys, which explain themselves in the verb's YAML."""
 
     summary: str
     prompts: tuple[str, ...] = ()
@@ -24,5 +25,5 @@ class Verb:
     reads_rows: bool = False
     works_on_files: bool = False
     examples: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     config: str | None = None

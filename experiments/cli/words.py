@@ -26,7 +26,8 @@ CHOICES = {
 @dataclass
 class Command:
     """`flags` is what a verb is told besides its configuration; `overrides` are among them (to be composed again)
-    and, once composed, `choices`: the option chosen in each group."""
+    and, once composed, `choices`: the option chosen in each group. Where help is asked for, `overrides` are the words
+    as they were typed."""
 
     verb: str | None = None
     flags: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class Command:
 
 def read(argv: Sequence[str]) -> Command:
     command, rest = Command(), []
-    words = list(argv)
+    words = ["--help", *argv[1:]] if argv[:1] == ["help"] else list(argv)
     while words:
         word = words.pop(0)
         if word in SWITCHES:
@@ -53,7 +54,9 @@ def read(argv: Sequence[str]) -> Command:
         else:
             rest.append(word)
     _check_flags(command)
-    if command.verb:
+    if command.verb and command.flags.get("help"):
+        command.overrides = [each for each in rest if isinstance(each, str)]
+    elif command.verb:
         command.overrides = [_override(each, command) for each in rest]
         if command.spec.config:
             _check_experiments(command)

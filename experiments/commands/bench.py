@@ -37,15 +37,6 @@ VERB = Verb(
         "freemask bench frames=[2,4,8] steps=[10,20] at_steps=20",
         "freemask bench model=zeroscope at_frames=16 grid_modes=[] method.budget_gb=64",
     ),
-    keys=(
-        "at_frames= at_steps=     the clip of the table; repeats=N of each time, the best one counts",
-        "modes=[cache_device,cache_host,cache_disk]   of the table, beside plain and recompute",
-        "frames=[...] steps=[...] grid_modes=[...]   over which peak memory is measured",
-        "size=                    pixels, or [height, width]",
-        "method.budget_gb=N       the most that the cache modes may keep",
-        "out=FOLDER name=NAME     where the files go: bench-fusion-NAME; the same command continues",
-        "fresh=true               forget what an earlier start has measured",
-    ),
 )
 
 NEEDED: tuple[Mode, ...] = ("plain", "recompute")  # modes with which the others are compared

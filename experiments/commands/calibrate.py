@@ -45,15 +45,6 @@ VERB = Verb(
         "freemask calibrate install=true",
         "freemask calibrate experiment=freemask/fig1",
     ),
-    keys=(
-        "name=NAME         the folder below paths.runs; the same command continues it",
-        "steps=N           of the inversion; the times are measured that it passes",
-        "binarise.preset=paper|official   how heat becomes a mask; binarise.threshold=0.3 and more beside it",
-        "overlap=foreground|two_class     what a mask is judged by",
-        "limit=N           only the first N words of clips",
-        "install=true      masks of later edits look up this codebook; also of a calibration that is finished",
-        "retry=failed      do failed items again",
-    ),
 )
 
 

@@ -31,12 +31,10 @@ VERB = Verb(
         "freemask doctor tasks=tasks.yaml",
         "freemask doctor tasks=tasks.yaml data=folder data.root=clips",
     ),
-    keys=(
-        "frames= height= width=   the clip of the forecast",
-        "model= method=           what is looked at",
-        "tasks=FILE               what is understood of a task list, a line for each task, and nothing else;",
-        "                         with data= its clips are looked up there; exit code 2 if a line is bad",
-        "data=                    checked file by file: lists, counts, sizes, masks; exit code 1 if one is wrong",
+    notes=(
+        "tasks=FILE tells what is understood of a task list, a line for each task, and nothing else; with data= its",
+        "clips are looked up there; the exit code is 2 if a line is bad.",
+        "data=... is checked file by file: lists, counts, sizes, masks; the exit code is 1 if one is wrong.",
     ),
 )
 

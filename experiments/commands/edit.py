@@ -43,16 +43,6 @@ VERB = Verb(
         'freemask edit my.mp4 --source "a cat" --target "a dog" model=zeroscope method.steps=50',
         "freemask edit masks=all",
     ),
-    keys=(
-        "clip=PATH         a video, a folder of frames, a picture, or a clip of data=...",
-        "source= target=   the two prompts, as plain text (or --source, --target)",
-        "words=car:truck   which word becomes which; left out, it is read off the prompts",
-        "out=FOLDER        where the results go",
-        "frames= start= stride= size=   which frames of a file, and how large",
-        "method=freemask mask=agreement fusion=paper   how; freemask list shows what else there is",
-        "masks=all         no edit, but what each mask strategy takes for the object, side by side",
-        "method.steps=N    seed=N",
-    ),
 )
 
 

@@ -32,13 +32,6 @@ VERB = Verb(
         "freemask figure freemask/4 tasks=[world-10000001-shape]",
         "freemask figure freemask/3 runs=[freemask-table2] out=paper",
     ),
-    keys=(
-        "NAME              which figure; without it, a list of them",
-        "runs=[A,B]        whose frames; left out, those of the figure's own experiment",
-        "tasks=[ID,...]    which edits; left out, the first ones that every line finished",
-        "frames=N          of each clip",
-        "out=FOLDER        where the .png and .pdf go",
-    ),
 )
 
 

@@ -1,18 +1,23 @@
-"""`freemask list`: what can be chosen in each group, with one line of description each."""
+"""`freemask list`: what can be chosen in each group, with one line of description each, and the keys of a choice."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from experiments.cli.verb import Verb
-from experiments.config import choices
-from freemask.errors import UserError
+from experiments.config import choices, shown
+from experiments.config.explained import keys_of_option
 
 VERB = Verb(
-    "what can be chosen in each group",
+    "what can be chosen in each group, and the keys of a choice",
     positional="group",
     json=True,
-    examples=("freemask list", "freemask list method", "freemask list --json"),
+    examples=(
+        "freemask list",
+        "freemask list method",
+        "freemask list method freemask",
+        "freemask list --json",
+    ),
 )
 
 # Groups that say how a command runs rather than what it does come last.
@@ -20,30 +25,33 @@ LAST = ("experiment", "runner", "logger", "paths")
 
 
 def main(words: Sequence[str], flags: Mapping[str, str | bool]) -> int:
-    wanted = [_group(word) for word in words]
-    for name in wanted:
-        choices.group(name)
-    shown = wanted or sorted(choices.groups(), key=lambda name: (name in LAST, name))
+    wanted = _wanted(words)
+    one = {(group, name): choices.option(group, name) for group, names in wanted.items() for name in names}
+    shows = list(wanted) or sorted(choices.groups(), key=lambda name: (name in LAST, name))
     if flags.get("json"):
-        print(json.dumps({name: [asdict(each) for each in choices.group(name)] for name in shown}, indent=2))
+        print(json.dumps({name: _plain(name, wanted.get(name)) for name in shows}, indent=2))
         return 0
-    for name in shown:
-        print(name)
-        width = max(len(each.name) for each in choices.group(name))
-        for each in choices.group(name):
-            print(f"  {each.name:<{width}}  {each.description}")
-            if name == "model" and "licence" in each.facts and wanted:
-                print(f"  {'':<{width}}  licence: {each.facts['licence']}")
+    for name in shows:
+        if not wanted.get(name):
+            print("\n".join([name, *shown.options(choices.group(name), short=not wanted)]))
+    print("\n\n".join("\n".join(shown.one(*each)) for each in one), end="\n" if one else "")
     return 0
 
 
-def _group(word: str) -> str:
-    key, equals, value = word.partition("=")
-    if equals and key != "group":
-        raise UserError(
-            "list takes names of groups",
-            came=word,
-            expected="freemask list method",
-            todo="freemask list --help",
-        )
-    return value if equals else key
+def _wanted(words: Sequence[str]) -> dict[str, list[str]]:
+    """Groups with the choices named behind them: `method freemask pnp`, or `method=freemask`."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        first, _, name = word.removeprefix("group=").partition("=")
+        if found and first not in choices.groups() and not name:
+            found[[*found][-1]].append(first)
+        else:
+            choices.group(first)
+            found.setdefault(first, []).extend([name] if name else [])
+    return found
+
+
+def _plain(group: str, names: Sequence[str] | None) -> list[dict]:
+    listed = [each for each in choices.group(group) if not names or each.name in names]
+    keys = {each.name: {"keys": [asdict(key) for key in keys_of_option(group, each.name)]} for each in listed}
+    return [asdict(each) | (keys[each.name] if names else {}) for each in listed]

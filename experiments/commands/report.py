@@ -34,13 +34,6 @@ VERB = Verb(
         "freemask report demo variants=[mmc,average] reference=average",
         "freemask report runs/first runs/second out=both.html",
     ),
-    keys=(
-        "RUN               a run's folder or its name below paths.runs; a sweep's folder joins its runs",
-        "out=FOLDER        or out=NAME.html; otherwise index.html in the run's folder",
-        "title=TEXT        of the page",
-        "variants=[a,b]    these alone",
-        "reference=NAME    the variant that the others are compared with",
-    ),
 )
 
 

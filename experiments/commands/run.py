@@ -40,16 +40,6 @@ VERB = Verb(
         "freemask run -m method=ddim,sdedit method.steps=10,20 name=four",
         "freemask run data=folder data.root=clips data.tasks=tasks.yaml model=zeroscope",
     ),
-    keys=(
-        "name=NAME         the folder below paths.runs; the same command continues it",
-        "limit=N           only the first N tasks",
-        "task=shape        only the tasks of one kind",
-        "variants= reference= only=   several configurations over one task list, compared in pairs",
-        "keep=all|sample|none   which videos, sheets and frames stay",
-        "retry=failed      do failed tasks again",
-        "start=false       freeze the plan and tell what there is to do, nothing more",
-        "method.steps=N    seed=N",
-    ),
 )
 
 

@@ -19,9 +19,9 @@ VERB = Verb(
     json=True,
     reads_rows=True,
     examples=("freemask status", "freemask status NAME", "freemask status runs/sweep --json"),
-    keys=(
-        "name=NAME|FOLDER  one run, or all below a folder; without it every run",
-        "paths.runs=FOLDER where the runs are",
+    notes=(
+        "name=NAME|FOLDER   one run, or all below a folder; without it every run",
+        "paths.runs=FOLDER  where the runs are",
     ),
 )
 

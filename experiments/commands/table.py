@@ -28,13 +28,6 @@ VERB = Verb(
         "freemask table fatezero/1 runs=[fatezero-table1] reference=sdedit",
         "freemask table freemask/2 runs=[freemask-table2,tokenflow] out=paper",
     ),
-    keys=(
-        "NAME              which table; without it, a list of them",
-        "runs=[A,B]        whose rows; left out, those of the table's own experiment (experiment=freemask/table2)",
-        "out=FOLDER        where the .md, .tex, .csv, .html and .json go",
-        "reference=LINE    the line that the others are compared with, task by task",
-        "mixed=[commit]    average rows of one line that differ in commit, run, steps, model, device, dtype, frames",
-    ),
 )
 
 # What the rows of one line may differ in, as `evaluation.tables.filled.UNIFORM` has it.

@@ -18,12 +18,6 @@ VERB = Verb(
         "freemask train what=t2i accelerator=gpu processes=1 what.batch=256",
         "freemask train what=report",
     ),
-    keys=(
-        "what=codec|t2i|t2v|clip|report   the stages, in this order (clip needs none of the others)",
-        "folder=FOLDER     corpus, checkpoints and logs; the same command continues",
-        "weights=FOLDER    where finished weights go",
-        "processes=N       one-thread processes on a CPU, devices on a GPU",
-    ),
 )
 
 

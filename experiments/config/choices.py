@@ -59,8 +59,28 @@ def option(group_name: str, name: str) -> Option:
 
 def content(group_name: str, name: str) -> dict:
     """An option's YAML as plain values, nothing followed."""
-    file = places()[option(group_name, name).package] / group_name / f"{name}.yaml"
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return yaml.safe_load(source(group_name, name)) or {}
+
+
+def source(place: str, name: str | None = None) -> str:
+    """The YAML of an option as it is written; without a name, of a verb."""
+    if name is None:
+        return (places()[OWN] / f"{place}.yaml").read_text(encoding="utf-8")
+    file = places()[option(place, name).package] / place / f"{name}.yaml"
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def defaults(verb: str) -> dict[str, str | None]:
+    """The groups that a verb knows, and what is chosen there unless one says otherwise."""
+    entries = yaml.safe_load(source(verb))["defaults"]
+    named = (item for each in entries if isinstance(each, dict) for item in each.items())
+    return {group_name: name for group_name, name in named if not group_name.startswith("override ")}
+
+
+def offered(verb: str, group_name: str) -> list[Option]:
+    """Its options for a verb: experiments are made for one verb, and each says for which."""
+    return [each for each in group(group_name) if each.facts.get("verb", verb) == verb]
 
 
 def _options(folder: Traversable, prefix: str, package: str) -> Iterator[Option]:

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.config import choices, plugins
-from freemask.errors import UserError, nearest
+from experiments.config.explained import no_key
+from freemask.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Composed:
 def composed(verb: str, overrides: Sequence[str]) -> Composed:
     read = [_parse(each) for each in overrides]
     _refuse_sweeps(read, verb)
-    known = groups_of(verb)
+    known = choices.defaults(verb)
     choosing = [str(each.input_line) for each in read if _is_choice(each, known)]
     try:
         cfg = _compose(verb, overrides)
@@ -41,7 +42,7 @@ def composed(verb: str, overrides: Sequence[str]) -> Composed:
         raise UserError(
             "the configuration does not fit together", came=_first_line(error), todo=todo
         ) from error
-    chosen = dict.fromkeys(groups_of(verb)) | _ours(cfg.hydra.runtime.choices)
+    chosen = dict.fromkeys(choices.defaults(verb)) | _ours(cfg.hydra.runtime.choices)
     _refuse_strange_model(chosen)
     with open_dict(cfg):
         del cfg["hydra"]
@@ -83,12 +84,6 @@ def _typed(override: str, texts: Sequence[str]) -> str:
     read = _parse(override)
     plain_text = read.key_or_group in texts and not read.is_sweep_override()
     return f"{read.key_or_group}={read.value()}" if plain_text else override
-
-
-@cache
-def groups_of(verb: str) -> dict[str, str | None]:
-    """The groups in a verb's defaults, and what is chosen there."""
-    return _ours(_compose(verb, []).hydra.runtime.choices)
 
 
 def _ours(chosen: Mapping[str, Any]) -> dict[str, str | None]:
@@ -159,7 +154,7 @@ def _check_keys(verb: str, read: Sequence[Override], choosing: Sequence[str]) ->
         cfg = OmegaConf.to_container(_compose(verb, choosing), resolve=False)
         known = {key for key in _flat(cfg, "") if key.split(".")[0] != "hydra"}
         for each in read:
-            _check_key(each, known, groups_of(verb), verb)
+            _check_key(each, known, choices.defaults(verb), verb)
 
 
 def _is_choice(each: Override, chosen: dict[str, str | None]) -> bool:
@@ -185,10 +180,8 @@ def _check_key(each: Override, known: set[str], chosen: dict[str, str | None], v
     if added or key in known or key in chosen or key.startswith(("hydra.", "hydra/")):
         return
     top = key.split(".")[0]
-    near = {name for name in known if name.startswith(top + ".")} if top in known and "." in key else set()
-    wrong, hint = f"there is no key '{key}' in '{verb}'", nearest(key, near or {*known, *chosen})
-    todo = f"freemask {verb} --cfg job shows every key"
-    raise UserError(wrong, came=each.input_line, expected=hint, todo=todo)
+    within = {name for name in known if name.startswith(top + ".")} if top in known and "." in key else set()
+    raise no_key(key, verb, within or {*known, *chosen}, came=each.input_line)
 
 
 def _first_line(error: Exception) -> str:

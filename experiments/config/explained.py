@@ -1,0 +1,129 @@
+"""The keys of a verb and of an option, each with what it is unless one says otherwise, and with the line that explains
+it: the comment beside the key in its YAML. Neither Hydra nor torch is needed."""
+
+import difflib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import yaml
+
+from experiments.config.choices import defaults, groups, option, source
+from freemask.errors import UserError
+
+GLOBAL = "# @package _global_"  # Hydra's mark of an option whose keys are written out in full
+FEW = 4  # keys in one message
+UNSAID = ("_target_", "defaults", "hydra")  # no keys of ours
+
+
+@dataclass(frozen=True)
+class Key:
+    """`value` is written as in YAML, and empty where keys below it say what it is."""
+
+    name: str
+    value: str
+    about: str
+
+    @property
+    def typed(self) -> str:
+        return f"{self.name}={self.value}" if self.value else self.name
+
+
+@cache
+def keys_of_verb(verb: str) -> tuple[Key, ...]:
+    """Its plain keys; those of its groups belong to their options."""
+    found = _written(source(verb), "")
+    return tuple(each for each in found if each.name.partition(".")[0] not in defaults(verb))
+
+
+@cache
+def keys_of_option(group: str, name: str) -> tuple[Key, ...]:
+    """With those of the options that it is built upon, whose explanations hold until it says another."""
+    return tuple(_keys(group, name, f"{group}."))
+
+
+@cache
+def chosen_by(group: str, name: str) -> dict[str, str]:
+    """What an option chooses in other groups, by those groups."""
+    found: dict[str, str] = {}
+    for entry in _defaults(source(group, name)):
+        if isinstance(entry, str) and "@" not in entry and entry != "_self_":
+            found |= chosen_by(group, entry)
+        for key, each in entry.items() if isinstance(entry, dict) else ():
+            if key.startswith("override "):
+                found[key.removeprefix("override ").partition("@")[0].strip("/ ")] = str(each)
+    return found
+
+
+def keys_of(verb: str, chosen: Mapping[str, str | None]) -> Iterator[Key]:
+    """All keys of a verb and of the options in it: the default ones, but for those that are `chosen`."""
+    yield from keys_of_verb(verb)
+    for group, name in {**defaults(verb), **chosen}.items():
+        if name is not None and name in [each.name for each in groups().get(group, ())]:
+            yield from (each for each in keys_of_option(group, name) if group != "experiment")
+
+
+def below(keys: Iterable[Key], word: str) -> list[Key]:
+    """The key that is called so, and those that begin with its name and a dot."""
+    return [each for each in keys if f"{each.name}.".startswith(f"{word}.")]
+
+
+def no_key(word: str, verb: str, known: Collection[str], came: str | None = None) -> UserError:
+    """Names the keys whose last part was typed alone, otherwise the few that are spelt like it."""
+    named = sorted(each for each in known if not each.endswith("_target_"))
+    near = [each for each in named if each.rpartition(".")[2] == word]
+    near = near or difflib.get_close_matches(word, named, n=1, cutoff=0.8)
+    near = near or difflib.get_close_matches(word, named, n=FEW, cutoff=0.5)
+    wrong, hint = f"there is no key '{word}' in '{verb}'", " or ".join(f"'{each}'" for each in near[:FEW])
+    expected = f"did you mean {hint}?" if near else "a key or a group of this verb"
+    return UserError(
+        wrong, came=came or word, expected=expected, todo=f"freemask {verb} --help shows them all"
+    )
+
+
+def _keys(group: str, name: str, place: str) -> list[Key]:
+    text = source(group, name)
+    found: dict[str, Key] = {}
+    for entry in _defaults(text):
+        if not isinstance(entry, str) or entry == "_self_":
+            continue
+        other, _, inner = entry.partition("@")
+        below = [Key(f"{place}{inner}", "", option(group, other).description)] if inner else []
+        _merge(found, [*below, *_keys(group, other, f"{place}{inner}." if inner else place)])
+    _merge(found, _written(text, "" if text.startswith(GLOBAL) else place))
+    return [each for each in found.values() if each.name not in groups()]
+
+
+def _merge(found: dict[str, Key], more: Sequence[Key]) -> None:
+    for each in more:
+        before = found.get(each.name)
+        found[each.name] = replace(each, about=before.about) if before and not each.about else each
+
+
+def _defaults(text: str) -> list:
+    return (yaml.safe_load(text) or {}).get("defaults", [])
+
+
+def _written(text: str, place: str) -> list[Key]:
+    root = yaml.compose(text)
+    return list(_walked(root, text.splitlines(), place)) if isinstance(root, yaml.MappingNode) else []
+
+
+def _walked(node: yaml.MappingNode, lines: Sequence[str], place: str) -> Iterator[Key]:
+    for key, value in node.value:
+        if key.value in UNSAID:
+            continue
+        deeper = isinstance(value, yaml.MappingNode) and not value.flow_style
+        end = key.end_mark if deeper else value.end_mark
+        beside = lines[end.line][end.column :].lstrip(": ")
+        about = beside[1:].strip() if beside.startswith("#") else ""
+        yield Key(f"{place}{key.value}", "" if deeper else _value(value, lines), about)
+        if isinstance(value, yaml.MappingNode) and deeper:
+            yield from _walked(value, lines, f"{place}{key.value}.")
+
+
+def _value(node: yaml.Node, lines: Sequence[str]) -> str:
+    start, end = node.start_mark, node.end_mark
+    if start.line == end.line:
+        return lines[start.line][start.column : end.column]
+    return "..."

@@ -42,8 +42,9 @@ FLOORS = (
     ("front",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# The command line finds commands by their names. It knows the configuration, and a command what a verb is.
-CLI = ("experiments.cli", "experiments.config", "experiments.runs.environment")
+# The command line finds commands by their names. It knows the configuration and where runs are,
+# and a command what a verb is.
+CLI = ("experiments.cli", "experiments.config", "experiments.runs.environment", "experiments.runs.run")
 
 # The library hands out the front door of experiments by name, when it is asked for it: what composes configurations as
 # the command does has Hydra above it. One line for type checkers names it, which never runs; nothing else may.

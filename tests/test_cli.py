@@ -133,15 +133,21 @@ HEAVY = {"torch", "pandas", "lightning", "wandb", "diffusers", "transformers"}
 MISSING = [["edit", "no.mp4"], ["edit", "--target", " "], ["edit", "mask.codebook=no.json"]]
 MISSING += ["edit", "-m", "clip=a/b,c/d"], ["edit", "mask=segmentation", "mask.folder=no"]
 MISSING += ["run", "data=davis", "data.root=no"], ["run", "data=folder", "data.root=.", "data.tasks=no.yaml"]
+TABLES = [["list"], ["list", "method", "pnp"], ["--help"], ["edit", "--help"], ["help", "run", "mask"], ["edt"]]
+for words in TABLES:
+    main(words)
+    assert not (HEAVY | {"hydra"}) & {*sys.modules}, words
+for line in "run method=", "run keep=", "report ", "figure ", "table freemask/2 runs=[", "edit method=pnp method.":
+    os.environ["COMP_LINE"] = f"freemask {line}"
+    main(["-sc", "query=bash"])
+    assert not (HEAVY | {"hydra"}) & {*sys.modules}, line
+del os.environ["COMP_LINE"]
 for words in MISSING:
     assert main(words) == 2
     assert not HEAVY & {*sys.modules}, (words, HEAVY & {*sys.modules})
-for words in ["list"], ["--help"], ["edit", "--help"], ["edt"], ["edit", "method=dim"], ["status"]:
+for words in ["edit", "method=dim"], ["status"]:
     main(words)
     assert not HEAVY & {*sys.modules}, (words, HEAVY & {*sys.modules})
-os.environ["COMP_LINE"] = "freemask run method="
-main(["-sc", "query=bash"])
-assert not HEAVY & {*sys.modules}, HEAVY & {*sys.modules}
 import experiments.commands.edit
 
 rooms = ("engines", "report.page", "report.gather", "report.results", "tables", "figures")
@@ -189,26 +195,6 @@ def test_cfg_shows_the_configuration_and_runs_nothing(flags, capsys, tmp_path):
 def test_info_is_hydras(capsys):
     assert main(["run", "--info", "defaults"]) == 0
     assert "model/embedded" in capsys.readouterr().out
-
-
-def test_completion_of_verbs_choices_and_keys(capsys, monkeypatch):
-    for line, hope in (
-        ("freemask r", "run"),
-        ("freemask list me", "method"),
-        ("freemask run method=", "method=sdedit"),
-        ("freemask edit method.st", "method.steps="),
-    ):
-        monkeypatch.setenv("COMP_LINE", line)
-        monkeypatch.setattr(sys, "argv", ["freemask", "-sc", "query=bash"])
-        assert main(["-sc", "query=bash"]) == 0
-        assert hope in capsys.readouterr().out
-
-
-def test_completion_script(capsys, monkeypatch):
-    monkeypatch.delenv("COMP_LINE", raising=False)
-    assert main(["-sc", "install=bash"]) == 0
-    assert "complete" in capsys.readouterr().out
-    assert main(["-sc", "install=dosh"]) == 2
 
 
 def test_interrupt_is_quiet(monkeypatch, capsys):

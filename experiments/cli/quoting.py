@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 
 import yaml
-from hydra.core.override_parser.types import Quote, QuotedString
 
 from freemask.errors import UserError
 
@@ -80,6 +79,8 @@ def _bare(text: str) -> str:
 
 
 def _single(text: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString  # help and completion do without
+
     return QuotedString(text=_without_interpolation(text), quote=Quote.single).with_quotes()
 
 

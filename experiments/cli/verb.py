@@ -1,6 +1,7 @@
 """What a verb says of itself. Each module of `experiments/commands` with a VERB and a `main` is one."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from experiments.config.texts import EDIT as EDIT
 from experiments.config.texts import PATHS as PATHS
@@ -13,7 +14,8 @@ class Verb:
     gets (configuration, flags), or (words, flags) where there is none. With `joint`, the combinations of
     -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model. `works_on_files`: what
     the command names must be there, and is looked for before `main` is imported. `notes` stand in the help below the
-    keys, which explain themselves in the verb's YAML."""
+    keys, which explain themselves in the verb's YAML. `names`: keys whose values have names that completion offers:
+    runs, tables, figures, or the options of a group."""
 
     summary: str
     prompts: tuple[str, ...] = ()
@@ -26,4 +28,5 @@ class Verb:
     works_on_files: bool = False
     examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None

@@ -38,6 +38,7 @@ VERB = Verb(
     positional="name",
     multirun=True,
     works_on_files=True,
+    names={"name": "runs", "models": "model"},
     examples=(
         "freemask calibrate",
         "freemask calibrate model=zeroscope data=davis data.tasks=tasks.yaml model.device=cuda",

@@ -36,6 +36,7 @@ VERB = Verb(
     positional="clip",
     multirun=True,
     works_on_files=True,
+    names={"masks": "mask"},
     examples=(
         "freemask edit",
         'freemask edit clip=my.mp4 --source "a red car, driving" --target "a blue car, driving"',

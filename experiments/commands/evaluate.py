@@ -32,6 +32,7 @@ VERB = Verb(
     prompts=("name", "method_name"),
     paths=("run", "manifest", *PATHS),
     positional="run",
+    names={"run": "runs"},
     examples=(
         "freemask evaluate demo metric=st_modulator",
         "freemask evaluate runs/demo redo=true",

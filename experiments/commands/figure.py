@@ -27,6 +27,7 @@ VERB = Verb(
     paths=("paths.runs",),
     positional="name",
     reads_rows=True,
+    names={"name": "figures", "runs": "runs"},
     examples=(
         "freemask figure freemask/1",
         "freemask figure freemask/4 tasks=[world-10000001-shape]",

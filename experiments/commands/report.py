@@ -29,6 +29,7 @@ VERB = Verb(
     paths=("paths.runs",),
     positional="run",
     reads_rows=True,
+    names={"run": "runs"},
     examples=(
         "freemask report runs/demo",
         "freemask report demo variants=[mmc,average] reference=average",

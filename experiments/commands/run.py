@@ -33,6 +33,7 @@ VERB = Verb(
     multirun=True,
     joint=True,
     works_on_files=True,
+    names={"name": "runs"},
     examples=(
         "freemask run experiment=demo",
         "freemask run method=sdedit data=world data.clips=4 name=first",

@@ -18,6 +18,7 @@ VERB = Verb(
     positional="name",
     json=True,
     reads_rows=True,
+    names={"name": "runs"},
     examples=("freemask status", "freemask status NAME", "freemask status runs/sweep --json"),
     notes=(
         "name=NAME|FOLDER   one run, or all below a folder; without it every run",

@@ -23,6 +23,7 @@ VERB = Verb(
     positional="name",
     json=True,
     reads_rows=True,
+    names={"name": "tables", "runs": "runs"},
     examples=(
         "freemask table freemask/2",
         "freemask table fatezero/1 runs=[fatezero-table1] reference=sdedit",

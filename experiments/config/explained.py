@@ -55,12 +55,26 @@ def chosen_by(group: str, name: str) -> dict[str, str]:
     return found
 
 
-def keys_of(verb: str, chosen: Mapping[str, str | None]) -> Iterator[Key]:
-    """All keys of a verb and of the options in it: the default ones, but for those that are `chosen`."""
+def keys_of(verb: str, chosen: Mapping[str, str]) -> Iterator[Key]:
+    """All keys of a verb and of the options in it: those `chosen`, those that these choose, and the default ones."""
+    picked = {group: _known(group, names) for group, names in chosen.items() if group in defaults(verb)}
+    along = {
+        group: [name]
+        for key in picked
+        for each in picked[key]
+        for group, name in chosen_by(key, each).items()
+    }
+    usual = {group: _known(group, name or "") for group, name in defaults(verb).items()}
     yield from keys_of_verb(verb)
-    for group, name in {**defaults(verb), **chosen}.items():
-        if name is not None and name in [each.name for each in groups().get(group, ())]:
-            yield from (each for each in keys_of_option(group, name) if group != "experiment")
+    for group, names in {**usual, **along, **picked}.items():
+        for name in names if group != "experiment" else ():
+            yield from keys_of_option(group, name)
+
+
+def _known(group: str, names: str) -> list[str]:
+    """One name, or several for a sweep or in a list."""
+    known = [each.name for each in groups()[group]]
+    return [each for each in names.strip("[]").split(",") if each in known]
 
 
 def below(keys: Iterable[Key], word: str) -> list[Key]:

@@ -8,10 +8,6 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.plugins import Plugins
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-
 OWN = "conf"
 GROUP = "freemask.conf"
 
@@ -30,13 +26,23 @@ def places() -> Mapping[str, Traversable]:
     return found
 
 
-class PlugIns(SearchPathPlugin):
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for package in places():
-            if package != OWN:
-                search_path.append(provider=package, path=f"pkg://{package}")
-
-
 def register() -> None:
     """Before Hydra composes anything; again is as good as once."""
-    Plugins.instance().register(PlugIns)
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance().register(_plugin())
+
+
+@cache
+def _plugin() -> type:
+    """Made when it is needed: help and completion know the places without waiting for Hydra."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class PlugIns(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for package in places():
+                if package != OWN:
+                    search_path.append(provider=package, path=f"pkg://{package}")
+
+    return PlugIns

@@ -65,7 +65,7 @@ WRONG = [
     (["run", "-m", "method=pnp", "model=sd15,zeroscope"], "method=pnp is made for another"),
     (["run", "-m", "method=ddim,sdedt"], "did you mean 'sdedit'?"),
     (["run", "-m", "method.steps=interval(1,2)"], "values to choose from"),
-    (["run", "data=folder"], "data.root is needed"),
+    (["run", "data=folder"], "data.root and data.tasks are needed"),
     (["run", "data=folder", "data.root=/nowhere", "data.tasks=x.yaml"], "nowhere"),
     (["run", "limit=0"], "1 or more"),
     (["run", "limit=few"], "a whole number"),
@@ -130,7 +130,9 @@ import os, sys
 from experiments.cli.app import main
 
 HEAVY = {"torch", "pandas", "lightning", "wandb", "diffusers", "transformers"}
-MISSING = [["edit", "no.mp4"], ["edit", "--target", " "], ["edit", "mask.codebook=no.json"]]
+MISSING = [["edit", "no.mp4"], ["edit", "--source", " "], ["edit", "mask.codebook=no.json"]]
+MISSING += ["edit", ".", "--source", "a"], ["edit", "masks=[mmc,no]"], ["edit", "size=a"], ["run", "data=folder"]
+MISSING += ["run", "keep=no"], ["edit", "kind=no"], ["bench", "modes=[no]"], ["calibrate", "steps=no"]
 MISSING += ["edit", "-m", "clip=a/b,c/d"], ["edit", "mask=segmentation", "mask.folder=no"]
 MISSING += ["run", "data=davis", "data.root=no"], ["run", "data=folder", "data.root=.", "data.tasks=no.yaml"]
 TABLES = [["list"], ["list", "method", "pnp"], ["--help"], ["edit", "--help"], ["help", "run", "mask"], ["edt"]]

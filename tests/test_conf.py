@@ -10,9 +10,9 @@ from hydra.utils import get_object
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config import choices
-from experiments.config.build import accepts, check_arguments
 from experiments.config.choices import defaults
 from experiments.config.compose import composed, config_of
+from experiments.config.fits import accepts, check_arguments
 from freemask.errors import UserError
 
 OPTIONS = [(group, option) for group, options in choices.groups().items() for option in options]

@@ -98,9 +98,13 @@ def _call(command: dispatch.Command) -> int:
 
 
 def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]) -> int:
-    if command.spec.works_on_files:
-        from experiments.config.early import refuse_missing
+    """What can be known to be wrong is told before the libraries of the verb are loaded."""
+    from experiments.cli.declared import annotations
+    from experiments.config.compose import plain
+    from experiments.config.early import refuse_misfits, refuse_missing
 
+    refuse_misfits(plain(made.cfg), annotations(command.verb or ""))
+    if command.spec.works_on_files:
         refuse_missing(made.cfg, made.choices)
     return main_of(command.verb or "")(made.cfg, {**flags, "choices": made.choices})
 

@@ -5,12 +5,13 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from experiments.cli.literals import words_of
+from experiments.cli.declared import annotations
 from experiments.cli.verb import Verb
 from experiments.cli.verbs import VERBS
 from experiments.cli.words import CHOICES, SWITCHES, VALUED
 from experiments.config import choices
 from experiments.config.explained import keys_of
+from experiments.config.fits import words_of
 from freemask.errors import UserError
 
 # A shell replaces what follows the last = or : of the word at the end, so what stands before is taken off.
@@ -130,7 +131,9 @@ def _values(verb: Verb, name: str, key: str, said: Mapping[str, str]) -> list[st
         listed = [each.name for each in choices.offered(config, kind)]
         return ["all", *listed] if key == "masks" else listed
     known = {each.name: each.value for each in keys_of(config, said)} if config else {}
-    return ["true", "false"] if known.get(key) in ("true", "false") else list(words_of(name, key))
+    if known.get(key) in ("true", "false"):
+        return ["true", "false"]
+    return list(dict.fromkeys(words_of(annotations(name).get(key))))
 
 
 def _runs(said: Mapping[str, str]) -> list[str]:

@@ -64,8 +64,9 @@ def plain(cfg: DictConfig) -> dict:
     """Plain Python values, every reference followed."""
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        key = missing[0]
-        raise UserError(f"{key} is needed", expected=f"{key}=VALUE", todo=f"add {key}=... to the command")
+        wrong = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
+        words = [" ".join(f"{key}={value}" for key in missing) for value in ("VALUE", "...")]
+        raise UserError(wrong, expected=words[0], todo=f"add {words[1]} to the command")
     try:
         values = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:

@@ -6,6 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.config.choices import option
+from experiments.config.fits import check_value
 from freemask.data.paths import existing, existing_folder
 from freemask.data.shipped import list_path
 from freemask.errors import UserError
@@ -17,26 +19,43 @@ NAMED = ("world", "world_train")  # data whose clips have names that no file has
 
 def refuse_missing(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
     """A setting that the method or the data does not look at is not looked at here."""
-    data = choices.get("data")
-    for key in ("source", "target"):
-        prompt = _text(cfg, key)
-        if prompt is not None and not prompt.strip():
-            todo = f'--{key} "..."'
-            raise UserError(
-                f"the {key} prompt is empty", came=f"{key}='{prompt}'", expected="words", todo=todo
-            )
     clip, root, tasks = _text(cfg, "clip"), _text(cfg, "data.root"), _text(cfg, "data.tasks")
-    if clip is not None and data in NAMED and (Path(clip).suffix or "/" in clip):
+    if choices.get("data") in NAMED and clip is not None and (Path(clip).suffix or "/" in clip):
         existing(clip)
-    if clip is None or not Path(clip).expanduser().exists():
+    if clip is not None and Path(clip).expanduser().exists():
+        refuse_without_prompts(clip, {key: _text(cfg, key) for key in ("source", "target")})
+    else:
         if root is not None:
             existing_folder(root)
-        if tasks is not None and data in LISTED:
+        if tasks is not None and choices.get("data") in LISTED:
             list_path(tasks)
+    if (source := _text(cfg, "source")) is not None and not source.strip():
+        wrong, todo = "the source prompt is empty", '--source "..."'
+        raise UserError(wrong, came=f"source='{source}'", expected="what the clip shows", todo=todo)
     for key in ("codebook", "folder"):
         path = _text(cfg, f"method.mask.{key}")
         if path is not None and path != AUTO:
             existing(path)
+    masks = OmegaConf.select(cfg, "masks") if "masks" in cfg else None
+    for name in [masks] if isinstance(masks, str) else masks or ():
+        if name != "all":
+            option("mask", name)
+
+
+def refuse_without_prompts(clip: str, prompts: Mapping[str, object]) -> None:
+    """A clip of one's own has no prompts of its own."""
+    for key, prompt in prompts.items():
+        if prompt is None:
+            wrong, came = f"the {key} prompt is needed", f"clip={clip} alone"
+            todo = 'add source="..." and target="..."'
+            expected = "what the clip shows, and what it is to show"
+            raise UserError(wrong, came=came, expected=expected, todo=todo)
+
+
+def refuse_misfits(config: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
+    """Plain keys that are not of the kind which the verb declares."""
+    for key, annotation in annotations.items():
+        check_value(key, annotation, config[key])
 
 
 def _text(cfg: DictConfig, key: str) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from experiments.config.build import check_arguments
+from experiments.config.fits import check_arguments
 
 
 @dataclass(frozen=True)

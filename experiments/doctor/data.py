@@ -7,8 +7,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config import choices
-from experiments.config.build import build, check_arguments
+from experiments.config.build import build
 from experiments.config.compose import plain
+from experiments.config.fits import check_arguments
 from experiments.runs.progress import reporting
 from freemask.data.audit import Audit, Finding
 from freemask.errors import UserError

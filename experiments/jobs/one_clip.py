@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from experiments.config.early import refuse_without_prompts
 from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
 from freemask.data.frames import FrameRange
@@ -40,13 +41,8 @@ class Wish:
         asked = {key: getattr(self, key) for key in ("source", "target", "kind", "words")}
         clip = self.clip
         if isinstance(clip, Clip) or (clip is not None and Path(clip).expanduser().exists()):
-            for key in ("source", "target"):
-                if asked[key] is None:
-                    name = clip.id if isinstance(clip, Clip) else clip
-                    wrong, came = f"the {key} prompt is needed", f"clip={name} alone"
-                    expected = "what the clip shows, and what it is to show"
-                    todo = 'add source="..." and target="..."'
-                    raise UserError(wrong, came=came, expected=expected, todo=todo)
+            name = clip.id if isinstance(clip, Clip) else clip
+            refuse_without_prompts(name, {key: asked[key] for key in ("source", "target")})
             more = (asked, self.geometry, self.frames)
             one = HeldClip(clip, *more) if isinstance(clip, Clip) else OneClip(clip, *more)
             return one.task, one

@@ -14,7 +14,6 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
 SHAPE = 6  # clips; fewer tell nothing of how skewed they are
@@ -90,6 +89,8 @@ def freedom(counts: np.ndarray) -> int:
 @cache
 def quantile(degrees: int) -> float:
     """What Student's t exceeds in 2.5 of 100 cases."""
+    from scipy.special import stdtrit  # slow to load, and an edit does without it
+
     return float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
@@ -103,6 +104,8 @@ def _quotient(sums: np.ndarray) -> tuple[float, np.ndarray] | None:
 
 def _chance(value: float, error: float, skew: float, clips: int, degrees: int) -> float:
     """Never less than what turning the signs of whole clips could tell at best: so few clips tell no more."""
+    from scipy.special import stdtr
+
     least = 2.0 ** (1 - clips)
     if value == 0:
         return 1.0

@@ -146,10 +146,10 @@ def test_what_was_chosen_is_known_from_composing(words, chosen):
 def test_every_verb_is_told_what_was_chosen(tmp_path, monkeypatch):
     told = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "experiments.commands.run.main", lambda cfg, flags: told.append(flags["choices"]) or 0
-    )
-    assert main(["run", "method=fatezero"]) == main(["run", "-m", "mask=mmc", "method=ddim,fatezero"]) == 0
+    for verb in ("run", "edit"):
+        told_of = f"experiments.commands.{verb}.main"
+        monkeypatch.setattr(told_of, lambda cfg, flags: told.append(flags["choices"]) or 0)
+    assert main(["run", "method=fatezero"]) == main(["edit", "-m", "mask=mmc", "method=ddim,fatezero"]) == 0
     assert [(each["method"], each["model"]) for each in told] == [
         ("fatezero", "embedded_image"),
         ("ddim", "embedded"),

@@ -42,6 +42,8 @@ LINES = [
     ("freemask evaluate keep=", ["keep=all", "keep=none"], ["keep=sample"]),
     ("freemask run kind=sh", ["kind=shape"], ["kind=style"]),
     ("freemask bench modes=[plain,cache", ["modes=[plain,cache_disk"], ["modes=[plain,plain"]),
+    ("freemask edit method=pnp method.start=", ["method.start=renoised"], ["method.start=true"]),
+    ("freemask run logger=wandb logger.mode=o", ["logger.mode=offline"], []),
     ("freemask table mixed=[com", ["mixed=[commit"], []),
     ("freemask edit masks=[oracle,ag", ["masks=[oracle,agreement"], []),
     ("freemask run start=", ["start=false"], []),

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli import words as dispatch
-from experiments.cli.verbs import main_of
+from experiments.cli.verbs import ROOM, main_of
 from freemask.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,11 +99,10 @@ def _call(command: dispatch.Command) -> int:
 
 def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]) -> int:
     """What can be known to be wrong is told before the libraries of the verb are loaded."""
-    from experiments.cli.declared import annotations
     from experiments.config.compose import plain
     from experiments.config.early import refuse_misfits, refuse_missing
 
-    refuse_misfits(plain(made.cfg), annotations(command.verb or ""))
+    refuse_misfits(plain(made.cfg), f"{ROOM}.{command.verb}.Options")
     if command.spec.works_on_files:
         refuse_missing(made.cfg, made.choices)
     return main_of(command.verb or "")(made.cfg, {**flags, "choices": made.choices})

@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from experiments.cli.declared import annotations
 from experiments.cli.verb import Verb
-from experiments.cli.verbs import VERBS
+from experiments.cli.verbs import ROOM, VERBS
 from experiments.cli.words import CHOICES, SWITCHES, VALUED
 from experiments.config import choices
+from experiments.config.declared import declared
 from experiments.config.explained import keys_of
 from experiments.config.fits import words_of
 from freemask.errors import UserError
@@ -130,10 +130,11 @@ def _values(verb: Verb, name: str, key: str, said: Mapping[str, str]) -> list[st
     if key in verb.names or (config and key in choices.defaults(config)):
         listed = [each.name for each in choices.offered(config, kind)]
         return ["all", *listed] if key == "masks" else listed
-    known = {each.name: each.value for each in keys_of(config, said)} if config else {}
-    if known.get(key) in ("true", "false"):
-        return ["true", "false"]
-    return list(dict.fromkeys(words_of(annotations(name).get(key))))
+    known = next((each for each in keys_of(config, said) if each.name == key), None) if config else None
+    if known is None or known.value in ("true", "false"):
+        return ["true", "false"] if known else []
+    fields = declared(known.home or f"{ROOM}.{name}.Options")
+    return list(dict.fromkeys(words_of(fields.get(key.rpartition(".")[2]))))
 
 
 def _runs(said: Mapping[str, str]) -> list[str]:

@@ -7,12 +7,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.choices import option
+from experiments.config.declared import declared
 from experiments.config.fits import check_value
 from freemask.data.paths import existing, existing_folder
 from freemask.data.shipped import list_path
 from freemask.errors import UserError
 
 AUTO = "auto"
+REFERRED = ("mask", "fusion", "task")  # groups that are made where a method refers to them
 LISTED = ("davis", "folder")  # data whose task list is a file, or the name of one that comes along
 NAMED = ("world", "world_train")  # data whose clips have names that no file has
 
@@ -52,10 +54,23 @@ def refuse_without_prompts(clip: str, prompts: Mapping[str, object]) -> None:
             raise UserError(wrong, came=came, expected=expected, todo=todo)
 
 
-def refuse_misfits(config: Mapping[str, Any], annotations: Mapping[str, Any]) -> None:
-    """Plain keys that are not of the kind which the verb declares."""
-    for key, annotation in annotations.items():
+def refuse_misfits(config: Mapping[str, Any], options: str) -> None:
+    """Values that are not of the kind which is declared: by the verb's class of `options` for its plain keys, and by
+    the classes that it will make for theirs. What only a method refers to may have no use, and is looked at there."""
+    for key, annotation in declared(options).items():
         check_value(key, annotation, config[key])
+    for group, value in config.items():
+        if group not in REFERRED:
+            _refuse_within(value, group)
+
+
+def _refuse_within(config: object, key: str) -> None:
+    if isinstance(config, Mapping):
+        known = declared(config["_target_"]) if "_target_" in config else {}
+        for name, value in config.items():
+            _refuse_within(value, f"{key}.{name}")
+            if name in known and not (isinstance(value, Mapping) and "_target_" in value):
+                check_value(f"{key}.{name}", known[name], value)
 
 
 def _text(cfg: DictConfig, key: str) -> str | None:

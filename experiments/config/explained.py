@@ -18,11 +18,12 @@ UNSAID = ("_target_", "defaults", "hydra")  # no keys of ours
 
 @dataclass(frozen=True)
 class Key:
-    """`value` is written as in YAML, and empty where keys below it say what it is."""
+    """`value` is written as in YAML, and empty where keys below it say what it is. `home`: the class that it is for."""
 
     name: str
     value: str
     about: str
+    home: str = ""
 
     @property
     def typed(self) -> str:
@@ -111,7 +112,9 @@ def _keys(group: str, name: str, place: str) -> list[Key]:
 def _merge(found: dict[str, Key], more: Sequence[Key]) -> None:
     for each in more:
         before = found.get(each.name)
-        found[each.name] = replace(each, about=before.about) if before and not each.about else each
+        if before is not None:
+            each = replace(each, about=each.about or before.about, home=each.home or before.home)
+        found[each.name] = each
 
 
 def _defaults(text: str) -> list:
@@ -124,6 +127,7 @@ def _written(text: str, place: str) -> list[Key]:
 
 
 def _walked(node: yaml.MappingNode, lines: Sequence[str], place: str) -> Iterator[Key]:
+    home = next((value.value for key, value in node.value if key.value == "_target_"), "")
     for key, value in node.value:
         if key.value in UNSAID:
             continue
@@ -131,7 +135,7 @@ def _walked(node: yaml.MappingNode, lines: Sequence[str], place: str) -> Iterato
         end = key.end_mark if deeper else value.end_mark
         beside = lines[end.line][end.column :].lstrip(": ")
         about = beside[1:].strip() if beside.startswith("#") else ""
-        yield Key(f"{place}{key.value}", "" if deeper else _value(value, lines), about)
+        yield Key(f"{place}{key.value}", "" if deeper else _value(value, lines), about, home)
         if isinstance(value, yaml.MappingNode) and deeper:
             yield from _walked(value, lines, f"{place}{key.value}.")
 

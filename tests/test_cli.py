@@ -134,6 +134,7 @@ MISSING = [["edit", "no.mp4"], ["edit", "--source", " "], ["edit", "mask.codeboo
 MISSING += ["edit", ".", "--source", "a"], ["edit", "masks=[mmc,no]"], ["edit", "size=a"], ["run", "data=folder"]
 MISSING += ["run", "keep=no"], ["edit", "kind=no"], ["bench", "modes=[no]"], ["calibrate", "steps=no"]
 MISSING += ["edit", "method.steps=no"], ["run", "data.clips=no"], ["run", "data.split=[a]"]
+MISSING += ["evaluate", "no"], ["report", "no"]
 MISSING += ["edit", "-m", "clip=a/b,c/d"], ["edit", "mask=segmentation", "mask.folder=no"]
 MISSING += ["run", "data=davis", "data.root=no"], ["run", "data=folder", "data.root=.", "data.tasks=no.yaml"]
 TABLES = [["list"], ["list", "method", "pnp"], ["--help"], ["edit", "--help"], ["help", "run", "mask"], ["edt"]]

@@ -219,7 +219,7 @@ def test_clips_from_files_come_in_the_size_of_the_run(tmp_path, capsys):
     ("words", "says"),
     [
         ([], "neither a run nor a manifest"),
-        (["a", "manifest=b.csv"], "a run and a manifest"),
+        (["masked", "manifest=b.csv"], "a run and a manifest"),
         (["nowhere"], "there is no run 'nowhere'"),
         (["empty"], "holds no rows"),
         (["keep=some", "manifest=b.csv"], "keep cannot be 'some'"),

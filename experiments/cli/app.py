@@ -101,10 +101,13 @@ def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]
     """What can be known to be wrong is told before the libraries of the verb are loaded."""
     from experiments.config.compose import plain
     from experiments.config.early import refuse_misfits, refuse_missing
+    from experiments.runs.run import find
 
     refuse_misfits(plain(made.cfg), f"{ROOM}.{command.verb}.Options")
     if command.spec.works_on_files:
         refuse_missing(made.cfg, made.choices)
+    if "run" in command.spec.names and made.cfg.run is not None:
+        find(str(made.cfg.run), made.cfg.paths.runs)
     return main_of(command.verb or "")(made.cfg, {**flags, "choices": made.choices})
 
 

@@ -103,7 +103,7 @@ def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]
     from experiments.config.early import refuse_misfits, refuse_missing
     from experiments.runs.run import find
 
-    refuse_misfits(plain(made.cfg), f"{ROOM}.{command.verb}.Options")
+    refuse_misfits(plain(made.cfg, lacking=command.spec.lacking), f"{ROOM}.{command.verb}.Options")
     if command.spec.works_on_files:
         refuse_missing(made.cfg, made.choices)
     if "run" in command.spec.names and made.cfg.run is not None:

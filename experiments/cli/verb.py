@@ -15,7 +15,8 @@ class Verb:
     -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model. `works_on_files`: what
     the command names must be there, and is looked for before `main` is imported. `notes` stand in the help below the
     keys, which explain themselves in the verb's YAML. `names`: keys whose values have names that completion offers:
-    runs, tables, figures, or the options of a group."""
+    runs, tables, figures, or the options of a group. `lacking`: what the configuration lacks may be
+    said by another key."""
 
     summary: str
     prompts: tuple[str, ...] = ()
@@ -26,6 +27,7 @@ class Verb:
     json: bool = False
     reads_rows: bool = False
     works_on_files: bool = False
+    lacking: bool = False
     examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)

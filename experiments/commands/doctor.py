@@ -23,6 +23,7 @@ VERB = Verb(
     "versions, devices, weights, data, and what an edit would need",
     paths=("tasks", *PATHS),
     json=True,
+    lacking=True,
     examples=(
         "freemask doctor",
         "freemask doctor model=zeroscope frames=24 height=320 width=576",

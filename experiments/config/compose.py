@@ -60,10 +60,10 @@ def sweep_params(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
     return {}
 
 
-def plain(cfg: DictConfig) -> dict:
-    """Plain Python values, every reference followed."""
+def plain(cfg: DictConfig, *, lacking: bool = False) -> dict:
+    """Plain Python values, every reference followed. With `lacking`, what is needed and not there stays `???`."""
     missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
+    if missing and not lacking:
         wrong = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
         words = [" ".join(f"{key}={value}" for key in missing) for value in ("VALUE", "...")]
         raise UserError(wrong, expected=words[0], todo=f"add {words[1]} to the command")

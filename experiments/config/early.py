@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from experiments.config.choices import option
 from experiments.config.declared import declared
@@ -69,7 +69,11 @@ def _refuse_within(config: object, key: str) -> None:
         known = declared(config["_target_"]) if "_target_" in config else {}
         for name, value in config.items():
             _refuse_within(value, f"{key}.{name}")
-            if name in known and not (isinstance(value, Mapping) and "_target_" in value):
+            if (
+                name in known
+                and value != MISSING
+                and not (isinstance(value, Mapping) and "_target_" in value)
+            ):
                 check_value(f"{key}.{name}", known[name], value)
 
 

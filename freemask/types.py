@@ -274,7 +274,8 @@ class Backbone(Protocol):
     `sites` are its attention layers and `features` the modules whose output taps may see, in the order of the call.
     `takes` names what a stream is conditioned on, with its shape in words, and what it means to leave it out where
     that may be. `identity` changes with the weights, `origin` is that of the weights that were loaded. `native` is the
-    height and width that it was trained on, `multiple` what sizes must be a multiple of, `compression` how many frames
+    height and width that it was trained on, `guidance` how strongly it is to follow prompts where nobody says,
+    `multiple` what sizes must be a multiple of, `compression` how many frames
     a latent frame stands for (the first one always stands for one).
     """
 
@@ -286,6 +287,7 @@ class Backbone(Protocol):
     dtype: torch.dtype
     origin: str
     native: tuple[int, int]
+    guidance: float
     multiple: int
     compression: int
     max_tokens: int

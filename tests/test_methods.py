@@ -1,5 +1,6 @@
 """Every YAML of conf/method: shape and range, the same seed the same result, nothing left behind, identity."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -98,6 +99,19 @@ def test_the_own_prompt_gives_the_clip_back(option):
         with quiet(backbone):
             edited = run(method, backbone, SAME).frames
         assert float((edited - backbone.decode(backbone.encode(clip().frames))).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_guidance_that_nobody_names_is_the_models_own(name, monkeypatch):
+    method, backbone = composed(name)
+    assert vars(method).get("guidance", None) is None
+    short = {"guidance": 2.0} | ({"inner": 1} if "inner" in vars(method) else {})
+    asked = replace(method, **short)
+    monkeypatch.setattr(backbone, "guidance", 2.0)
+    found = run(replace(asked, guidance=None), backbone).frames
+    assert torch.equal(found, run(asked, backbone).frames)
+    monkeypatch.setattr(backbone, "guidance", 5.0)
+    assert not torch.equal(found, run(replace(asked, guidance=None), backbone).frames)
 
 
 def test_another_seed_gives_another_sdedit_but_the_same_ddim(backbone):

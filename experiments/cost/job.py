@@ -18,6 +18,7 @@ from experiments.jobs.job import Done, Job, Lane
 from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from freemask.data.geometry import Geometry
+from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
 from freemask.fusion.settings import ATTENTION, PARTS
 from freemask.methods.invert_fuse import InvertFuse
@@ -134,7 +135,7 @@ class Measuring:
                 **{part: method.fusion.mode(part) for part in PARTS},
             },
             "masks": type(method.mask).__name__ if method.fusion.uses_masks(edits.task.kind) else "none",
-            "guidance": method.guidance,
+            "guidance": strength(method.guidance, backbone),
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "gpu": backbone.device.type == "cuda",

@@ -14,6 +14,7 @@ from experiments.jobs.truth import Truth
 from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from experiments.runs.rows import Row
+from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
 from freemask.types import Backbone, DataSource, Edit, EditTask, Method, Progress, silent
 
@@ -36,6 +37,8 @@ class Editor:
         """`row` is the head of the task's row. Never raises for a task's own fault: look at the row's status."""
         outcome = Outcome(row, task=task)
         outcome.tell(**made_on(self.backbone), retried=None)
+        if "guidance" in (known := vars(self.method)):
+            outcome.tell(guidance=strength(known["guidance"], self.backbone))
         with measured(outcome, self.backbone.device):
             if not outcome.work(lambda: self._work(self.method, outcome, data, progress)):
                 message = outcome.row.get("message", "")

@@ -94,6 +94,7 @@ def _words(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 def _method(row: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     parts = [str(row.get("method") or "")]
     parts += [f"{row['steps']} steps"] if row.get("steps") else []
+    parts += [f"guidance {row['guidance']:g}"] if row.get("guidance") is not None else []
     parts += [f"seed {row['seed']}"] if row.get("seed") is not None else []
     if (row.get("facts") or {}).get("attention"):
         parts.append(f"attention of the {row['facts']['attention']}")

@@ -47,6 +47,7 @@ class Row(TypedDict, total=False):
     writer: str  # the worker that wrote it
     model: str | None  # the identity of the loaded model
     steps: int | None
+    guidance: float  # as it was used, asked for or the model's own
     seed: int | None
     mark: str  # of what besides the run's identity the numbers come from
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from freemask.attention.processor import Call
 from freemask.backbones import checkpoint, identity
 from freemask.backbones.given import must_be
+from freemask.backbones.network import GUIDANCE, of_prompts
 from freemask.backbones.text import TextReader
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load
 from freemask.settings import Effect
@@ -44,6 +45,7 @@ class I2VGen(UNet):
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
+        guidance: float | int = GUIDANCE,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_slicing: Annotated[bool, Effect.NONE] = False,
         vae_tiling: bool = False,
@@ -58,7 +60,9 @@ class I2VGen(UNet):
         # The network was trained on the text encoder's last layer but one.
         reader = TextReader(parts.reader.tokenizer, parts.reader.encoder, skip=1)
         name = identity.of_folder(files.folder, COMPONENTS)
-        return cls(parts._replace(reader=reader), name=name, attention_slicing=attention_slicing)
+        made = cls(parts._replace(reader=reader), name=name, attention_slicing=attention_slicing)
+        made.guidance = of_prompts(guidance)
+        return made
 
     def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
         width = self.unet.config.cross_attention_dim

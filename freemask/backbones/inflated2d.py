@@ -13,7 +13,7 @@ from freemask.backbones import checkpoint, controlnets, identity, inflate, infla
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.controlnets import Control, Paths, in_frames
 from freemask.backbones.inflation import Inflation
-from freemask.backbones.network import dtype_of
+from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.settings import Effect
 from freemask.types import Given
@@ -63,6 +63,7 @@ class Inflated2D(UNet):
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
+        guidance: float | int = GUIDANCE,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_slicing: Annotated[bool, Effect.NONE] = False,
         vae_tiling: bool = False,
@@ -89,7 +90,9 @@ class Inflated2D(UNet):
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
         loaded = controlnets.load(nets, dtype_of(dtype), parts.unet.device)
         made = Control(loaded, parts.unet, parts.codec.multiple, into_middle=control_middle)
-        return cls(parts, inflation, name=name, attention_slicing=attention_slicing, control=made)
+        whole = cls(parts, inflation, name=name, attention_slicing=attention_slicing, control=made)
+        whole.guidance = of_prompts(guidance)
+        return whole
 
     @classmethod
     def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model

@@ -17,6 +17,7 @@ from freemask.types import NO_TAPS, Backbone, Given, Grid, NoisePath, Site, Stre
 
 TEXT = "l d, or f l d where each frame has a text of its own"
 SAVING = ("model.attention_slicing", "model.vae_batch")
+GUIDANCE = 7.5  # of most latent diffusion models
 ROWS = 8  # of the attention batch at once, where memory is short
 DTYPES = {
     "float64": torch.float64,
@@ -26,9 +27,18 @@ DTYPES = {
 }
 
 
+def of_prompts(guidance: float | int) -> float | int:
+    """How strongly a model follows prompts, checked."""
+    if not guidance >= 0:
+        raise UserError("model.guidance is too small", came=guidance, expected="at least 0")
+    return guidance
+
+
 class Network(Backbone):
     """A network of diffusers with its autoencoder and text encoder. A family says how it is called (`_run`), where
     its attention layers are and how their grids follow from the latents."""
+
+    guidance: float = GUIDANCE
 
     def __init__(  # noqa: PLR0913 -- the parts of a model
         self,
@@ -162,6 +172,7 @@ class Network(Backbone):
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "native": f"{self.native[0]}x{self.native[1]}",
+            "guidance": self.guidance,
             "multiple": self.multiple,
             "max_tokens": self.max_tokens,
             "sites": {role: roles.count(role) for role in dict.fromkeys(roles)},

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from freemask.attention.processor import Call
 from freemask.backbones import checkpoint, identity, tiny
-from freemask.backbones.network import dtype_of
+from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.unet import COMPONENTS, UNet, load, placed
 from freemask.settings import Effect
 
@@ -31,6 +31,7 @@ class UNet3D(UNet):
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
+        guidance: float | int = GUIDANCE,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_slicing: Annotated[bool, Effect.NONE] = False,
         vae_tiling: bool = False,
@@ -47,7 +48,9 @@ class UNet3D(UNet):
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, "UNet3DConditionModel", device=device, dtype=dtype, vae=vae)
         name = identity.of_folder(files.folder, COMPONENTS)
-        return cls(parts, name=name, attention_slicing=attention_slicing)
+        made = cls(parts, name=name, attention_slicing=attention_slicing)
+        made.guidance = of_prompts(guidance)
+        return made
 
     @classmethod
     def random(

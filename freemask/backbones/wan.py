@@ -14,7 +14,7 @@ from freemask.attention.processor import Call, Slot
 from freemask.backbones import checkpoint, identity, tiny_wan, wan_attention
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
-from freemask.backbones.network import Network, device_of, dtype_of, wide
+from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
 from freemask.backbones.text import T5Reader
 from freemask.diffusion.flow import Flow
 from freemask.diffusion.scheduler import noise_path
@@ -77,6 +77,7 @@ class Wan(Network):
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
+        guidance: float | int = 5.0,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_tiling: bool = False,
     ) -> "Wan":
@@ -104,7 +105,9 @@ class Wan(Network):
         reader = T5Reader(files.tokenizer(), encoder, max_tokens)
         name = _name(files, grid, shift, max_tokens)
         parts = Parts(network.to(place), codec, reader, way)
-        return cls(parts, name=name, native=native, attention_slicing=attention_slicing)
+        made = cls(parts, name=name, native=native, attention_slicing=attention_slicing)
+        made.guidance = of_prompts(guidance)
+        return made
 
     @classmethod
     def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model

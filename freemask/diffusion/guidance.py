@@ -31,20 +31,27 @@ def at(conditions: Conditions, t: Time) -> Given:
     return conditions if isinstance(conditions, Given) else conditions[t]
 
 
+def strength(asked: float | int | None, backbone: Backbone) -> float | int:
+    """How strongly a prompt is followed: as asked, or as the model was made for."""
+    return backbone.guidance if asked is None else asked
+
+
 def guided(
     backbone: Backbone,
     cond: Conditions,
-    guidance: float | int = 1.0,
+    guidance: float | int | None = 1.0,
     *,
     uncond: Conditions | None = None,
     taps: Taps = NO_TAPS,
     stream: Stream = "cond",
 ) -> Predict:
-    """The prediction for a prompt. Guidance 1 runs the prompt's stream alone; others run (uncond, `stream`).
+    """The prediction for a prompt. Guidance 1 runs the prompt's stream alone; others run (uncond, `stream`); None is
+    the model's own.
 
     `uncond` None stands for the same with an empty prompt. With three streams or more, a method calls the network
     itself and puts the predictions together as its paper says.
     """
+    guidance = strength(guidance, backbone)
     if guidance == 1:
         return lambda x, t: backbone.predict(x[None], t, {stream: at(cond, t)}, taps=taps)[0]
     empty = backbone.embed("").given.parts if uncond is None else {}

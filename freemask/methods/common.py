@@ -38,8 +38,9 @@ class Stopwatch:
         return time.perf_counter()
 
 
-def at_least(name: str, came: float | int, least: float | int) -> None:
-    if not came >= least:
+def at_least(name: str, came: float | int | None, least: float | int) -> None:
+    """None is no number: what it stands for is said where it may be."""
+    if came is not None and not came >= least:
         raise UserError(f"'{name}' is too small.", came=came, expected=f"at least {least}")
 
 

@@ -23,7 +23,7 @@ class Ddim:
     """
 
     steps: int = 50
-    guidance: float | int = 7.5
+    guidance: float | int | None = None
     inversion_guidance: float | int = 1.0
     inversion_steps: int | None = None
     reconstruct: bool = False

@@ -12,6 +12,7 @@ from torch import Generator
 
 from freemask.attention.features import PLACES, Features
 from freemask.attention.record import GIB, Recording, Spy
+from freemask.diffusion.guidance import strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.reconstruction import reconstruct
@@ -57,7 +58,7 @@ class InvertFuse:
     """
 
     steps: int = 50
-    guidance: float | int = 7.5
+    guidance: float | int | None = None
     mask: MaskStrategy = field(default_factory=NoMask)
     fusion: Fusion = OFF
     keep_object: bool | None = None
@@ -84,8 +85,7 @@ class InvertFuse:
                 raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
         at_least("budget_gb", self.budget_gb, 0)
         finer(self.steps, self.inversion_steps)
-        if self.reconstruction_guidance is not None:
-            at_least("reconstruction_guidance", self.reconstruction_guidance, 0)
+        at_least("reconstruction_guidance", self.reconstruction_guidance, 0)
         of_kind("mask", self.mask, MaskStrategy)
         of_kind("fusion", self.fusion, Fusion)
 
@@ -148,7 +148,7 @@ class InvertFuse:
         return Editing(
             backbone=backbone,
             subject=subject,
-            guidance=self.guidance,
+            guidance=strength(self.guidance, backbone),
             uncond=subject.given["uncond"],
             inversion=inversion,
             lender=lender,
@@ -179,8 +179,9 @@ class InvertFuse:
     def _reconstructed(
         self, backbone: Backbone, inversion: Inversion, source: Given, wish: Wish, progress: Progress
     ) -> Inversion:
-        strength = self.guidance if self.reconstruction_guidance is None else self.reconstruction_guidance
-        return reconstruct(backbone, inversion, source, strength, wish=wish, progress=progress)
+        asked = self.guidance if self.reconstruction_guidance is None else self.reconstruction_guidance
+        followed = strength(asked, backbone)
+        return reconstruct(backbone, inversion, source, followed, wish=wish, progress=progress)
 
     def _cache(self, policies: Policies, backbone: Backbone) -> Features | None:
         if self.features == "recompute" or not policies.attention:

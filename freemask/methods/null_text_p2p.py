@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from freemask.attention.layout import on_grid
 from freemask.attention.math import marked
 from freemask.attention.record import GIB, Keep, Recording, recorder
+from freemask.diffusion.guidance import strength
 from freemask.diffusion.inversions import Inversions, key_of, walk
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.diffusion.null_text import MOST_STEPS, Nulls, NullText, empty_text, null_text
@@ -40,7 +41,7 @@ class NullTextP2P:
     are made of."""
 
     steps: int = 50
-    guidance: float | int = 7.5
+    guidance: float | int | None = None
     inner: int = 10
     mask: MaskStrategy = field(default_factory=NoMask)
     fusion: Fusion = OFF
@@ -84,7 +85,8 @@ class NullTextP2P:
         self, backbone: Backbone, latents: Tensor, subject: Subject, watch: Stopwatch, progress: Progress
     ) -> Nulls:
         """From the store, or found."""
-        store, options = Inversions(self.inversions, self.inversions_gb), NullText(self.guidance, self.inner)
+        store = Inversions(self.inversions, self.inversions_gb)
+        options = NullText(strength(self.guidance, backbone), self.inner)
         source, times = subject.given["source"], subject.times
         key = key_of(backbone, latents, source, times, [options])
         known = store.load(key)
@@ -113,7 +115,7 @@ class NullTextP2P:
         made = Editing(
             backbone=backbone,
             subject=subject,
-            guidance=self.guidance,
+            guidance=strength(self.guidance, backbone),
             uncond=nulls.uncond,
             inversion=nulls.path,
             lender=nulls.path,

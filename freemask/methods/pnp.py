@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from freemask.diffusion.guidance import cfg, given_to
+from freemask.diffusion.guidance import cfg, given_to, strength
 from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.loops import sample
 from freemask.diffusion.noise_paths import noise_between
@@ -45,7 +45,7 @@ class Pnp:
     """
 
     steps: int = 50
-    guidance: float | int = 7.5
+    guidance: float | int | None = None
     convolution_share: float | int = 0.8
     attention_share: float | int = 0.5
     convolutions: Sequence[str] | None = None
@@ -81,7 +81,7 @@ class Pnp:
         with watch.stage("inversion"):
             store = Inversions(self.inversions, self.inversions_gb)
             inversion = store.invert(backbone, latents, given["source"], up, progress=progress)
-        beside = Beside(backbone, given, inversion, down, lent, self.guidance)
+        beside = Beside(backbone, given, inversion, down, lent, strength(self.guidance, backbone))
         with watch.stage("sampling"):
             noisy = first_latent(backbone.noise_path, inversion, down[-1], self.start)
             edited = sample(backbone, noisy, beside.predict, down, progress=progress)

@@ -17,7 +17,7 @@ class SdEdit:
     """`strength` is the share of the path that is travelled: near 0 keeps the clip, 1 keeps next to nothing."""
 
     steps: int = 50
-    guidance: float | int = 7.5
+    guidance: float | int | None = None
     strength: float | int = 0.6
 
     def __post_init__(self) -> None:

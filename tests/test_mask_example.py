@@ -11,6 +11,7 @@ import pytest
 import freemask.masks.strategies as strategies
 from experiments.cli.app import main
 from experiments.config import choices, plugins
+from tests import test_masks as contracts
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "mask-strategy.md"
@@ -70,3 +71,14 @@ def test_the_documents_python_runs(added, capsys):
 def test_the_document_names_what_exists():
     for name in re.findall(r"`(freemask(?:\.\w+)+)`", DOCUMENT.read_text(encoding="utf-8")):
         assert (ROOT / (name.replace(".", "/") + ".py")).is_file(), name
+
+
+def test_the_documents_strategy_keeps_what_all_strategies_promise(added):
+    """The tests that the document names, on the example as it stands."""
+    for frames, size, kind in ((1, (16, 16), "style"), (17, (16, 24), "shape")):
+        contracts.test_masks_are_binary_of_the_right_grid_and_the_same_every_time(
+            "topk", frames, size, kind, None
+        )
+    contracts.test_words_are_found_at_any_position_and_only_text_layers_are_kept("topk", None)
+    contracts.test_an_unknown_word_is_refused_with_the_words_of_the_prompt("topk", None)
+    contracts.test_no_heat_is_an_empty_mask("topk", 0.0, None)

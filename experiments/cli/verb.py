@@ -10,18 +10,19 @@ from experiments.config.texts import PATHS as PATHS
 @dataclass(frozen=True)
 class Verb:
     """`prompts` and `paths` are keys whose values travel as plain text: prompts always, paths unless swept.
-    `positional` is the key that a bare word stands for. `config`, the name of its YAML in conf, is found: `main`
-    gets (configuration, flags), or (words, flags) where there is none. With `joint`, the combinations of
-    -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model. `works_on_files`: what
-    the command names must be there, and is looked for before `main` is imported. `notes` stand in the help below the
-    keys, which explain themselves in the verb's YAML. `names`: keys whose values have names that completion offers:
-    runs, tables, figures, or the options of a group. `lacking`: what the configuration lacks may be
+    `positional` is the key that a bare word stands for, one or `several` of them. `config`, the name of its YAML in
+    conf, is found: `main` gets (configuration, flags), or (words, flags) where there is none. With `joint`, the
+    combinations of -m are the variants of one start: `flags["variants"]`. `reads_rows`: many rows, and no model.
+    `works_on_files`: what the command names must be there, and is looked for before `main` is imported. `notes` stand
+    in the help below the keys, which explain themselves in the verb's YAML. `names`: keys whose values have names that
+    completion offers: runs, tables, figures, or the options of a group. `lacking`: what the configuration lacks may be
     said by another key."""
 
     summary: str
     prompts: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     positional: str | None = None
+    several: bool = False
     multirun: bool = False
     joint: bool = False
     json: bool = False

@@ -57,6 +57,7 @@ def read(argv: Sequence[str]) -> Command:
     if command.verb and command.flags.get("help"):
         command.overrides = [each for each in rest if isinstance(each, str)]
     elif command.verb:
+        _check_bare(rest, command)
         command.overrides = [_override(each, command) for each in rest]
         if command.spec.config:
             _check_experiments(command)
@@ -114,6 +115,16 @@ def _override(word: str | tuple[str, str], command: Command) -> str:
     if key in _texts(command.verb) and not sweepable:
         return quoted(key, value)
     return listed(key, value) if key == "variants" else word
+
+
+def _check_bare(rest: Sequence[str | tuple[str, str]], command: Command) -> None:
+    """A word without a key is one clip, or one run: of two, one would be lost. Often it is a prompt without quotes."""
+    bare = [each for each in rest if isinstance(each, str) and "=" not in each and not each.startswith("~")]
+    key = command.spec.positional
+    if key is not None and len(bare) > 1 and not command.spec.several:
+        wrong, came = f"'{command.verb}' takes one {key}, and there are {len(bare)}", " ".join(bare)
+        todo = "a text with blanks stands in quotes"
+        raise UserError(wrong, came=came, expected=f"one word without a key: the {key}", todo=todo)
 
 
 def _check_experiments(command: Command) -> None:

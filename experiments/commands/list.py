@@ -11,6 +11,7 @@ from experiments.config.explained import keys_of_option
 VERB = Verb(
     "what can be chosen in each group, and the keys of a choice",
     positional="group",
+    several=True,
     json=True,
     examples=(
         "freemask list",

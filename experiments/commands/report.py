@@ -28,6 +28,7 @@ VERB = Verb(
     prompts=("run", "title", "out", "reference"),
     paths=("paths.runs",),
     positional="run",
+    several=True,
     reads_rows=True,
     names={"run": "runs"},
     examples=(

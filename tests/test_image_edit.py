@@ -179,3 +179,25 @@ def test_numbers_of_stored_frames_are_those_of_the_row():
     task = EditTask("photo", "photo", **PROMPTS, words={}, kind="attribute")
     again = Suite(FrameAccuracy("embedded"))(Case(source, stored, task)).metrics
     assert again == {"frame_accuracy[embedded]": row["metrics"]["frame_accuracy[embedded]"]}
+
+
+def test_a_place_that_cannot_hold_an_edit_is_refused_before_the_work(capsys, monkeypatch):
+    monkeypatch.setattr("experiments.commands.edit.make_editor", None)  # would be the work
+    Path("notes.txt").write_text("mine")
+    for place in ("notes.txt", "blue.mp4", "notes.txt/below"):
+        assert main([*EDIT, f"clip={photo('photo.png')}", f"out={place}", PLAIN]) == 2
+        assert "folder" in capsys.readouterr().err
+    assert Path("notes.txt").read_text() == "mine" and not Path("blue.mp4").exists()
+
+
+def test_an_edit_takes_away_the_files_of_another_and_says_so(capsys):
+    clip = torch.from_numpy(paint()).permute(2, 0, 1)[None].expand(2, -1, -1, -1) / 255
+    write_video("clip.mp4", clip, 8)
+    first = [*EDIT, "clip=clip.mp4", "out=same", PLAIN]
+    said = []
+    for frames in (2, 1, 1):
+        assert main([*first, f"frames={frames}"]) == 0
+        said.append("replaces the files of another edit" in "".join(capsys.readouterr()))
+    assert said == [False, True, False]  # the same once more is no other
+    assert not Path("same/edited.mp4").exists() and Path("same/edited.png").exists()
+    assert len(list(Path("same/frames").iterdir())) == 1

@@ -17,7 +17,7 @@ from experiments.jobs.one_clip import Wish, read
 from experiments.jobs.strategies import looked, strategies_of
 from experiments.jobs.variants import Composition, unused
 from experiments.loggers.base import Guarded
-from experiments.report.edit_folder import edit_identity, folder_of, leave, tell, tell_before
+from experiments.report.edit_folder import edit_identity, folder_of, leave, make_room, tell, tell_before
 from experiments.report.mask_sheet import about_masks, folder_of_masks, leave_masks, tell_masks
 from experiments.runs.plan import Item
 from experiments.runs.progress import reporting
@@ -87,6 +87,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
     variant = command.variant(None, (), lambda config, choices: edit_identity(config, task, choices))
     beforehand.refuse(config, task, data, options.frames)
+    folder = folder_of(config, options.out, task, variant)
     with reporting(1) as reporter:
         for line in unused(command.overrides, [command]):
             reporter.say(line)
@@ -97,10 +98,11 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         if isinstance(data, OneClip):
             data = read(data, options.frames, editor.backbone)
         fit(data, editor.backbone)
-        folder = folder_of(config, options.out, task, variant)
         logger.start(folder, variant.identity.record())
         editor.began = tell_before
         outcome = editor.edit(head(Item(task.id, asdict(task)), variant), task, data, reporter.stage)
+        for line in make_room(folder, outcome.row) if outcome.row["status"] == "done" else ():
+            reporter.say(f"note: {line}")
         files = leave(folder, outcome)
         outcome.tell(files={name: path.name for name, path in files.items()}, finished=now())
         RunStore(folder).append("edit", outcome.row)
@@ -115,9 +117,9 @@ def beside_each_other(
 ) -> int:
     """`masks=...`: what each mask strategy takes for the object; nothing is edited."""
     strategies = strategies_of(options.masks or "all", flags.get("overrides", ()))
+    folder = folder_of_masks(config, options.out, task)
     with reporting(1) as reporter:
         clip, found, notes = looked(config, strategies, task, data, options.frames, reporter)
     about = [f"{task.source}  ->  {task.target}", *about_masks(config, flags["choices"], task)]
-    folder = folder_of_masks(config, options.out, task)
     tell_masks(found, [*about, *notes], leave_masks(folder, clip, found, about))
     return 0

@@ -16,7 +16,7 @@ from torch import Tensor
 from evaluation.tables.numbers import fact, number
 from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
-from experiments.report.edit_folder import leave, write_sheet
+from experiments.report.edit_folder import leave, make_room, write_sheet
 from experiments.runs.rows import keep_columns, now
 from experiments.runs.store import RunStore
 from freemask.data import images, video
@@ -109,6 +109,7 @@ class Result:
             raise UserError(
                 "the results go to a folder", came=f"{folder}, a file", todo="choose another name"
             )
+        make_room(folder, self.outcome.row)
         files = leave(folder, self.outcome)
         self.outcome.tell(files={name: path.name for name, path in files.items()}, finished=now())
         RunStore(folder).append("edit", self.outcome.row)

@@ -1,6 +1,7 @@
 """The folder of one edit: its name, the videos or the picture left in it, and what the terminal says of them."""
 
 import json
+import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, PAPER, beside, contact_sheet, with_lines
 from experiments.runs.plan import Variant
 from experiments.runs.rows import file_name
+from experiments.runs.store import RunStore
+from freemask.data import images, video
 from freemask.data.task_fill import slug
 from freemask.data.write import to_bytes, write_frames, write_video
 from freemask.errors import UserError
@@ -33,11 +36,46 @@ def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, varian
 
 
 def place_of(config: Mapping[str, Any], out: str | None, task: EditTask, what: str) -> Path:
-    """Named after the clip's file, not after the way to it: `what` tells apart."""
-    if out is not None:
-        return Path(out).expanduser()
-    name = file_name(f"{slug(Path(task.clip).name)}-{what}")
-    return Path(config["paths"]["runs"]).expanduser() / "edits" / name
+    """Named after the clip's file, not after the way to it: `what` tells apart. Refused where no folder can be: an edit
+    would be made that cannot be kept."""
+    if out is None:
+        name = file_name(f"{slug(Path(task.clip).name)}-{what}")
+        place = Path(config["paths"]["runs"]).expanduser() / "edits" / name
+    else:
+        place = Path(out).expanduser()
+    if place.is_file() or (
+        place.suffix.lower() in (*video.SUFFIXES, *images.SUFFIXES) and not place.is_dir()
+    ):
+        came = f"out={place}" + (", a file" if place.is_file() else "")
+        expected = "a folder: edited.mp4, the pictures and the row lie in it"
+        raise UserError("out names a folder, not a file", came=came, expected=expected)
+    made: list[Path] = []
+    try:
+        for each in (*reversed(place.parents), place):
+            if not each.exists():
+                each.mkdir()
+                made.append(each)
+    except OSError as error:
+        came, todo = f"{place}: {error.strerror}", "out=FOLDER names another place"
+        raise UserError("no folder can be made there", came=came, todo=todo) from error
+    finally:
+        for each in reversed(made):
+            each.rmdir()
+    return place
+
+
+def make_room(folder: Path, row: Mapping[str, Any]) -> list[str]:
+    """Takes away the files of another edit that lies there, whose row stays; says which."""
+    others = sorted(RunStore(folder).rows(), key=lambda each: str(each.get("finished", "")))
+    if not others or others[-1].get("run") == row.get("run"):
+        return []
+    for each in {Path(file).name for other in others for file in (other.get("files") or {}).values()}:
+        place = folder / each
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+    return [f"replaces the files of another edit there: {asked(others[-1])}"]
 
 
 def edit_identity(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from experiments.jobs import captions
+from experiments.jobs.lettering import font_for
 from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import EDGE, GAP, LINE, contact_sheet, outlined, veiled
 from freemask.backbones.unet3d import UNet3D
@@ -155,3 +156,12 @@ def test_rows_lie_where_the_page_looks_for_them_whatever_is_said_below():
         assert (picture[2 * (LINE + 160 + GAP) + GAP :] < 128).any() == bool(words)
     lines = heights["with"] - heights["without"]
     assert heights["without"] == GAP + 2 * (LINE + 160 + GAP) and lines % LINE == 0 and lines > 4 * LINE
+
+
+@pytest.mark.parametrize("text", ["straße", "красная машина", "κόκκινο"])
+def test_letters_of_other_alphabets_are_letters(text):
+    """A letter that a font lacks is drawn as the same box as any other one."""
+    font = font_for(text)
+    shapes = [font.getmask(letter).getbbox() and bytes(font.getmask(letter)) for letter in set(text) - {" "}]
+    assert len(set(shapes)) == len(shapes)
+    assert font_for("red car").getname() != font.getname()

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d
 
+from experiments.jobs.lettering import font_for
 from freemask.data.write import to_bytes
 
 GAP, LINE, MOST = 6, 22, 8
@@ -68,10 +69,11 @@ def contact_sheet(
     high, wide = next(iter(rows.values())).shape[1:3]
     columns = max(len(frames) for frames in rows.values())
     sheet = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + len(rows) * (LINE + high + GAP)), PAPER)
-    draw, font, cut = ImageDraw.Draw(sheet), ImageFont.load_default(14), []
+    draw, cut = ImageDraw.Draw(sheet), []
     for row, (name, frames) in enumerate(rows.items()):
         y = GAP + row * (LINE + high + GAP)
         words = printable(f"{name}: {captions[name]}" if captions.get(name) else name)
+        font = font_for(words)
         shown = fitting(words, sheet.width, font)
         cut += [words] if shown != words else []
         draw.text((GAP, y + 3), shown, fill=INK, font=font)
@@ -83,7 +85,7 @@ def contact_sheet(
 
 def with_lines(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
     """The picture, and below it the lines in full, short ones beside each other, long ones wrapped to its width."""
-    font, wide = ImageFont.load_default(14), picture.width - 2 * GAP
+    font, wide = font_for("".join(lines)), picture.width - 2 * GAP
     lines = [part for line in _beside_each_other(lines, wide, font) for part in _wrapped(line, wide, font)]
     whole = Image.new("RGB", (picture.width, picture.height + len(lines) * LINE), PAPER)
     whole.paste(picture, (0, 0))
@@ -118,7 +120,7 @@ def thumbs(frames: Float[Tensor, "f 3 h w"]) -> np.ndarray:
 
 def _label(words: str, wide: int) -> Float[Tensor, "3 line w"]:
     picture = Image.new("RGB", (wide, LINE), PAPER)
-    font = ImageFont.load_default(14)
+    font = font_for(words)
     ImageDraw.Draw(picture).text((2, 3), fitting(words, wide, font), fill=INK, font=font)
     flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return flat.reshape(LINE, wide, 3).permute(2, 0, 1).float() / 255

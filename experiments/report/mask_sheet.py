@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from evaluation.tables.numbers import fact, number
 from experiments.config.fingerprint import digest
 from experiments.jobs.captions import about
+from experiments.jobs.lettering import font_for
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, fitting, outlined, thumbs, veiled, with_lines
 from experiments.report.edit_folder import place_of
 from freemask.masks.look import Look, Seen
@@ -112,7 +113,7 @@ def _grid(cells: Sequence[tuple[Sequence[str], Sequence[Tensor]]]) -> Image.Imag
     cell = (2 * wide + 3 * GAP, high + 3 * LINE + GAP)
     across = min(ACROSS, len(made))
     sheet = Image.new("RGB", (GAP + across * cell[0], GAP + -(-len(made) // across) * cell[1]), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw, font = ImageDraw.Draw(sheet), font_for("".join(line for lines, _ in cells for line in lines))
     for place, (lines, pictures) in enumerate(made):
         x, y = GAP + place % across * cell[0], GAP + place // across * cell[1]
         for row, line in enumerate(lines):

@@ -234,7 +234,8 @@ def test_progress_is_reported(model):
         (lambda m: edit(frames(1) * 255, m), ("0..1",)),
         (lambda m: edit((frames(1) * 255).byte(), m), ("255",)),
         (lambda m: edit(frames(1) * float("nan"), m), ("finite",)),
-        (lambda m: edit(frames(1).numpy(), m), ("ndarray", "from_numpy")),
+        (lambda m: edit(frames(1).numpy(), m), ("array", "height, width, 3")),
+        (lambda m: edit(7, m), ("type int",)),
         (lambda m: edit(frames(1), 3), ("no model", "load_model")),
         (lambda m: edit(frames(1), m, "model.dtype=float16"), ("twice", "load_model")),
         (lambda m: edit(frames(1), m, out="x"), ("save",)),
@@ -326,3 +327,15 @@ def test_the_pages_lines_run(page, tmp_path, monkeypatch):
     here: dict[str, object] = {}
     exec(compile("".join(blocks), page, "exec"), here)
     assert (tmp_path / "out/edited.mp4").exists()
+
+
+def test_pictures_and_arrays_stand_for_clips(model):
+    made = frames(2)
+    array = made.permute(0, 2, 3, 1).numpy()
+    as_bytes = (array * 255).round().astype(np.uint8)
+    wanted = edit(made[:1], model).frames
+    torch.testing.assert_close(edit(array[:1], model).frames, wanted)
+    of_bytes = edit(torch.from_numpy(as_bytes[:1]).permute(0, 3, 1, 2) / 255, model).frames
+    torch.testing.assert_close(edit(as_bytes[0], model).frames, of_bytes)
+    torch.testing.assert_close(edit(Image.fromarray(as_bytes[0]), model).frames, of_bytes)
+    assert len(edit(as_bytes, model).frames) == 2

@@ -124,7 +124,7 @@ def test_text_is_aligned_and_complete():
     assert lines[0].split()[:3] == ["ddim", "2", "1"] and lines[1].split()[:3] == ["sdedit", "3", "0"]
     assert f"29.00* {wanted(summary.value('sdedit', 'psnr'))} (n=2)" in lines[1]
     assert len(rule) >= max(len(line) for line in (head, lines[0], lines[1]))
-    assert "GPU" not in head and "RSS" in head
+    assert "GPU" not in head and "host GB" in head
 
 
 def test_wide_tables_are_turned():

@@ -1,5 +1,6 @@
 """Runs of several variants: what is composed, what is refused, what is resumed, and how variants are compared."""
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.utils import get_object
 
 from evaluation.metric import Column
 from evaluation.tables.comparison import compare, paired
@@ -489,3 +491,26 @@ def test_variants_arrive_as_they_are_written(name):
     text = json.dumps({name: ["fusion.masked_for=[shape, style]", "+x='quo,ted' [a]"]})
     config = config_of("run", dispatch.read(["run", f"variants={text}"]).overrides)
     assert config.variants == {name: ["fusion.masked_for=[shape, style]", "+x='quo,ted' [a]"]}
+
+
+def test_seeds_of_methods_that_draw_nothing_are_told():
+    quiet = [*COMMON, "method.steps=1"]
+    assert variants(*quiet, "method=sdedit", "seed=3")[1] == []
+    (line,) = variants(*quiet, "method=ddim", "seed=3")[1]
+    assert "a seed changes nothing" in line and "the method" in line
+    words = dispatch.read(["run", *quiet]).overrides
+    (start,) = starts("run", [*words, "method=ddim,sdedit", "seed=0,1"], joint=True)
+    made = compose("run", start.overrides)
+    command = Composition(made.cfg, made.choices, start.overrides)
+    _, notes = variants_of(command, lambda config, choices: Identity({}), None, start.variants)
+    assert [line for line in notes if "seed" in line] == [
+        "note: a seed changes nothing in what draws no noise: ddim+seed-0, ddim+seed-1"
+    ]
+
+
+@pytest.mark.parametrize("name", [option.name for option in choices.group("method")])
+def test_what_says_that_it_draws_nothing_does_not(name):
+    """What draws uses the generator that it is given."""
+    target = get_object(config_of("run", [f"method={name}"]).method._target_)
+    body = inspect.getsource(target.__call__).partition("-> Edit")[2]
+    assert getattr(target, "draws", True) is ("rng" in body)

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 EXTRAS = (
     ("seconds", "s / clip", "{:.1f}"),
-    ("peak_rss_gb", "RSS GB", "{:.2f}"),
+    ("peak_rss_gb", "host GB", "{:.2f}"),
     ("peak_gpu_gb", "GPU GB", "{:.2f}"),
 )
 INTERVAL = "95% interval over clips: Student's t, the more cautious of plain and corrected for skewness"
 MEANS = (
     f"Mean over tasks [{INTERVAL}]; n counts finished tasks, of which seeds are averaged first; failures enter no "
-    "mean. (n=..) where a column has fewer values. Best: over the tasks that all lines have; it is not tested."
+    "mean. (n=..) where a column has fewer values. Best (* or bold): over the tasks that all lines have; it is not "
+    "tested."
 )
 APART = (
     "Difference to '{}' over the tasks that both finished: mean [{}]. p: two-sided, of no difference, by the same t; "

@@ -5,19 +5,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from experiments.runs.progress import reporting
 from freemask.errors import UserError
 from freemask.types import Clip, Progress, silent
 
-ClipLike = str | Path | Clip | Tensor
+ClipLike = str | Path | Clip | Tensor | np.ndarray | Image.Image
 Words = str | Sequence[str] | Mapping[str, str]
 Show = Literal["bar"] | Progress | None
 
 
 def clip_or_name(clip: ClipLike | None) -> str | Clip | None:
     """A path stays a path: it is opened when the size is known."""
+    if isinstance(clip, Image.Image):
+        clip = np.asarray(clip.convert("RGB"))[None]
+    if isinstance(clip, np.ndarray):
+        clip = _of_array(clip)
     if isinstance(clip, Tensor):
         return Clip("clip", checked("clip", clip))
     if isinstance(clip, Clip):
@@ -26,9 +33,19 @@ def clip_or_name(clip: ClipLike | None) -> str | Clip | None:
         return clip
     if isinstance(clip, Path):
         return str(clip)
-    expected = "a path, a folder of frames, a picture, a Clip, or a tensor of frames, 3, height, width"
-    todo = "torch.from_numpy(array) makes a tensor of an array; divide bytes by 255"
-    raise UserError("this is no clip", came=f"a {type(clip).__name__}", expected=expected, todo=todo)
+    expected = (
+        "a path, a picture of PIL, an array of frames, height, width, 3, a tensor of frames, 3, height, width"
+    )
+    raise UserError("this is no clip", came=f"a value of type {type(clip).__name__}", expected=expected)
+
+
+def _of_array(frames: np.ndarray) -> Tensor:
+    """Pictures as most libraries have them: bytes, or floats in 0..1, with the colours last."""
+    if frames.ndim not in (3, 4) or frames.shape[-1] != 3:
+        expected = "frames, height, width, 3 (or one picture without the first)"
+        raise UserError("this array is no clip", came=f"the shape {frames.shape}", expected=expected)
+    found = torch.from_numpy(np.array(frames if frames.ndim == 4 else frames[None]))
+    return (found / 255 if frames.dtype == np.uint8 else found).permute(0, 3, 1, 2)
 
 
 def checked(name: str, frames: Tensor) -> Tensor:

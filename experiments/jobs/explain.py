@@ -93,7 +93,7 @@ def _words(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 def _method(row: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     parts = [str(row.get("method") or "")]
-    parts += [f"{row['steps']} steps"] if row.get("steps") else []
+    parts += [_many(row["steps"], "step")] if row.get("steps") else []
     parts += [f"guidance {row['guidance']:g}"] if row.get("guidance") is not None else []
     parts += [f"seed {row['seed']}"] if row.get("seed") is not None else []
     if (row.get("facts") or {}).get("attention"):
@@ -127,6 +127,10 @@ def _codebook(facts: Mapping[str, Any]) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + "s" * (count != 1)
+
+
 def _of(what: str, found: Any) -> str:
     """One layer by its name, or `mean of 16 layers`; one time by its number, or `the time of each step`."""
     if found == "each":
@@ -138,7 +142,7 @@ def _inversion(facts: Mapping[str, Any]) -> str:
     passes, kept = facts.get("inversion_passes"), facts.get("features_gb")
     if passes is None:
         return ""
-    said = f"{passes} calls of the network" if passes else "kept from an earlier edit of this clip"
+    said = f"{_many(passes, 'call')} of the network" if passes else "kept from an earlier edit of this clip"
     return f"{said}; {kept} GB of features kept" if kept else said
 
 
@@ -146,7 +150,7 @@ def _clip(row: Mapping[str, Any]) -> str:
     name, size = str(row.get("clip") or ""), row.get("frames") or ()
     if len(size) != SIZED:
         return name
-    count = "1 frame" if size[0] == 1 else f"{size[0]} frames"
+    count = _many(size[0], "frame")
     return f"{name}, {count} of {size[2]} x {size[3]} (height x width, as used)".removeprefix(", ")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.build import build
@@ -39,6 +40,11 @@ class Composition:
         """The options that a row is made with; None for a mask or a fusion that the method does not look at."""
         known = {group: each for group, each in self.choices.items() if group in CHOSEN}
         return {group: None if self.passes_over(group) else each for group, each in known.items()}
+
+    @property
+    def draws(self) -> bool:
+        """Whether the method draws noise, as far as it says so."""
+        return getattr(get_object(self.cfg.method._target_), "draws", True)
 
     def passes_over(self, group: str) -> bool:
         refers = "method" in self.cfg and f"${{{group}" in str(
@@ -75,13 +81,16 @@ def variants_of(
                 wrong = f"{key} is for a run of several variants"
                 raise UserError(wrong, came=f"{key}={config[key]}", todo=f"leave out {key}")
         only = command.variant(None, command.overrides, identify, folder)
-        return [only], [*unused(command.overrides, [command]), *_books(only, folder)]
+        seeded = seeds_unused(command.overrides, {"the method": command})
+        return [only], [*unused(command.overrides, [command]), *seeded, *_books(only, folder)]
     made = {name: _composed(name, own, command, config) for name, own in listed.items()}
     places = {name: None if folder is None else folder / name for name in made}
     variants = [each.variant(name, listed[name], identify, places[name]) for name, each in made.items()]
     notes = unused(command.overrides, list(made.values()))
     for name, each in made.items():
         notes += unused(listed[name], [each], f" of variant '{name}'")
+    notes += seeds_unused(command.overrides, made)
+    notes += seeds_unused([each for own in listed.values() for each in own], made)
     kept = [line for each in variants for line in _books(each, places[str(each.name)])]
     return variants, list(dict.fromkeys([*notes, *kept]))
 
@@ -99,6 +108,15 @@ def unused(typed: Sequence[str], made: Sequence[Composition], of: str = "") -> l
         for group, words in found.items()
         if words
     ]
+
+
+def seeds_unused(typed: Sequence[str], made: Mapping[str, Composition]) -> list[str]:
+    """A line where seeds were typed, and some of these draw nothing: their results are the same, not as many again."""
+    still = [name for name, each in made.items() if not each.draws]
+    if not still or not any(re.match(r"\+*seed=", each) for each in typed):
+        return []
+    named = ", ".join(still[:4]) + (f" and {len(still) - 4} more" if len(still) > 4 else "")
+    return [f"note: a seed changes nothing in what draws no noise: {named}"]
 
 
 def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Generator, Tensor
 
@@ -21,6 +21,8 @@ class Ddim:
     `inversion_steps`: a finer path up than down; None: as many as `steps`. `inversions` is a folder in which inversions
     are kept for every method, prompt and run; None keeps none.
     """
+
+    draws: ClassVar[bool] = False  # no noise: every seed gives the same
 
     steps: int = 50
     guidance: float | int | None = None

@@ -6,7 +6,7 @@ happens in a sampling step stands in `freemask.methods.editing`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Generator
 
@@ -56,6 +56,8 @@ class InvertFuse:
     are kept for every method, prompt and run; None keeps none. `heat_gb` bounds the word heat that masks are made of
     (some megabytes as a rule).
     """
+
+    draws: ClassVar[bool] = False  # no noise: every seed gives the same
 
     steps: int = 50
     guidance: float | int | None = None

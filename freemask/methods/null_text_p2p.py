@@ -7,7 +7,7 @@ an edit of its own.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from torch import Generator, Tensor
 
@@ -39,6 +39,8 @@ class NullTextP2P:
     """`inner`: how often a text is updated at each step at most. `inversions` is a folder in which inversions and the
     texts found for them are kept for every prompt and run; None keeps none. `heat_gb` bounds the word heat that masks
     are made of."""
+
+    draws: ClassVar[bool] = False  # no noise: every seed gives the same
 
     steps: int = 50
     guidance: float | int | None = None

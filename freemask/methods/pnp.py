@@ -4,7 +4,7 @@ all that comes later, are the edit's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,8 @@ class Pnp:
     ended in (TokenFlow). These differ where a finer inversion (`inversion_steps`) ends above the first time of
     sampling. `negative` is what guidance leads away from. `inversions` is a folder in which inversions are kept.
     """
+
+    draws: ClassVar[bool] = False  # no noise: every seed gives the same
 
     steps: int = 50
     guidance: float | int | None = None

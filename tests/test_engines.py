@@ -331,6 +331,18 @@ def test_the_time_between_edits_of_one_worker_is_told(tmp_path):
     assert RunStatus.read(tmp_path / "run").between() == 0
 
 
+def test_a_worker_that_goes_from_variant_to_variant_does_not_wait_between_them(tmp_path):
+    for place, variant in enumerate("ab"):
+        store = RunStore.open(tmp_path / "run" / variant, Identity({}))
+        for second in (12 * place, 24 + 12 * place):
+            one = row(
+                f"t{second}", finished=f"2026-01-01T00:00:{second:02}", seconds={"edit": 10.0}, writer="w"
+            )
+            store.append("w", one)
+    Record("tests.plain_job", {"parts": {}}, variants={"a": [], "b": []}).write(tmp_path / "run")
+    assert RunStatus.read(tmp_path / "run").between() == pytest.approx(2.0)
+
+
 def test_processes_of_other_nodes_take_no_threads_from_those_of_this_one(monkeypatch):
     calls = []
     monkeypatch.setattr(fabric, "_processes", lambda found, watch: calls.extend(found) or [])

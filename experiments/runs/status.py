@@ -1,7 +1,8 @@
 """The state of a run as its files tell it: what is done, failed and left, how long the rest takes, who is at work."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -14,42 +15,33 @@ from experiments.runs.run import Run
 
 @dataclass
 class Tally:
-    """One variant: its rows counted. `worked` and `gaps` are seconds of the `followed` rows, those after another one of
-    the same worker: in the item, and from row to row. `asked`: the items of the latest plan of the run's own kind."""
+    """One variant: its rows counted. `spans`: of each worker's rows, when they were finished and their seconds.
+    `asked`: the items of the latest plan of the run's own kind."""
 
     asked: Collection[str] | None
     last: Mapping[str, Brief]
     rows: int = 0
     edits: float = 0.0
     timed: int = 0
-    worked: float = 0.0
-    gaps: float = 0.0
-    followed: int = 0
+    spans: dict[str, list[tuple[datetime, float]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path, asked: Collection[str] | None) -> "Tally":
-        index, spans = RowIndex(folder), {}
+        index = RowIndex(folder)
         tally = cls(asked, index.last)
         for row in index.news():
-            spans.setdefault(str(row.get("writer", "")), []).append(tally._count(row))
-        for mine in spans.values():
-            for (before, _), (after, seconds) in pairwise(mine):
-                if before is not None and after is not None and seconds > 0:
-                    tally.followed += 1
-                    tally.worked += seconds
-                    tally.gaps += (after - before).total_seconds()
+            tally._count(row)
         return tally
 
-    def _count(self, row: Row) -> tuple[datetime | None, float]:
+    def _count(self, row: Row) -> None:
         self.rows += 1
         # Of an edit that was measured again, the seconds are those of the edit, which has a row of its own.
         seconds = 0.0 if "evaluation" in row else sum((row.get("seconds") or {}).values())
         if row["status"] == "done" and seconds > 0:
             self.edits, self.timed = self.edits + seconds, self.timed + 1
-        try:
-            return datetime.fromisoformat(str(row.get("finished", ""))), seconds
-        except ValueError:
-            return None, seconds
+        with suppress(ValueError):
+            ended = datetime.fromisoformat(str(row.get("finished", "")))
+            self.spans.setdefault(str(row.get("writer", "")), []).append((ended, seconds))
 
     def of(self, status: str) -> int:
         return sum(each.status == status for each in self.last.values())
@@ -101,9 +93,14 @@ class RunStatus:
     def between(self) -> float | None:
         """Seconds that pass on average between two items of a worker: loading, claims, files. Clocks are read when an
         item ends, so that nothing may look like a little less than nothing."""
-        items = sum(tally.followed for tally in self.variants.values())
-        gaps = sum(tally.gaps - tally.worked for tally in self.variants.values())
-        return max(0.0, gaps / items) if items else None
+        waits = []
+        for writer in {writer for tally in self.variants.values() for writer in tally.spans}:
+            # Of all variants: a worker goes from one to another.
+            mine = sorted(span for tally in self.variants.values() for span in tally.spans.get(writer, ()))
+            for (before, _), (after, seconds) in pairwise(mine):
+                if seconds > 0:
+                    waits.append((after - before).total_seconds() - seconds)
+        return max(0.0, sum(waits) / len(waits)) if waits else None
 
     def record(self) -> dict[str, Any]:
         return {

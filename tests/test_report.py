@@ -219,9 +219,10 @@ def test_files_are_linked_from_wherever_the_page_lies(tmp_path):
 def test_a_sweep_is_one_page_that_names_what_differs(tmp_path, capsys):
     made = [(mask, temporal) for mask in ("average", "none") for temporal in (False, True)]
     for place, (mask, temporal) in enumerate(reversed(made)):
-        run = write(tmp_path / "sweep" / f"freemask-{place}", [row("a", 20.0 + place), row("b", 3.0)])
+        run = write(tmp_path / "sweep" / f"freemask-1234567{place}", [row("a", 20.0 + place), row("b", 3.0)])
         typed = (f"mask={mask}", f"fusion.temporal={str(temporal).lower()}", "seed=3", f"name={place}")
-        Record(told={"parts": {}}, choices={"mask": mask}, overrides=typed).write(run)
+        told = {"parts": {}, "identity": f"1234567{place}89abcdef"}
+        Record(told=told, choices={"mask": mask}, overrides=typed).write(run)
     assert main(["report", str(tmp_path / "sweep")]) == 0
     assert "4 variants, 8 done" in capsys.readouterr().out
     core = data_of(tmp_path / "sweep" / "index.html")
@@ -251,11 +252,21 @@ def test_several_runs_and_a_choice_of_variants(tmp_path, capsys):
     assert [each["name"] for each in core["variants"]] == ["one/x", "one/y", "two"]
     assert "2 commits" in capsys.readouterr().out and "2 commits" in core["notices"][0]
     for k, mask in enumerate(("q", "p")):
-        swept = write(tmp_path / "sweep" / f"run-{k}", [row("a", 1.0)])
-        Record(told={"parts": {}}, choices={"mask": mask}).write(swept)
+        swept = write(tmp_path / "sweep" / f"run-1234567{k}", [row("a", 1.0)])
+        Record(told={"parts": {}, "identity": f"1234567{k}"}, choices={"mask": mask}).write(swept)
     assert main(["report", str(one), str(tmp_path / "sweep"), str(two), f"out={tmp_path}/both"]) == 0
     names = [each["name"] for each in data_of(tmp_path / "both" / "index.html")["variants"]]
     assert names == ["one/x", "one/y", "sweep/mask=p", "sweep/mask=q", "two"]
+    for place, name in enumerate(("one", "two", "two")):  # what was typed for named runs is no name of theirs
+        folder = tmp_path / "joint" / str(place) / name
+        made = write(folder, [row("a", 1.0)]) if name == "two" else variants(folder, {"x": [row("a", 1.0)]})
+        Record(told={"parts": {}}, overrides=(f"steps={place}",), variants=Record.seen(made).variants).write(
+            made
+        )
+    assert main(["report", str(tmp_path / "joint")]) == 0
+    names = [each["name"] for each in data_of(tmp_path / "joint" / "index.html")["variants"]]
+    assert names[0] == "one/x" and [each.split(" (")[0] for each in names[1:]] == ["two", "two"]
+    assert len(set(names)) == 3
     assert main(["report", str(one), "variants=[y]"]) == 0
     assert [each["name"] for each in data_of(one / "index.html")["variants"]] == ["y"]
     assert main(["report", "one", f"paths.runs={tmp_path}"]) == 0

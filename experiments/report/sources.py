@@ -76,25 +76,34 @@ def no_rows(folder: Path) -> UserError:
 
 
 def _labelled(sources: list[Source]) -> list[Source]:
-    """A variant's own name where one run is shown; otherwise what is different about the runs."""
+    """A variant's own name where one run is shown; otherwise the run's name before it."""
     if of_one(sources):
         return [replace(source, label=source.variant or "") for source in sources]
     said = tell_apart([source.run.record for source in sources])
     return _apart(
-        [
-            replace(each, label=(name or each.run.folder.name) + (f"/{each.variant}" if each.variant else ""))
-            for each, name in zip(sources, said, strict=True)
-        ]
+        [replace(each, label=_called(each, differs)) for each, differs in zip(sources, said, strict=True)]
     )
 
 
+def _called(source: Source, differs: str) -> str:
+    """What differs names a run that nobody gave a name: its folder ends in a hash."""
+    name, hashed = source.run.folder.resolve().name, str(source.run.record.told.get("identity") or "")[:8]
+    if source.variant is not None:
+        return f"{name}/{source.variant}"
+    return differs or name if hashed and name.endswith(f"-{hashed}") else name
+
+
 def _apart(sources: list[Source]) -> list[Source]:
-    """No two are called alike."""
-    names = [each.label for each in sources]
-    return [
-        each if names.count(each.label) == 1 else replace(each, label=f"{each.label} ({each.folder.name})")
-        for each in sources
-    ]
+    """No two are called alike: the folder's name is added, or where that is the same, all of its path."""
+    for more in (lambda folder: folder.name, str):
+        names = [each.label for each in sources]
+        sources = [
+            each
+            if names.count(each.label) == 1
+            else replace(each, label=f"{each.label} ({more(each.folder)})")
+            for each in sources
+        ]
+    return sources
 
 
 def tell_apart(records: Sequence[Record]) -> list[str]:

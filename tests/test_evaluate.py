@@ -17,6 +17,7 @@ from experiments.jobs.evaluate import what_is_left
 from experiments.runs.rows import columns
 from experiments.runs.run import Run
 from experiments.runs.store import RunStore
+from freemask.data.geometry import Geometry
 from freemask.data.open import open_clip
 from freemask.data.world import World
 from freemask.data.write import to_bytes, write_frames, write_video
@@ -317,11 +318,33 @@ def test_own_clips_sizes_lengths_and_forms(capsys):
     assert large["warnings"] == ["edited frames of 48x32 were brought to the source's 24x16"]
     assert short["warnings"] == ["2 edited frames, 4 of the source: the first 2 of both were measured"]
     assert stretched["warnings"][0].endswith("24x16, which stretched them")
+    told = capsys.readouterr().out
+    assert "48x32 were brought" in told and "(1x: large/" in told and "the first 2 of both" in told
+    assert "data.geometry" not in told  # these sources are read as they are
     value = {name: rows[0]["metrics"]["lpips[random-alex]"] for name, rows in found.items()}
     assert value["short"] == 0 < value["large"] < 0.2
     (same,) = latest(Path("out/outside-edits/same")).values()
     assert same["metrics"]["lpips[random-alex]"] == 0 and same["warnings"] == []
     assert set(json.loads(Path("out/outside-edits/run.json").read_text())["variants"]) == {*found, "same"}
+
+
+def test_videos_are_measured_at_the_size_that_is_asked_for(tmp_path, capsys):
+    source = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    write_frames("clips/c", source)
+    tasks = [{"id": "t", "clip": "c", "source": "a red car", "target": "a blue car"}]
+    Path("tasks.yaml").write_text(yaml.safe_dump(tasks))
+    write_frames("theirs/t", Geometry(height=8, width=8).frames(source))
+    data = ["data=folder", "data.root=clips", "data.tasks=tasks.yaml", "data.frames.count=null"]
+    metric = ["metric=lpips", "metric.backbone=random-alex", "paths.runs=out"]
+    assert main(["evaluate", "theirs", *data, *metric, "name=large"]) == 0
+    assert "data.geometry.height" in capsys.readouterr().out
+    assert main(["evaluate", "theirs", *data, *metric, "name=small", "data.geometry.height=8"]) == 0
+    assert "were brought" not in capsys.readouterr().out
+    rows = {name: latest(Path("out") / name / "theirs")["t"] for name in ("large", "small")}
+    assert (rows["large"]["frames"], rows["small"]["frames"]) == ([2, 3, 16, 16], [2, 3, 8, 8])
+    assert (
+        rows["small"]["metrics"]["lpips[random-alex]"] < 1e-3 < rows["large"]["metrics"]["lpips[random-alex]"]
+    )
 
 
 def test_a_region_and_a_json_manifest():

@@ -234,6 +234,35 @@ def test_a_sweep_is_one_page_that_names_what_differs(tmp_path, capsys):
     assert core["rows"]["variant"] == [0, 0, 1, 1, 2, 2, 3, 3] and core["rows"]["task"] == [0, 1] * 4
 
 
+SMALL, LARGE = {"frames": [FRAMES, 3, 8, 16]}, {"frames": [FRAMES, 3, 32, 48]}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (
+            SMALL,
+            LARGE | {"outside": {"file": "a.mp4"}},
+            ["16x8 (one)", "48x32 (two)", "height=8", "width=16"],
+        ),
+        (SMALL, LARGE, ["16x8 (one)", "48x32 (two)"]),
+        (LARGE, LARGE, []),
+        (SMALL, LARGE | {"task": "b"}, []),  # other clips have other sizes
+        (SMALL, LARGE | {"status": "failed"}, []),
+    ],
+)
+def test_lines_that_were_measured_at_different_sizes_are_told(tmp_path, capsys, ours, theirs, said):
+    folders = [
+        write(tmp_path / name, [row("a", 1.0) | more]) for name, more in (("one", ours), ("two", theirs))
+    ]
+    assert main(["report", *map(str, folders), f"out={tmp_path}/both"]) == 0
+    notices = data_of(tmp_path / "both" / "index.html")["notices"]
+    assert all(each in "".join(notices) for each in said) and len(notices) == bool(said)
+    assert ("data.geometry" in "".join(notices)) is ("height=8" in said) and "".join(
+        notices
+    ) in capsys.readouterr().out
+
+
 def test_single_edits_are_one_page(tmp_path):
     for name in ("bear", "car"):
         write(tmp_path / "edits" / name, [row("a", 1.0)])

@@ -48,7 +48,8 @@ VERB = Verb(
         "or, instead of task, columns clip,source,target (and words, kind, region, id).",
         "Or it is a folder of such videos, called as the tasks of the data: FOLDER/TASK.mp4, or for several methods",
         "FOLDER/METHOD/TASK.mp4 (run=FOLDER means the same).",
-        "Other sizes are brought to the source's, of other lengths the shorter counts.",
+        "Other sizes are brought to the source's, of other lengths the shorter counts. To compare them with edits of a",
+        "run, give the size of these: data.geometry.height=320 data.geometry.width=576 (rows name it as frames).",
     ),
 )
 
@@ -140,7 +141,12 @@ def _measure_outside(config: Mapping[str, Any], options: Options, place: Path, e
     again = options.redo or options.retry is not None
     doing = {"keep": options.keep, "redo": again, "whole": options.redo, "unit": "videos", "notes": notes}
     ended = carry_out(Order(plan, folder, reference, **doing), config, engine)
-    return finish(ended.run, ended.rows, ended.left, reference) if ended.speaks else 0
+    if not ended.speaks:
+        return 0
+    code = finish(ended.run, ended.rows, ended.left, reference)
+    for line in outside.remarks(ended.rows, config["data"]):
+        print(line)
+    return code
 
 
 def _entries(

@@ -15,15 +15,18 @@ from experiments.jobs.attempt import measured
 from experiments.jobs.job import Done, Job, Lane, kept, maker
 from experiments.jobs.manifest import Entry
 from experiments.jobs.outcome import Outcome, keep_files
-from experiments.jobs.truth import Truth, matched
+from experiments.jobs.truth import BROUGHT, Truth, matched
 from experiments.runs.plan import Item, Plan, Variant
-from experiments.runs.rows import now
+from experiments.runs.rows import Row, now
 from freemask.backbones.identity import of_file, of_folder
 from freemask.data.geometry import Geometry
 from freemask.data.open import open_footage
 from freemask.data.regions import read_region
 from freemask.errors import UserError
 from freemask.types import Clip, DataSource, Edit, EditTask, Progress
+
+SHOWN = 3
+SIZE = ("short_side", "height", "width")
 
 
 def plan_of(
@@ -56,6 +59,25 @@ def mark_of(entry: Entry, task: EditTask, base: Path, data: Mapping[str, Any], m
 
 def place_of(base: Path, task: EditTask) -> Path:
     return base / Path(task.clip).expanduser()
+
+
+def remarks(rows: Sequence[Row], data: Mapping[str, Any]) -> list[str]:
+    """What was done to videos so that they could be measured, and to which."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for each in row.get("warnings") or ():
+            found.setdefault(each, []).append(f"{row.get('variant')}/{row['task']}")
+    said = []
+    for text, where in sorted(found.items(), key=lambda each: -len(each[1])):
+        more = f" and {len(where) - SHOWN} more" if len(where) > SHOWN else ""
+        said.append(f"note: {text} ({len(where)}x: {', '.join(where[:SHOWN])}{more})")
+    size = data.get("geometry", {"height": "its own"})
+    if any(BROUGHT in text for text in found) and not any(size.get(key) for key in SIZE):
+        said.append(
+            "note: edits of a run are measured as large as the model made them; to compare these videos with them, "
+            "give that size: data.geometry.height=... data.geometry.width=... and another name=..."
+        )
+    return said
 
 
 class OutsideJob(Job):

@@ -12,6 +12,7 @@ from freemask.errors import UserError
 from freemask.types import Clip, DataSource, EditTask
 
 STRETCH = 1.02  # shapes that differ by more are stretched visibly
+BROUGHT = "were brought to the source's"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,6 @@ def matched(
     if (high, wide) != (height, width):
         ratio = (wide / high) / (width / height)
         stretched = ", which stretched them" if max(ratio, 1 / ratio) > STRETCH else ""
-        notes.append(
-            f"edited frames of {wide}x{high} were brought to the source's {width}x{height}{stretched}"
-        )
+        notes.append(f"edited frames of {wide}x{high} {BROUGHT} {width}x{height}{stretched}")
         edited = resize_cubic(edited, height, width)
     return edited, truth, notes

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from evaluation.tables import sizes
 from experiments.report.gather import PIECE, PageVariant, Row, commit_of, core, details, safe_json
 from experiments.report.made import made_by
 from experiments.report.variants import table
@@ -93,7 +94,7 @@ def notices_of(variants: Sequence[PageVariant]) -> list[str]:
     """What a reader must know before the means are believed."""
     every = {commit_of(row) for each in variants for row in each.rows} - {""}
     commits = sorted({each.rstrip("+")[:12] for each in every})
-    found = []
+    found = sizes.unlike({each.name: each.rows for each in variants})
     if len(commits) > 1:
         found.append(f"These rows come from {len(commits)} commits: {', '.join(commits)}.")
     if any(each.endswith("+") for each in every):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from evaluation.tables import sizes
 from evaluation.tables.filled import UNIFORM, Filled
 from evaluation.tables.run import INTERVAL
 
@@ -14,6 +15,7 @@ def notes(filled: Filled) -> list[str]:
         *_source(filled.table.source),
         *_study(filled),
         *_obstacles(filled),
+        *sizes.unlike({line.title: line.rows for line in filled.lines}),
         *_made(filled),
         *_left_out(filled),
     ]

@@ -267,6 +267,7 @@ def test_an_outside_folder_enters_a_table_beside_a_runs_rows(out, world, capsys)
     assert len(rows) == 2
     for row in rows.values():
         assert (row["status"], row["method"], row["seconds"], row["warnings"]) == ("done", "oracle", {}, [])
+        assert row["measuring"] > 0
         assert row["metrics"]["oracle_psnr"] == 100 and row["commit"] and "evaluated" in row
         assert all((out / "outside-edits" / "oracle" / file).is_file() for file in row["files"].values())
     told = columns(out / "outside-edits" / "oracle")

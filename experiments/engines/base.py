@@ -35,7 +35,8 @@ class View:
         self.logger.row(row, files)
         self.count += 1
         told = row.get("evaluation") or row  # of what was measured again, how that went
-        message, spent = str(told.get("message", "")), sum(dict(told.get("seconds") or {}).values())
+        message = str(told.get("message", ""))
+        spent = sum(dict(told.get("seconds") or {}).values()) + float(told.get("measuring") or 0)
         said = message.splitlines()[0] if message else f"{spent:.1f} s"
         variant = f"{row['variant']}: " if "variant" in row else ""
         line = f"[{self.count}/{self.total}] {variant}{row['task']} {told['status']} ({said})"

@@ -109,10 +109,10 @@ class Outsiders:
         outcome = Outcome(lane.head(item), task=task)
         told = {"file": video["said"], "content": item.mark(lane.variant.name) or ""}
         outcome.tell(device="cpu", outside=told, evaluated_by=maker(), evaluated=now())
-        with measured(outcome, "cpu"):
+        with measured(outcome, "cpu"), outcome.timed("metrics"):
             outcome.work(partial(self._work, outcome, video))
         files = self._files(lane, outcome) if item.id in self.keep else {}
-        outcome.tell(seconds={})  # the edit's own time is not known
+        outcome.tell(seconds={}, measuring=sum(outcome.seconds.values()))  # the edit's own time is not known
         return Done(outcome.row, files, outcome.columns)
 
     def _files(self, lane: Lane, outcome: Outcome) -> Mapping[str, Path]:

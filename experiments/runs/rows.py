@@ -77,6 +77,7 @@ class Row(TypedDict, total=False):
     evaluated: str
     evaluated_by: dict[str, Any]
     outside: dict[str, str]  # of other people's videos: the file and its content
+    measuring: float  # its seconds, where those of the edit are not known
 
     word: str  # of a calibration, with what follows
     mask_share: float

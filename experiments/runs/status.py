@@ -36,7 +36,8 @@ class Tally:
     def _count(self, row: Row) -> None:
         self.rows += 1
         # Of an edit that was measured again, the seconds are those of the edit, which has a row of its own.
-        seconds = 0.0 if "evaluation" in row else sum((row.get("seconds") or {}).values())
+        spent = sum((row.get("seconds") or {}).values()) + (row.get("measuring") or 0.0)
+        seconds = 0.0 if "evaluation" in row else spent
         if row["status"] == "done" and seconds > 0:
             self.edits, self.timed = self.edits + seconds, self.timed + 1
         with suppress(ValueError):

@@ -5,18 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from synthetic_rows import row, write
 
 from evaluation.tables.papers import description, names, whole
 from experiments.cli.app import main
 from experiments.config import choices
+from experiments.figures import mmc
 from experiments.figures.papers import SOURCE, PaperFigure, figure_of
 from experiments.figures.stored import books, kept
 from experiments.figures.strips import Strips, draw
 from experiments.runs.record import Record
 from freemask.data.write import to_bytes
 from freemask.masks.codebook import SHIPPED, Codebook
+from freemask.masks.mmc import Estimate
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +178,13 @@ def test_curves_and_maps_of_a_calibration(capsys):
             assert min(picture.size) > 200
         assert Path(f"reports/figures/freemask-1-{part}.pdf").read_bytes().startswith(b"%PDF")
     assert "freemask-1-maps.pdf" in Path("reports/figures/freemask-1.tex").read_text()
+
+
+def test_the_band_of_an_interval_below_zero_has_a_place_on_the_axis():
+    axes = Figure().subplots()
+    mmc._line(axes, [0, 1], [Estimate(5, -1, 6), Estimate(5, 4, 6)], 0, "black", "a model")
+    heights = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert 0 < min(heights) < mmc.LEAST and {4, 6} <= set(heights)
 
 
 @pytest.mark.parametrize("name", names("figure"))

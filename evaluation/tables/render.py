@@ -24,7 +24,8 @@ TEX |= {
 WIDTH = 118
 STYLE = """
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 25%, transparent) }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1320px; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1320px; padding: 0 1rem;
+  overflow-wrap: break-word }
 h1 { font-size: 1.3rem } h2 { font-size: 1.1rem }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
 th, td { padding: .15rem .7rem; text-align: right; white-space: nowrap } thead th { border-bottom: 1px solid }

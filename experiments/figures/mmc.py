@@ -15,6 +15,7 @@ from freemask.masks.mmc import Estimate
 from freemask.types import Time
 
 CELL, GAP, COLUMNS = 64, 3, 8
+LEAST = 0.9  # where the axes of costs begin: no cost is less than 1
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
@@ -47,6 +48,7 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks([1, 2, 5, 10, 20, 50, 100])
+        axes.set_ylim(bottom=LEAST)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False)
@@ -88,7 +90,8 @@ def _line(
 ) -> None:  # noqa: PLR0913
     mean, low, high = zip(*((each.mean, each.low, each.high) for each in estimates), strict=True)
     axes.plot(x, mean, color=color, label=label, marker=".", markersize=4)
-    axes.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+    # Down to where the axis ends: an interval by Student's t may reach below zero, which has no place on it.
+    axes.fill_between(x, np.maximum(low, LEAST / 2), high, color=color, alpha=0.15, lw=0)
     axes.plot(x[best], mean[best], marker="o", markersize=9, markerfacecolor="none", color=color)
 
 

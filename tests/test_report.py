@@ -785,6 +785,9 @@ def test_problems_are_told_once(chromium, crowd):
     chromium.open(crowd, "tab=problems")
     groups = chromium.run("[...document.querySelectorAll('.problem summary')].map((each) => each.innerText)")
     assert ["4×" in groups[0], "2 tasks" in groups[0], f"{NAMES[1]} 2" in groups[0]] == [True] * 3
+    assert (
+        chromium.run("document.querySelector('#tab-problems .count').innerText") == "2"
+    )  # messages, not edits
     assert len(groups) == 2 and "3×" in groups[1] and "… is short" in groups[1] and "has" not in groups[1]
     chromium.run("document.querySelector('.problem').open = true")
     chromium.wait("document.querySelector('.problem .tasks')")

@@ -28,7 +28,8 @@ function redraw() {
     if (chosen) PARTS[name](byId(name)); else byId(name).replaceChildren();
   }
   byId("tab-cases").querySelector(".count").textContent = view.length;
-  byId("tab-problems").querySelector(".count").textContent = view.filter((row) => !db.rows.done[row] || db.core.noted[row]).length || "";
+  const { failed, warned } = causes();
+  byId("tab-problems").querySelector(".count").textContent = failed.length + warned.length || "";
   drawnAt = document.querySelector("main").clientWidth;
   Object.assign(root.dataset, { shown: view.length, total: db.n, variants: byVariant.size });
 }

@@ -31,10 +31,15 @@ function alike(rows, textsOf) {
   }).sort((a, b) => b.rows.length - a.rows.length);
 }
 
-function problems(place) {
+// What the edits in view have: as many as there are different messages.
+function causes() {
   const failed = alike(view.filter((row) => !db.rows.done[row]), (row) => [db.core.messages[db.rows.message[row]] || "failed without a message"]);
   const warned = alike(view.filter((row) => db.core.noted[row]), (row) => db.core.noted[row].map((each) => db.core.warnings[each]));
-  const parts = [];
+  return { failed, warned };
+}
+
+function problems(place) {
+  const { failed, warned } = causes(), parts = [];
   if (failed.length) {
     parts.push(el("h2", {}, "Failed tasks"), el("p", { class: "quiet" }, "The command of the run does them again with retry=failed."), ...failed.map((each) => problem(each, "bad")));
   }

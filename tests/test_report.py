@@ -577,8 +577,9 @@ def test_cards_say_what_their_pictures_are_and_those_of_a_task_are_alike(chromiu
         assert all([first, last] == ["source", "edited"] for first, _, last in shown)
         return sorted(middle for _, middle, _ in shown)
 
-    assert middles("a") == ["mask", "mask"] and middles("b") == ["true answer", "true answer"]
-    assert middles("c") == ["mask (attention)", "no mask"] and middles("d") == ["mask (attention)"]
+    assert middles("a") == ["mask of red", "mask of red"] and middles("b") == ["true answer", "true answer"]
+    assert middles("c") == ["mask of red (attention)", "no mask"]
+    assert middles("d") == ["mask of red (attention)"]
 
 
 PIXELS = """[...document.querySelectorAll('.stage canvas')].map((canvas) =>

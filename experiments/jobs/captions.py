@@ -17,7 +17,8 @@ def holds_pixels(facts: Mapping[str, Any]) -> bool:
 
 
 def of_mask(task: EditTask, facts: Mapping[str, Any]) -> str:
-    where = f"where {_words(task)} is seen; " if _words(task) else ""
+    quoted = ", ".join(f"'{phrase}'" for phrase in sought(task))
+    where = f"where {quoted} is seen; " if quoted else ""
     if not holds_pixels(facts):
         return f"{where}outlined only, for it acts on attention ({facts['mask_acts_on']}) and holds no pixels"
     return f"{where}clear: the edit may change it, veiled: held to the source" + "".join(_latents(facts))
@@ -36,8 +37,9 @@ def about(row: Mapping[str, Any]) -> list[str]:
     return [DOT.join(filter(None, [str(row["task"]), variant])), *lines]
 
 
-def _words(task: EditTask) -> str:
+def sought(task: EditTask) -> list[str]:
+    """The words that a mask shows the place of."""
     try:
-        return ", ".join(f"'{phrase}'" for phrase in located(task))
+        return list(located(task))
     except UserError:  # the masks did not ask for words
-        return ""
+        return []

@@ -93,6 +93,8 @@ def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
         write_video(files["edited"], edit.frames, clip.fps)
         shown = outcome.clips()
         outcome.row["panels"] = list(shown)
+        if outcome.masks():
+            outcome.row["sought"] = captions.sought(task)
         write_video(files["video"], beside(shown), clip.fps)
         with whole(files["sheet"]) as part:
             contact_sheet(part, shown, outcome.captions(), captions.about(outcome.row))

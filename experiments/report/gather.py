@@ -53,6 +53,7 @@ def core(variants: Sequence[PageVariant], columns: Mapping[str, Any], reference:
     messages, message = _numbered(str(row.get("message") or "") for row in rows)
     shapes, shape = _numbered(tuple(row.get("frames") or ()) for row in rows)
     panels, panel = _numbered(tuple(row.get("panels") or ()) for row in rows)
+    words, sought = _numbered(tuple(row.get("sought") or ()) for row in rows)
     files, file = _numbered(_links(row) for row in rows)
     commits, commit = _numbered(commit_of(row) for row in rows)
     warned = [_warnings(row) for row in rows]
@@ -66,6 +67,7 @@ def core(variants: Sequence[PageVariant], columns: Mapping[str, Any], reference:
         "message": message,
         "shape": shape,
         "panels": panel,
+        "sought": sought,
         "files": file,
         "commit": commit,
     }
@@ -82,6 +84,7 @@ def core(variants: Sequence[PageVariant], columns: Mapping[str, Any], reference:
         "messages": messages,
         "shapes": shapes,
         "panels": panels,
+        "sought": words,
         "files": [dict(each) for each in files],
         "commits": commits,
         "warnings": warnings,

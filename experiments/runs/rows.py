@@ -65,6 +65,7 @@ class Row(TypedDict, total=False):
     retried: dict[str, Any] | None
     files: dict[str, str]  # by kind, relative to the variant's folder
     panels: list[str]  # what a side-by-side video shows
+    sought: list[str]  # words of the source prompt that its masks show the place of
 
     commit: str
     dirty: bool

@@ -72,8 +72,8 @@ class Player {
     const [across, wide] = this.#across();
     this.stage.style.setProperty("--across", across);
     this.stage.style.setProperty("--wide", `${wide}px`);
-    this.stage.replaceChildren(...this.views.map(({ canvas, panel, name, index }) => el("figure", {}, canvas,
-      el("figcaption", {}, index === undefined ? null : swatch(index), panel, name ? el("small", {}, ` ${name}`) : null))));
+    this.stage.replaceChildren(...this.views.map(({ row, canvas, panel, name, index }) => el("figure", {}, canvas,
+      el("figcaption", {}, index === undefined ? null : swatch(index), shows(row, panel), name ? el("small", {}, ` ${name}`) : null))));
     this.pairs.replaceChildren();
   }
 

@@ -19,6 +19,11 @@ function sheetOf(row) {
 }
 
 const KINDS = ["mask", "true answer"];  // a mask's panel may say more: "mask (attention)"
+// What a panel shows: of a mask, the place of which words.
+const shows = (row, panel) => {
+  const words = db.core.sought[db.rows.sought[row]];
+  return words.length && /^mask( |$)/.test(panel) ? panel.replace("mask", `mask of ${words.join(", ")}`) : panel;
+};
 const panelOf = (row, kind) => panelsOf(row).find((name) => name === kind || name.startsWith(`${kind} `));
 
 // What stands in the middle of all cards of a task: what every variant can show, otherwise what some of them can.
@@ -46,7 +51,7 @@ function chosenPanels(row) {
 // A tile that says what it is.
 function captioned(row, [kind, panel], wide) {
   const made = tile(row, panel, wide);
-  made.append(el("small", { class: "what" }, panel || `no ${kind}`));
+  made.append(el("small", { class: "what" }, panel ? shows(row, panel) : `no ${kind}`));
   return made;
 }
 

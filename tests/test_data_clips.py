@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from freemask.data import Files, FrameRange, Geometry, OneClip, open_clip
+from freemask.data.open import open_footage
 from freemask.data.write import to_bytes, write_frames, write_video
 from freemask.errors import UserError
 
@@ -194,6 +195,17 @@ def test_variable_frame_rate_follows_time(tmp_path: Path) -> None:
     path = encode(tmp_path / "v.mkv", greys(8), "ffv1", pix_fmt="bgr0", pts=pts)
     assert order(open_clip(path).frames) == list(range(8))
     assert order(open_clip(path, frames=FrameRange(fps=5, count=6)).frames) == [0, 3, 3, 4, 4, 5]
+
+
+def test_where_no_number_is_asked_for_a_short_clip_is_taken_whole(tmp_path: Path) -> None:
+    few = FrameRange(count="auto", stride=2)
+    for length, taken in ((5, (0, 2, 4)), (20, tuple(range(0, 16, 2)))):
+        path = encode(tmp_path / f"{length}.mkv", (greys(12) + greys(12))[:length], "ffv1", pix_fmt="bgr0")
+        assert open_footage(path, frames=few).indices == taken
+    Image.fromarray(quarters()).save(tmp_path / "one.png")
+    assert len(open_clip(tmp_path / "one.png", frames=few).frames) == 1
+    late = FrameRange(count="auto", start=5)
+    refused(lambda: open_clip(tmp_path / "5.mkv", frames=late), "too short", "5 frames")
 
 
 def test_too_short_says_how_many(tmp_path: Path) -> None:

@@ -170,6 +170,13 @@ def test_identity_is_what_changes_a_result(changes, same):
     assert (hash_of() == hash_of(**changes)) is same
 
 
+def test_a_number_of_frames_that_nobody_asked_for_counts_as_before():
+    """Runs that began when the default was 8, strictly, go on."""
+    node = {"_target_": "freemask.data.frames.FrameRange", "start": 0}
+    auto, few, all_of_them = (identity.counted({**node, "count": count}) for count in ("auto", 8, None))
+    assert auto == few != all_of_them
+
+
 def test_a_mapping_that_makes_nothing_is_looked_up_nowhere(caplog):
     identity._declared.cache_clear()
     assert identity.counted({"a": {"b": 1}}) == {"a": {"b": 1}} and not caplog.text

@@ -44,7 +44,7 @@ def edit(
     with showing(progress) as (report, busy):
         task, data = wish.task(lambda: build(said.config["data"], "data"))
         variant = _variant(said, task)
-        beforehand.refuse(said.config, task, data, wish.frames.count)
+        beforehand.refuse(said.config, task, data, wish.frames.exact)
         busy("loading the model")
         editor = make_editor(said.config, backbone=said.backbone)
         busy("reading the clip")
@@ -59,7 +59,7 @@ def edit(
 def ready(data: DataSource, wish: Wish, backbone: Backbone) -> DataSource:
     """The clip in the size that the model takes. Of a file the first frames are taken, of what is in memory all."""
     if isinstance(data, OneClip):
-        return read(data, wish.frames.count, backbone)
+        return read(data, wish.frames.exact, backbone)
     fit(data, backbone)
     return data
 

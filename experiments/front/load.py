@@ -44,4 +44,4 @@ def load_clip(clip: ClipLike, model: Backbone | None = None, **settings: Any) ->
     if known is None:
         raise UserError("a clip is needed", came="None", expected="a path, a Clip or a tensor")
     path = Path(known).expanduser()
-    return open_clip(path, geometry, reach(path, geometry, wish.frames))
+    return open_clip(path, geometry, reach(wish.frames))

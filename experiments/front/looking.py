@@ -109,7 +109,7 @@ def masks(
         if target is None:
             wish = _looking(wish, words, said)
         task, data = wish.task(lambda: build(said.config["data"], "data"))
-        beforehand.refuse(said.config, task, data, wish.frames.count)
+        beforehand.refuse(said.config, task, data, wish.frames.exact)
         busy("loading the model")
         backbone = model_of(said.config) if said.backbone is None else said.backbone
         busy("reading the clip")

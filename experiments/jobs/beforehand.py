@@ -61,7 +61,7 @@ def glimpse(data: DataSource, task: EditTask, frames: int | None = None) -> Clip
     small = copy(data)
     fit(small, Small())
     if isinstance(small, OneClip) and small.path.exists():
-        small.frames = reach(small.path, small.geometry, replace(small.frames, count=frames))
+        small.frames = reach(replace(small.frames, count=frames))
     return small.clip(task)
 
 

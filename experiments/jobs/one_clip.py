@@ -11,7 +11,7 @@ from torch import Tensor
 from experiments.config.early import refuse_without_prompts
 from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
-from freemask.data.frames import FrameRange
+from freemask.data.frames import AUTO, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.held import HeldClip
 from freemask.data.one import OneClip
@@ -20,8 +20,6 @@ from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
 from freemask.types import Clip, DataSource, EditTask
-
-FRAMES = 8  # of a file, unless frames= says otherwise: what the embedded model was trained on
 
 
 @dataclass(frozen=True)
@@ -80,20 +78,14 @@ def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:
     """Decides size and frames of a file, and whether it can be read. What is in memory is taken whole."""
     fit(one, backbone)
     if not isinstance(one, HeldClip):
-        one.frames = reach(one.path, one.geometry, replace(one.frames, count=frames))
+        one.frames = reach(replace(one.frames, count=frames))
+        open_footage(one.path, one.geometry, one.frames)
     return one
 
 
-def reach(path: Path, geometry: Geometry, asked: FrameRange) -> FrameRange:
-    """Where no number of frames is asked for, FRAMES of them, or all of a clip that is shorter."""
-    few = replace(asked, count=asked.count or FRAMES)
-    try:
-        open_footage(path, geometry, few)
-    except UserError:
-        if asked.count is not None or len(open_footage(path, geometry, asked).frames) >= FRAMES:
-            raise
-        return asked
-    return few
+def reach(asked: FrameRange) -> FrameRange:
+    """Of a file, where no number of frames is asked for, a few."""
+    return replace(asked, count=asked.count or AUTO)
 
 
 def _known(clip: str | None, tasks: Sequence[EditTask]) -> EditTask:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from freemask.errors import UserError
+from freemask.settings import Spellings
 
 Item = TypeVar("Item")
+AUTO = "auto"  # no number is asked for: FEW, or all of a shorter clip
+FEW = 8  # what the embedded model was trained on
 SLACK = 1e-3  # seconds; some containers round times to a thousandth
 
 
@@ -28,7 +31,8 @@ class Footage:
 
 @dataclass(frozen=True)
 class FrameRange:
-    """Frames start, start + stride, ... `count` of them, or all when count is None.
+    """Frames start, start + stride, ... `count` of them, exactly; all when count is None; FEW, or all
+    of a shorter clip, when it is AUTO.
 
     With `fps` the source is first brought to that rate by its time stamps (at each moment the frame then on
     screen), and start, stride and count count frames of that rate. A source is never slowed down: an fps
@@ -38,14 +42,14 @@ class FrameRange:
 
     start: int = 0
     stride: int = 1
-    count: int | None = None
+    count: Annotated[int | Literal["auto"] | None, Spellings({AUTO: FEW})] = None
     fps: float | int | None = None
     folder_fps: float | int = 8.0
 
     def __post_init__(self) -> None:
         for name, least in (("start", 0), ("stride", 1), ("count", 1)):
             value = getattr(self, name)
-            if value is None and name == "count":
+            if name == "count" and value in (None, AUTO):
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"frames: `{name}` must be a whole number from {least} up", came=repr(value))
@@ -53,6 +57,11 @@ class FrameRange:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 < value < 1e4):
                 raise UserError(f"frames: `{name}` must be a number above 0", came=repr(value))
+
+    @property
+    def exact(self) -> int | None:
+        """The number that a clip must have."""
+        return self.count if isinstance(self.count, int) else None
 
     def rate(self, source_fps: float | int, name: str) -> float:
         """Frames per second of the chosen frames."""
@@ -77,9 +86,9 @@ class FrameRange:
         for found, item in pick(tally.count(timed), source_fps):
             tally.taken += 1
             yield found, item
-            if tally.taken == self.count:
+            if tally.taken == (FEW if self.count == AUTO else self.count):
                 return
-        if not tally.taken or self.count is not None:
+        if not tally.taken or self.exact is not None:
             self._refuse(name, tally, source_fps)
 
     def _by_position(
@@ -110,8 +119,8 @@ class FrameRange:
         if not tally.read:
             raise UserError(f"{name}: holds no frames", came="0 frames", expected="at least one")
         rate = f" at fps={self.fps:g}" if self.fps is not None else ""
-        need = f", count={self.count}" if self.count is not None else ""
-        fewest = self.start + 1 + self.stride * ((self.count or 1) - 1)
+        need = f", count={self.exact}" if self.exact is not None else ""
+        fewest = self.start + 1 + self.stride * ((self.exact or 1) - 1)
         raise UserError(
             f"{name}: the clip is too short",
             came=f"{tally.read} frames at {source_fps:g} per second, which give {tally.taken} of those asked",

@@ -44,10 +44,10 @@ def open_footage(
 def check_range(path: Path, frames: FrameRange | None) -> None:
     """A picture is a clip of one frame: more are refused, for they could only repeat it."""
     picture = path.suffix.lower() in images.SUFFIXES and not path.is_dir()
-    if picture and frames is not None and (frames.count or 1) > 1:
+    if picture and frames is not None and (frames.exact or 1) > 1:
         raise UserError(
             f"{path}: a picture is a clip of one frame",
-            came=f"{frames.count} frames asked of it",
+            came=f"{frames.exact} frames asked of it",
             expected="one frame",
-            todo="leave out the number of frames, or name a video or a folder of frames",
+            todo="leave out the number of frames (in a run, data.frames.count=auto), or name a video or a folder",
         )

@@ -13,6 +13,8 @@ from experiments.cli.verbs import VERBS
 from experiments.config import choices, shown
 from experiments.config.compose import composed
 from experiments.config.explained import Key, chosen_by, keys_of_option, keys_of_verb
+from freemask.data.paths import existing
+from freemask.errors import UserError, nearest
 
 CONFIGURED = [name for name, verb in VERBS.items() if verb.config]
 OPTIONS = [
@@ -150,12 +152,31 @@ def test_help_about_one_thing(words, hopes, never, capsys):
         (["help", "edit", "method=dim"], "'ddim'"),
         (["edit", "steps=3"], "'method.steps' or 'task.steps'"),
         (["list", "method", "dim"], "'ddim'"),
+        (["edit", "device=cuda"], "did you mean 'model.device' or"),
+        (["edit", "--help", "sede"], "'seed'"),
     ],
     ids=str,
 )
 def test_a_wrong_word_names_the_few_that_are_near(words, hint, capsys):
     assert main(words) == 2
     assert hint in capsys.readouterr().err
+
+
+def test_long_lists_are_never_printed_whole(tmp_path):
+    names = [f"name{number}" for number in range(100)]
+    assert nearest("name7x", names).startswith("did you mean 'name7")
+    assert nearest("zzz", names).count("name") == 8 and "92 more" in nearest("zzz", names)
+    assert nearest("zzz", "ab") == "choose one of: a, b"
+    for name in names:
+        (tmp_path / name).touch()
+    for path, said in (
+        ("zzz", "one of the 100 names"),
+        ("name7x", "did you mean 'name7"),
+        ("name1/x", "a folder"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            existing(tmp_path / path)
+        assert str(caught.value).count("name") < 5
 
 
 def test_a_key_like_no_other_prints_no_list(capsys):

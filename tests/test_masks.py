@@ -290,6 +290,15 @@ def test_mmc_is_equation_8_and_its_ablations(kind, use_layer, use_time, books):
         assert {t for _, t in recorded} == {90} and plan.facts["mask_time"] == 90
 
 
+def test_a_calibrations_folder_stands_for_its_codebook(books, tmp_path):
+    with pytest.raises(UserError, match="no codebook") as caught:
+        Codebook.read(tmp_path)
+    assert "delete" not in str(caught.value)
+    book = Codebook.read(books / "made-up.json")
+    book.write(tmp_path / "codebook.json")
+    assert Codebook.read(tmp_path).digest == book.digest
+
+
 def test_mmc_may_take_the_time_at_which_the_best_layer_matched_best(books, tmp_path):
     book = Codebook.read(books / "made-up.json")
     cost = [list(row) for row in book.cost]
@@ -351,6 +360,7 @@ def test_layer_takes_the_named_layer_and_time():
     [
         ({"layer": "up_blocks.1"}, "beginning of 2 text layers"),
         ({"layer": "up_block"}, "no text layer of this model"),
+        ({"layer": "zzz"}, "one of: down_blocks.0.attentions.0, (.*, )?up_blocks.1.attentions.0"),
         ({"layer": "mid_blok"}, "did you mean 'mid_block"),
         ({"time": 3, "share": 0.5}, "a time is named twice"),
         ({"share": 1.5}, "0 to 1"),

@@ -1,6 +1,7 @@
 """What --help prints: for the command, for a verb with its keys and choices, and for a group, an option or a key."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.cli.verb import Verb
 from experiments.cli.verbs import VERBS
@@ -83,7 +84,7 @@ def _groups(config: str) -> str:
 
 
 def _asked(verb: str, word: str, asked: Sequence[str]) -> str:
-    """A group, a choice or a key. A word that is none of them may be a clip or a run, which says nothing here."""
+    """A group, a choice or a key. A word that is none of them may be a path or a name, which says nothing here."""
     config = VERBS[verb].config or ""
     group, equals, name = word.partition("=")
     if group in defaults(config) and equals:
@@ -93,6 +94,13 @@ def _asked(verb: str, word: str, asked: Sequence[str]) -> str:
         return "\n".join([f"{group}=", *(found or [f"  there is none for '{verb}'"])])
     chosen = dict(each.split("=", 1) for each in asked if each.partition("=")[0] in defaults(config))
     keys = below(keys_of(config, chosen), group)
-    if not keys and (equals or VERBS[verb].positional is None):
+    if not keys and (equals or not _may_be_named(VERBS[verb], word)):
         raise no_key(group, verb, {*(each.name for each in keys_of(config, chosen)), *defaults(config)}, word)
     return "\n".join(shown.keys(keys))
+
+
+def _may_be_named(verb: Verb, word: str) -> bool:
+    """Whether a bare word may be what the verb works on."""
+    if verb.positional is None:
+        return False
+    return verb.positional in verb.names or Path(word).exists() or "/" in word or bool(Path(word).suffix)

@@ -85,7 +85,7 @@ def below(keys: Iterable[Key], word: str) -> list[Key]:
 
 def no_key(word: str, verb: str, known: Collection[str], came: str | None = None) -> UserError:
     """Names the keys whose last part was typed alone, otherwise the few that are spelt like it."""
-    named = sorted(each for each in known if not each.endswith("_target_"))
+    named = sorted((each for each in known if not each.endswith("_target_")), key=_outermost)
     near = [each for each in named if each.rpartition(".")[2] == word]
     near = near or difflib.get_close_matches(word, named, n=1, cutoff=0.8)
     near = near or difflib.get_close_matches(word, named, n=FEW, cutoff=0.5)
@@ -94,6 +94,11 @@ def no_key(word: str, verb: str, known: Collection[str], came: str | None = None
     return UserError(
         wrong, came=came or word, expected=expected, todo=f"freemask {verb} --help shows them all"
     )
+
+
+def _outermost(key: str) -> tuple[int, bool, str]:
+    """Keys that hold for much first, and of those the model's."""
+    return key.count("."), not key.startswith("model."), key
 
 
 def _keys(group: str, name: str, place: str) -> list[Key]:

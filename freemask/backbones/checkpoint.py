@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from freemask.errors import UserError, nearest
+from freemask.errors import UserError, beside
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 EMBEDDED = WEIGHTS_FOLDER / "t2v"
@@ -215,5 +215,5 @@ def _no_folder(folder: Path, expected: str) -> UserError:
         "There is no such checkpoint folder.",
         came=folder,
         expected=f"{expected}, or a hub id such as owner/name",
-        todo=f"in {parent}: {nearest(folder.name, siblings)}",
+        todo=f"in {parent}: {beside(folder.name, siblings)}",
     )

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from freemask.errors import UserError, nearest
+from freemask.errors import UserError, beside
 
 
 def existing(path: str | Path) -> Path:
@@ -22,12 +22,12 @@ def existing(path: str | Path) -> Path:
     while not missing.parent.exists():
         missing = missing.parent
     folder = missing.parent
-    beside = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    few = nearest(missing.name, beside)
     raise UserError(
         f"{path}: there is no such file or folder",
         came=f"'{missing.name}' in {folder.resolve()}",
-        expected=few if len(few) < 300 else f"one of the {len(beside)} names in that folder",
+        expected=beside(missing.name, [entry.name for entry in folder.iterdir()])
+        if folder.is_dir()
+        else "a folder",
     )
 
 

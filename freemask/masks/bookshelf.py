@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from freemask.errors import UserError
+from freemask.masks.codebook import BOOK as BOOK
 from freemask.masks.codebook import SHIPPED, Codebook
 
 AUTO = "auto"  # instead of a path: the model's own, wherever it is found
-BOOK = "codebook.json"  # as a calibration leaves it in its folder
 
 
 class Found(NamedTuple):

@@ -13,6 +13,7 @@ from freemask.masks.mmc import Estimate
 from freemask.types import Time
 
 VERSION = 1
+BOOK = "codebook.json"  # as a calibration leaves it in its folder
 SHIPPED = Path(__file__).parents[1] / "codebooks"
 
 
@@ -65,7 +66,15 @@ class Codebook:
 
     @classmethod
     def read(cls, path: str | Path) -> "Codebook":
+        """A folder stands for the codebook that a calibration left in it."""
         path = Path(path).expanduser()
+        path = path / BOOK if path.is_dir() else path
+        if not path.exists():
+            wrong, expected = (
+                f"there is no codebook in {path.parent}",
+                f"{BOOK}, as `freemask calibrate` leaves it",
+            )
+            raise UserError(wrong, came=f"no {path.name}", expected=expected)
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -181,5 +190,5 @@ def _damaged(path: Path, why: str) -> UserError:
         "this codebook cannot be read",
         came=f"{path}: {why}",
         expected="a file that `freemask calibrate` wrote",
-        todo="delete it and calibrate again",
+        todo="name another one, or calibrate again: freemask calibrate model=...",
     )

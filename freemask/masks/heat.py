@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.record import READS_TEXT, Keep, Recording, heat_of_words
-from freemask.errors import UserError, nearest
+from freemask.errors import UserError, near
 from freemask.masks.ops import Binarise, resize
 from freemask.masks.plan import MaskPlan, Wanted
 from freemask.types import Site, Time
@@ -126,12 +126,12 @@ def find_layer(sites: Mapping[str, Site], name: str) -> str:
     found = [layer for layer in layers if layer.startswith(wanted + ".")]
     if len(found) == 1:
         return found[0]
+    names = [short(layer) for layer in found or layers]
     raise UserError(
         f"'{name}' is "
         + (f"the beginning of {len(found)} text layers" if found else "no text layer of this model"),
         came=f"layer={name}",
-        expected=nearest(wanted, map(short, found or layers)),
-        todo="" if found else "of: " + ", ".join(map(short, layers)),
+        expected=near(wanted, names) or f"one of: {', '.join(names)}",
     )
 
 

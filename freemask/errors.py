@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-MOST = 8  # names in one message
+MOST = 9  # names in one message
 
 
 class UserError(Exception):

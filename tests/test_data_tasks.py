@@ -99,7 +99,6 @@ def test_every_bad_line_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("", 1, "holds no tasks"),
         ("just words", 1, "expected a list"),
         ("- id: a\n\tclip: b\n", 2, "not YAML"),
         ("- id: a\n- id: b: c\n", 2, "not YAML"),
@@ -116,7 +115,7 @@ def test_every_bad_line_at_once(tmp_path: Path) -> None:
             1,
             "not an object's number",
         ),
-        ("x: {source: a}", 1, "needs `targets:`"),
+        ("x: {source: a}", 1, "needs `target:`"),
         ("x:\n  source: a\n  targets:\n    - {kind: style, target: b, source: c}", 4, "belongs to the clip"),
         ("x:\n  source: a\n  colour: b\n  targets:\n    - {kind: style, target: b}", 3, "does not belong"),
     ],
@@ -237,9 +236,39 @@ e,x,a car,a bus,car->bus; car->bus,sape
     assert complaints(write(tmp_path, "id;clip;source\n1;2;3\n", "t.csv")) == {
         1: ["the columns must be separated by commas"]
     }
-    assert "unknown field 'prompt'" in str(complaints(write(tmp_path, "id,prompt\nx,a car\n", "t.csv")))
+    assert "unknown column prompt" in str(complaints(write(tmp_path, "id,prompt\nx,a car\n", "t.csv")))
     assert "broken quotes" in str(complaints(write(tmp_path, 'id,clip\n"a"b,c\n', "t.csv"))[2])
-    assert complaints(write(tmp_path, "id,clip\n", "t.csv")) == {1: ["holds no tasks"]}
+    for text, name in (("id,clip\n", "t.csv"), ("", "t.yaml")):
+        with pytest.raises(UserError, match="holds no tasks"):
+            read_tasks(write(tmp_path, text, name))
+
+
+def test_a_wrong_header_is_told_once(tmp_path: Path) -> None:
+    rows = "\na,a car,a bus\nb,a car,a van\n"
+    (said,) = complaints(write(tmp_path, "\nname,prompt,target" + rows, "t.csv"))[2]
+    assert "no column clip, source;" in said and "unknown column name, prompt;" in said and "kind" in said
+    (said,) = complaints(write(tmp_path, "clip,source,colour" + rows, "t.csv"))[1]
+    assert "no column target;" in said and "unknown column colour;" in said
+    (said,) = complaints(write(tmp_path, "file,source,titel" + rows, "t.csv"))[1]
+    assert "unknown column titel;" in said and "no column target;" in said and "are file," in said
+    assert len(read_tasks(write(tmp_path, "file,source,target" + rows, "t.csv"))) == 2
+
+
+def test_short_forms_of_a_clip_and_its_targets(tmp_path: Path) -> None:
+    text = """a.mp4:
+  source: a red car on a road
+  targets:
+    - a blue car on a road
+    - {id: gone, target: a road}
+b.mp4: {source: a bear walks, target: a lion walks, id: lion}
+"""
+    blue, gone, lion = read_tasks(write(tmp_path, text))
+    assert (blue.clip, blue.target, blue.kind) == ("a.mp4", "a blue car on a road", "attribute")
+    assert (gone.clip, gone.id, lion.clip, lion.id) == ("a.mp4", "gone", "b.mp4", "lion")
+    found = complaints(
+        write(tmp_path, "a:\n  source: b\n  targets:\n  - 3\nb: {source: c, target: d, clip: e}")
+    )
+    assert "must be text" in found[4][0] and "'clip'" in found[5][0]
 
 
 def test_clips_with_several_edits(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +16,14 @@ Complaint = tuple[int, str]
 
 @dataclass(frozen=True)
 class Row:
-    """One task as written: values by field, and the line of each field (of the row where it has none)."""
+    """One task as written: values by field, and the line of each field (of the row where it has none). `header`: of a
+    CSV file, its line and the columns that it names."""
 
     line: int
     values: dict[str, object]
     lines: dict[str, int] = field(default_factory=dict)
     guessed: Mapping[str, str] = field(default_factory=dict)  # of its values, those that were not written
+    header: tuple[int, Sequence[str]] | None = None
 
     def at(self, name: str) -> int:
         return self.lines.get(name, self.line)
@@ -58,10 +60,10 @@ def decoded(path: Path) -> tuple[str, list[Complaint]]:
 def _csv_rows(text: str) -> tuple[list[Row], list[Complaint]]:
     complaints: list[Complaint] = []
     rows: list[Row] = []
-    header: list[str] = []
+    first, header = 1, []
     for line, cells in csv_lines(text, complaints):
         if not header:
-            header = [cell.strip() for cell in cells]
+            first, header = line, [cell.strip() for cell in cells]
             complaints += [(line, f"column '{name}' is there twice") for name in _repeated(header)]
             if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
                 return [], [(line, "the columns must be separated by commas")]
@@ -72,7 +74,7 @@ def _csv_rows(text: str) -> tuple[list[Row], list[Complaint]]:
             )
         else:
             filled = {name: cell for name, cell in zip(header, cells, strict=True) if cell != ""}
-            rows.append(Row(line, dict(filled)))
+            rows.append(Row(line, dict(filled), header=(first, header)))
     return rows, complaints
 
 
@@ -122,12 +124,20 @@ def _row(node: Node, complaints: list[Complaint]) -> Row | None:
 
 
 def _clip_rows(clip: Node, node: Node, complaints: list[Complaint]) -> Iterator[Row]:
-    """The form `clip: {source: ..., objects: ..., targets: [{kind, target, words}, ...]}`."""
+    """The form `clip: {source: ..., objects: ..., targets: [{kind, target, words}, ...]}`, in which a target may be
+    its prompt alone; or the fields of the clip's only task."""
     line = clip.start_mark.line + 1
     if not isinstance(node, MappingNode):
-        complaints.append((line, "a clip must have `source:` and `targets:`"))
+        complaints.append((line, "a clip must have `source:` and `target:`, or `targets:`, a list"))
         return
-    targets = next((value for key, value in node.value if key.value == "targets"), None)
+    named = {str(key.value): value for key, value in node.value}
+    if "target" in named and "targets" not in named:
+        values, lines = _fields(node, complaints)
+        if "clip" in values:
+            complaints.append((lines["clip"], "field 'clip' says again what stands before the colon"))
+        yield Row(line, values | {"clip": _value(clip, complaints)}, lines | {"clip": line})
+        return
+    targets = named.get("targets")
     shared = MappingNode(node.tag, [pair for pair in node.value if pair[1] is not targets], node.start_mark)
     values, lines = _fields(shared, complaints)
     for name in sorted(set(values) - {"source", "objects"}):
@@ -135,11 +145,11 @@ def _clip_rows(clip: Node, node: Node, complaints: list[Complaint]) -> Iterator[
             (lines[name], f"field '{name}' does not belong to a clip (source, objects, targets)")
         )
     if not isinstance(targets, SequenceNode) or not targets.value:
-        complaints.append((line, "a clip needs `targets:`, a list of at least one edit"))
+        complaints.append((line, "a clip needs `target:`, or `targets:`, a list of at least one edit"))
         return
     values = {name: value for name, value in values.items() if name in ("source", "objects")}
     for target in targets.value:
-        row = _row(target, complaints)
+        row = _row(_as_fields(target), complaints)
         if row is None:
             continue
         for name in ("clip", "source", "objects"):
@@ -150,6 +160,14 @@ def _clip_rows(clip: Node, node: Node, complaints: list[Complaint]) -> Iterator[
             row.values | {"clip": _value(clip, complaints)} | values,
             row.lines | {"clip": line} | lines,
         )
+
+
+def _as_fields(target: Node) -> Node:
+    """A target that is its prompt alone, written out."""
+    if not isinstance(target, ScalarNode):
+        return target
+    key = ScalarNode("tag:yaml.org,2002:str", "target", target.start_mark)
+    return MappingNode("tag:yaml.org,2002:map", [(key, target)], target.start_mark)
 
 
 def _fields(node: MappingNode, complaints: list[Complaint]) -> tuple[dict[str, object], dict[str, int]]:

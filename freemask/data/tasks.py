@@ -7,23 +7,25 @@ folder with one mask per frame of the clip, white where the edit may change pixe
 annotation -> word) and `assets` (name -> file). Paths are relative to the list and stay below its folder.
 
 A YAML file is a list of such tasks, or clips with several edits each:
-    bear: {source: a bear walks, targets: [{target: a lion walks}, {target: a bear walks in snow}]}
+    bear: {source: a bear walks, targets: [a lion walks, {target: a bear walks in snow, kind: background}]}
+    lion: {source: a lion walks, target: a tiger walks}
 A CSV file has the fields as columns and writes pairs as `car->truck; red->blue`. A manifest is a list whose field
 `clip` is called `file`, and which may carry the columns in NOTED, which are passed over.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from freemask.data.names import same_name
 from freemask.data.shipped import list_path
-from freemask.data.task_check import check_row
+from freemask.data.task_check import FIELDS, check_row
 from freemask.data.task_fill import filled, named
 from freemask.data.task_rows import Complaint, Row, read_rows
 from freemask.errors import UserError
 from freemask.types import EditTask
 
+SAID = ("source", "target")  # that each task has beside its clip
 NOTED = ("url", "author", "photographer", "license", "title", "width", "height", "fps", "duration", "notes")
 
 
@@ -51,8 +53,10 @@ def looked_over(path: str | Path, *, manifest: bool = False) -> tuple[TaskList, 
     if path.is_dir():
         raise UserError(f"{path}: a folder, where a task list was expected", expected="a .yaml or .csv file")
     rows, complaints = read_rows(path)
-    if manifest or any("file" in row.values for row in rows):
+    if manifest := manifest or any("file" in row.values for row in rows):
         rows = [_from_manifest(row, complaints) for row in rows]
+    if wrong := _wrong_header(rows, manifest=manifest):
+        return TaskList((), {}), [*complaints, *wrong]
     return _checked(path, named([filled(row) for row in rows]), complaints, "line")
 
 
@@ -86,7 +90,9 @@ def _checked(
         good += [] if wrong else [task]
         found += wrong
     if not rows and not found:
-        found.append((1, "holds no tasks"))
+        raise UserError(
+            f"{path}: the list holds no tasks", came="an empty list", expected="at least one task"
+        )
     return TaskList(tuple(good), objects), found
 
 
@@ -121,4 +127,20 @@ def _from_manifest(row: Row, complaints: list[Complaint]) -> Row:
     if "file" in values:
         values["clip"] = values.pop("file")
         lines["clip"] = row.at("file")
-    return Row(row.line, values, lines)
+    return replace(row, values=values, lines=lines)
+
+
+def _wrong_header(rows: Sequence[Row], *, manifest: bool) -> list[Complaint]:
+    """Columns that no task has, or that each needs: told once, and not at each row."""
+    if not rows or rows[0].header is None:
+        return []
+    line, columns = rows[0].header
+    clip = "file" if manifest and "clip" not in columns else "clip"
+    needed = (clip, *SAID)
+    others = [each for each in FIELDS if each not in needed and each != "clip"]
+    unknown = [each for each in columns if each not in (*needed, *others, *(NOTED if manifest else ()))]
+    missing = [each for each in needed if each not in columns]
+    parts = [f"no column {', '.join(missing)}"] * bool(missing)
+    parts += [f"unknown column {', '.join(unknown)}"] * bool(unknown)
+    known = f"columns are {', '.join(needed)}, and where wanted {', '.join(others)}"
+    return [(line, f"{'; '.join(parts)}; {known}")] if parts else []

@@ -192,7 +192,7 @@ CASES: dict[str, Case] = {
     ),
     "a list without prompts": (
         [*LIST, "data.tasks=bare.csv"],
-        "'source' is missing",
+        "no column source",
         lambda: text("bare.csv", "id,clip,kind\nt,good.mp4,style\n"),
     ),
     "a comma too many": (

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from kind_pairs import PAIRS, REMOVAL
 
+from freemask.data.doubts import doubts
 from freemask.data.kinds import Guess, completed, guess, unsure
 from freemask.data.phrases import Prompt
 from freemask.data.tasks import check_task
@@ -38,6 +39,8 @@ UNSURE = [
     ("a dog", "a vaguely odd rendition of a dog"),
     ("a dog runs on grass", "dog on runs a sand"),  # the words of one change are gone by another
     ("", "a dog"),
+    ("東京の赤い車", "東京の青い車"),  # no blank says where a word ends
+    ("รถสีแดง", "รถสีน้ำเงิน"),
 ]
 
 
@@ -91,6 +94,25 @@ def test_what_was_given_stays():
     assert (fields["kind"], fields["words"], guessed) == ("style", {"dog": "cat"}, {"words": "guessed"})
     fields, guessed = completed({**asked, "words": {"grass": ""}})
     assert (fields["kind"], guessed) == ("shape", {"kind": "guessed"})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "given", "said"),
+    [
+        ("a dog", "a dog", {}, "same prompt"),
+        ("a woman, running", "A WOMAN RUNNING !", {}, "punctuation"),
+        ("a red car", "a blue car", {"kind": "shape"}, "red -> blue reads as attribute"),
+        ("a car", "a bus", {"kind": "attribute"}, "car -> bus reads as shape"),
+        ("a red car", "a blue car", {"kind": "shape", "words": "red:blue"}, ""),
+        ("a red car", "a blue car", {"kind": "style"}, ""),
+        ("a car", "a red car", {"kind": "shape"}, ""),
+        ("a red car", "a blue car", {}, ""),
+        ("a cat", "a dog", {"kind": "shape"}, ""),
+    ],
+)
+def test_what_had_better_be_said(source, target, given, said):
+    found = doubts(check_task({"id": "a", "clip": "x", "source": source, "target": target, **given}))
+    assert said in found[0] if said else not found
 
 
 def test_a_task_remembers_what_was_not_sure():

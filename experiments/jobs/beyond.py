@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from freemask.backbones.checkpoint import SHIPPED
+from freemask.data.doubts import doubts
 from freemask.masks.nouns import JOINS, PREPOSITIONS, VERBS
 from freemask.types import Backbone, DataSource, EditTask, Text
 from freemask.words import bare
@@ -18,10 +19,7 @@ def shipped(model: Mapping[str, Any]) -> str:
 
 
 def remarks(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
-    said = unknown(backbone, embedded, task, data)
-    if _plain(task.source) == _plain(task.target):
-        said.insert(0, "source and target are the same prompt: nothing is asked to change")
-    return said
+    return [*doubts(task), *unknown(backbone, embedded, task, data)]
 
 
 def unknown(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
@@ -54,7 +52,3 @@ def _pieces(text: Text, word: str) -> float:
 def filmed(data: DataSource) -> bool:
     """Whether the clips are read from files, and not drawn."""
     return getattr(data, "filmed", hasattr(data, "geometry"))
-
-
-def _plain(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())

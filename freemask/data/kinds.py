@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from freemask.data.changed import trimmed
 from freemask.data.lexicon import ADJECTIVES, GROUNDS, LIKENESSES, MATERIALS, PLACES, STYLES
 from freemask.data.pairs import read_pairs
-from freemask.data.phrases import Prompt
+from freemask.data.phrases import Prompt, unspaced
 from freemask.types import EditTask, Kind
 from freemask.words import holds
 
@@ -77,7 +77,8 @@ def guess(source: str, target: str) -> Guess:
     words = {old: new for each in found for old, new in each.words.items()}
     kept = {old: new for old, new in words.items() if holds(source, old) and (not new or holds(target, new))}
     mixed = len(kinds) > 1 and kinds != {"shape", "attribute"} or kept != words
-    return Guess(kind, kept, bool(found) and all(each.sure for each in found) and not mixed)
+    sure = bool(found) and all(each.sure for each in found) and not mixed
+    return Guess(kind, kept, sure and not unspaced(source + target))
 
 
 def completed(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str, str]]:

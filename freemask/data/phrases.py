@@ -1,12 +1,21 @@
 """Where the noun phrases of a prompt stand, and which word is the noun: by word order, endings and short lists."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from freemask.data.lexicon import ADJECTIVES, IRREGULAR_PLURALS, PLACES
 from freemask.masks.nouns import JOINS, PLURAL, SINGLE, closes, ends_phrase
 from freemask.words import bare
+
+# Scripts, by the names of their letters, that write words without blanks between them.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+
+
+def unspaced(text: str) -> bool:
+    """Whether words cannot be told apart by blanks."""
+    return any(unicodedata.name(sign, "").startswith(UNSPACED) for sign in text)
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,16 @@ def test_bad_lines_come_after_the_good_ones(capsys: pytest.CaptureFixture[str]) 
     assert [bool(each["guessed"]) for each in told["tasks"]] == [True, False, True]
 
 
-def test_it_fits_into_a_terminal() -> None:
+def test_it_fits_into_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     said = lines(read_tasks("long.csv"))
     assert len(said) == 6 and max(map(len, said)) <= 100
     assert said[1].startswith("folder-folde…-clip-shape ") and said[1].endswith("…long [car -> bus]")
+
+
+def test_nothing_is_cut_where_no_terminal_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
+    out = doctor(capsys, "tasks=long.csv")[1]
+    assert "…" not in out and "folder/" * 9 in out and f"{'a very ' * 30}long [car -> bus]" in out
 
 
 def test_clips_are_looked_up_in_the_data(capsys: pytest.CaptureFixture[str]) -> None:

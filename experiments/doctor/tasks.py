@@ -1,6 +1,8 @@
 """The part of `freemask doctor` that reads a task list back: what was understood of it, a line for each task."""
 
+import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
@@ -9,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.jobs.explain import paired
+from freemask.data.doubts import doubts
 from freemask.data.kinds import unsure
 from freemask.errors import UserError
 from freemask.types import KINDS, EditTask
@@ -43,18 +46,24 @@ def lines(tasks: Sequence[EditTask]) -> list[str]:
 def _table(tasks: Sequence[EditTask]) -> list[str]:
     """Below a task whose guess is not sure stands what to write."""
     cells = [[task.id, task.clip, _kind(task), _words(task)] for task in tasks]
-    widths = [
-        min(most, max(map(len, column)))
-        for most, column in zip(MOST, zip(HEAD[:-1], *cells, strict=True), strict=True)
-    ]
-    room = (
-        min(max(shutil.get_terminal_size((NARROW, 0)).columns, NARROW), WIDE) - sum(widths) - 2 * len(widths)
-    )
+    widths = [max(map(len, column)) for column in zip(HEAD[:-1], *cells, strict=True)]
+    room = sys.maxsize
+    if (wide := _terminal()) is not None:
+        widths = list(map(min, MOST, widths))
+        room = min(max(wide, NARROW), WIDE) - sum(widths) - 2 * len(widths)
     said = [_row(HEAD, widths)]
     for task, row in zip(tasks, cells, strict=True):
         said.append(_row([*row, _prompts(task, room)], widths))
+        said += [f"    note: {each}" for each in doubts(task)]
         said += [f"    not sure: {lacking}"] if (lacking := _lacking(task)) else []
     return said
+
+
+def _terminal() -> int | None:
+    """How wide it is; None where a file or a program reads on, for which nothing is cut."""
+    if "COLUMNS" not in os.environ and not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size((NARROW, 0)).columns
 
 
 def _counts(tasks: Sequence[EditTask]) -> list[str]:

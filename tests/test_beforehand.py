@@ -23,6 +23,8 @@ def elsewhere(tmp_path, monkeypatch):
         for k in range(count):
             pixels = np.full((20, 30, 3), 255 * (k % 2), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{k}.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.mp4").write_bytes(bytes(range(250)))
 
 
 @pytest.fixture
@@ -37,6 +39,9 @@ WRONG = [
     (["edit", "clip", *PROMPTS, "mask=segmentation", "mask.folder=masks"], "2 masks"),
     (["edit", "clip", *PROMPTS, "mask=segmentation", "mask.folder=masks/clip"], "2 masks"),
     (["edit", "mask=segmentation", "mask.folder=masks"], "a folder called"),
+    (["edit", "broken.mp4", *PROMPTS, "method=ddim"], "cannot be opened as a video"),
+    (["edit", "empty", *PROMPTS, "method=ddim"], "holds no pictures"),
+    (["edit", "clip", *PROMPTS, "method=ddim", "frames=4"], "too short"),
     (
         ["edit", "source=a car and a dog", "target=oil painting of a car and a dog", "mask=agreement"],
         "words=",
@@ -53,6 +58,22 @@ def test_it_is_refused_without_a_model(words, hint, no_model, capsys):
     assert main([words[0], *WORLD, *words[1:]]) == 2
     assert hint in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["edit", "start=-1"], "start=-1"),
+        (["edit", "frames=0"], "frames=0"),
+        (["edit", "size=[16,0]"], "size=[16, 0]"),
+        (["run", "limit=0"], "limit=0"),
+        (["doctor", "tasks=nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_it_is_refused_before_the_verb_is_imported(words, hint, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.cli.app.main_of", lambda verb: pytest.fail("the verb was imported"))
+    assert main(words) == 2
+    assert hint in capsys.readouterr().err
 
 
 def test_a_run_in_which_some_tasks_can_be_done_goes_on():

@@ -138,7 +138,7 @@ def test_more_frames_than_one_are_refused_of_a_picture(frames, capsys):
 
 @pytest.mark.parametrize(
     ("more", "says"),
-    [("frames=0", "from 1 up"), ("start=1", "too short"), ("frames=1 start=2", "at least 3")],
+    [("frames=0", "1 or more"), ("start=1", "too short"), ("frames=1 start=2", "at least 3")],
 )
 def test_frames_that_are_not_there_are_one_plain_error(more, says, capsys):
     assert main([*EDIT, f"clip={photo('photo.png')}", "out=done", *more.split()]) == 2

@@ -102,10 +102,13 @@ def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]
     from experiments.config.compose import plain
     from experiments.config.early import refuse_misfits, refuse_missing
     from experiments.runs.run import find
+    from freemask.data.shipped import list_path
 
     refuse_misfits(plain(made.cfg, lacking=command.spec.lacking), f"{ROOM}.{command.verb}.Options")
     if command.spec.works_on_files:
         refuse_missing(made.cfg, made.choices)
+    if "tasks" in command.spec.paths and made.cfg.tasks is not None:
+        list_path(str(made.cfg.tasks))
     if "run" in command.spec.names and made.cfg.run is not None:
         find(str(made.cfg.run), made.cfg.paths.runs)
     return main_of(command.verb or "")(made.cfg, {**flags, "choices": made.choices})

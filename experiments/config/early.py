@@ -16,6 +16,8 @@ from freemask.errors import UserError
 AUTO = "auto"
 REFERRED = ("mask", "fusion", "task")  # groups that are made where a method refers to them
 LISTED = ("davis", "folder")  # data whose task list is a file, or the name of one that comes along
+# The least that numbers may be which are typed often; other limits are known to those who take them.
+LEAST = {"frames": 1, "start": 0, "stride": 1, "limit": 1, "size": 1}
 NAMED = ("world", "world_train")  # data whose clips have names that no file has
 
 
@@ -59,9 +61,16 @@ def refuse_misfits(config: Mapping[str, Any], options: str) -> None:
     the classes that it will make for theirs. What only a method refers to may have no use, and is looked at there."""
     for key, annotation in declared(options).items():
         check_value(key, annotation, config[key])
+        _refuse_small(key, config[key])
     for group, value in config.items():
         if group not in REFERRED:
             _refuse_within(value, group)
+
+
+def _refuse_small(key: str, value: object) -> None:
+    for each in value if isinstance(value, list) else [value]:
+        if key in LEAST and type(each) is int and each < LEAST[key]:
+            raise UserError(f"{key} is too small", came=f"{key}={value}", expected=f"{LEAST[key]} or more")
 
 
 def _refuse_within(config: object, key: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from experiments.config.build import build
@@ -25,10 +25,13 @@ class Small(NamedTuple):
 
 
 def refuse(config: Mapping[str, Any], task: EditTask, data: DataSource, frames: int | None = None) -> None:
-    """Of one edit, whatever its method can see. `frames`: so many of a file."""
+    """Of one edit, whatever its method can see, and a file that cannot be read. `frames`: so many of a file."""
+    seen = cache(partial(glimpse, data, task, frames))
     check = getattr(build(config["method"], "method"), "check", None)
     if check is not None:
-        check(task, partial(glimpse, data, task, frames))
+        check(task, seen)
+    if isinstance(data, OneClip):
+        seen()
 
 
 def refuse_hopeless(variants: Sequence[Variant], data: DataSource, tasks: Sequence[EditTask]) -> None:

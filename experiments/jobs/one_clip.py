@@ -15,7 +15,6 @@ from freemask.data.frames import AUTO, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.held import HeldClip
 from freemask.data.one import OneClip
-from freemask.data.open import open_footage
 from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
@@ -75,11 +74,10 @@ class Changed:
 
 
 def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:
-    """Decides size and frames of a file, and whether it can be read. What is in memory is taken whole."""
+    """Decides size and frames of a file. What is in memory is taken whole."""
     fit(one, backbone)
     if not isinstance(one, HeldClip):
         one.frames = reach(replace(one.frames, count=frames))
-        open_footage(one.path, one.geometry, one.frames)
     return one
 
 

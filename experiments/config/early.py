@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from experiments.config.choices import option
 from experiments.config.declared import declared
@@ -23,6 +23,7 @@ NAMED = ("world", "world_train")  # data whose clips have names that no file has
 
 def refuse_missing(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
     """A setting that the method or the data does not look at is not looked at here."""
+    _refuse_small(cfg)
     clip, root, tasks = _text(cfg, "clip"), _text(cfg, "data.root"), _text(cfg, "data.tasks")
     if choices.get("data") in NAMED and clip is not None and (Path(clip).suffix or "/" in clip):
         existing(clip)
@@ -61,16 +62,17 @@ def refuse_misfits(config: Mapping[str, Any], options: str) -> None:
     the classes that it will make for theirs. What only a method refers to may have no use, and is looked at there."""
     for key, annotation in declared(options).items():
         check_value(key, annotation, config[key])
-        _refuse_small(key, config[key])
     for group, value in config.items():
         if group not in REFERRED:
             _refuse_within(value, group)
 
 
-def _refuse_small(key: str, value: object) -> None:
-    for each in value if isinstance(value, list) else [value]:
-        if key in LEAST and type(each) is int and each < LEAST[key]:
-            raise UserError(f"{key} is too small", came=f"{key}={value}", expected=f"{LEAST[key]} or more")
+def _refuse_small(cfg: DictConfig) -> None:
+    for key, least in LEAST.items():
+        value: Any = OmegaConf.select(cfg, key)
+        for each in value if isinstance(value, ListConfig) else [value]:
+            if type(each) is int and each < least:
+                raise UserError(f"{key} is too small", came=f"{key}={value}", expected=f"{least} or more")
 
 
 def _refuse_within(config: object, key: str) -> None:

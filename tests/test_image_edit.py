@@ -187,6 +187,10 @@ def test_a_place_that_cannot_hold_an_edit_is_refused_before_the_work(capsys, mon
     for place in ("notes.txt", "blue.mp4", "notes.txt/below"):
         assert main([*EDIT, f"clip={photo('photo.png')}", f"out={place}", PLAIN]) == 2
         assert "folder" in capsys.readouterr().err
+    Path("first").mkdir()
+    Path("first/run.json").write_text("{}")
+    assert main([*EDIT, f"clip={photo('photo.png')}", "out=first", PLAIN]) == 2
+    assert "there lies a run" in capsys.readouterr().err
     assert Path("notes.txt").read_text() == "mine" and not Path("blue.mp4").exists()
 
 

@@ -19,6 +19,7 @@ from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import GAP, PAPER, beside, contact_sheet, with_lines
 from experiments.runs.plan import Variant
+from experiments.runs.record import RECORD
 from experiments.runs.rows import file_name
 from experiments.runs.store import RunStore
 from freemask.data import images, video
@@ -49,6 +50,12 @@ def place_of(config: Mapping[str, Any], out: str | None, task: EditTask, what: s
         came = f"out={place}" + (", a file" if place.is_file() else "")
         expected = "a folder: edited.mp4, the pictures and the row lie in it"
         raise UserError("out names a folder, not a file", came=came, expected=expected)
+    if (place / RECORD).exists():
+        wrong, expected = (
+            "there lies a run, whose tables and page an edit would mix with",
+            "a folder of its own",
+        )
+        raise UserError(wrong, came=f"out={place}", expected=expected, todo="out=FOLDER names another place")
     made: list[Path] = []
     try:
         for each in (*reversed(place.parents), place):

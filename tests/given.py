@@ -1,5 +1,8 @@
 """Texts as tensors, given to streams by name."""
 
+import torch
+
+from freemask.masks.plan import Keeps, MaskPlan
 from freemask.types import Given
 
 
@@ -7,3 +10,18 @@ def given(texts, streams):
     """One text for each stream, from a stack of them."""
     assert len(texts) == len(streams)
     return {stream: Given({"text": text}) for stream, text in zip(streams, texts, strict=True)}
+
+
+class Half:
+    """Masks of the left half, at every time."""
+
+    def keeps(self, subject):
+        return Keeps()
+
+    def plan(self, subject, source, target):
+        def left(wanted):
+            mask = torch.zeros(tuple(wanted.grid))
+            mask[..., : wanted.grid.width // 2] = 1
+            return mask
+
+        return MaskPlan(left, {"mask_layer": "left"})

@@ -14,30 +14,16 @@ from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.look import look
 from freemask.masks.ops import iou
-from freemask.masks.plan import Keeps, MaskPlan, Subject
+from freemask.masks.plan import Subject
 from freemask.masks.strategies.agreement import Agreement
 from freemask.masks.strategies.average import Average
 from freemask.masks.strategies.none import NoMask
 from freemask.masks.strategies.oracle import Oracle
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import Clip, EditTask
+from tests.given import Half
 
 TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
-
-
-class Half:
-    """The left half, at every time."""
-
-    def keeps(self, subject):
-        return Keeps()
-
-    def plan(self, subject, source, target):
-        def left(wanted):
-            mask = torch.zeros(tuple(wanted.grid))
-            mask[..., : wanted.grid.width // 2] = 1
-            return mask
-
-        return MaskPlan(left, {"mask_layer": "left"})
 
 
 class Never(Half):

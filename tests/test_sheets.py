@@ -14,9 +14,10 @@ from experiments.jobs.outcome import Outcome
 from experiments.jobs.pictures import EDGE, GAP, LINE, contact_sheet, outlined, veiled
 from freemask.backbones.unet3d import UNet3D
 from freemask.fusion.settings import Fusion
-from freemask.masks.plan import Keeps, MaskPlan
+from freemask.masks.plan import MaskPlan
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.types import Clip, EditTask
+from tests.given import Half
 
 TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
 STYLE = dataclasses.replace(TASK, target="painting of a red car on grass", words={"car": "car"}, kind="style")
@@ -36,21 +37,6 @@ ROW = {
 def _pixels(path):
     with Image.open(path) as picture:
         return np.array(picture)
-
-
-class Half:
-    """The left half, at every time."""
-
-    def keeps(self, subject):
-        return Keeps()
-
-    def plan(self, subject, source, target):
-        def left(wanted):
-            mask = torch.zeros(tuple(wanted.grid))
-            mask[..., : wanted.grid.width // 2] = 1
-            return mask
-
-        return MaskPlan(left, {"mask_layer": "left"})
 
 
 @pytest.fixture(autouse=True)

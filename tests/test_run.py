@@ -131,7 +131,7 @@ def test_another_configuration_cannot_share_the_folder(capsys):
     assert main([*RUN, "name=a", "limit=1"]) == 0
     before = Path("out/a/run.json").read_bytes()
     assert main([*RUN, "name=a", "limit=1", "method.guidance=2"]) == 2
-    assert "method.guidance: None there, 2 here" in capsys.readouterr().err
+    assert "method.guidance: null there, 2 here" in capsys.readouterr().err
     assert Path("out/a/run.json").read_bytes() == before
 
 

@@ -3,12 +3,10 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import hydra
-from omegaconf import DictConfig
 
 from experiments.cli.words import Command
 from experiments.config import plugins
@@ -19,24 +17,18 @@ def hand_over(command: Command) -> int:
     """Check in process first, so that mistakes get our messages; then let Hydra's own main show what it has."""
     if "hydra-help" not in command.flags:
         config_of(command.spec.config or "", command.overrides)
-    words = [*_hydra_words(command), *command.overrides]
+    plugins.register()
+    show = hydra.main(version_base="1.3", config_path="pkg://conf", config_name=command.spec.config)
+    before, sys.argv = sys.argv, ["freemask", *_hydra_words(command), *command.overrides]
     try:
         with warnings.catch_warnings(), _own_logging():
             warnings.simplefilter("ignore")
-            hydras_main(command.spec.config, words, lambda cfg: None)
+            show(lambda cfg: None)()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
-    return 0
-
-
-def hydras_main(config: str | None, words: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """As if it had been called with these words."""
-    plugins.register()
-    before, sys.argv = sys.argv, ["freemask", *words]
-    try:
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config)(job)()
     finally:
         sys.argv = before
+    return 0
 
 
 @contextmanager

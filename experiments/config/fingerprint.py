@@ -30,7 +30,9 @@ class Identity:
             return
         there, here = dict(leaves(stored.get("parts") or {})), dict(leaves(self.parts))
         differing = sorted(key for key in {*there, *here} if there.get(key) != here.get(key))
-        shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in differing[:5]]
+        shown = [
+            f"{key}: {_typed(there.get(key))} there, {_typed(here.get(key))} here" for key in differing[:5]
+        ]
         kept = [path for key in differing for path in _kept(folder, key, there.get(key))]
         own = "".join(f"go on with the codebook that it began with, mask.codebook={path}; " for path in kept)
         raise UserError(
@@ -73,3 +75,8 @@ def leaves(node: Mapping[str, Any], sign: str = ".") -> Iterator[tuple[str, Any]
             yield from ((f"{key}{sign}{name}", each) for name, each in leaves(value, sign))
         else:
             yield key, value
+
+
+def _typed(value: Any) -> Any:
+    """As one would type it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else value

@@ -73,7 +73,7 @@ def _kind(row: Mapping[str, Any]) -> str:
     if not guessed:
         return f"{kind}: {means}" if means else kind
     rest = "|".join(each for each in KINDS if each != kind)
-    return f"{kind}: {means} ({guessed}; task={rest} says otherwise, in a list `kind`)"
+    return f"{kind}: {means} ({guessed}; otherwise: task={rest}, or `kind` in a list)"
 
 
 def _gone(row: Mapping[str, Any]) -> bool:

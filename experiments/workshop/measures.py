@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from evaluation.backbones import clip as clips
 from evaluation.ops import overlap, psnr
 from freemask.attention.record import Recording, heat_of_words, recorder
+from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet import Loaded
 from freemask.backbones.unet3d import UNet3D
 from freemask.data.world.source import named_masks, truth
@@ -30,7 +31,9 @@ from freemask.data.world.spec import (
 )
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert, sample
-from freemask.types import Taps
+from freemask.types import Backbone, Taps
+
+NETWORKS = {"t2i": Inflated2D, "t2v": UNet3D}  # folders of weights, and what reads them
 
 
 def even_scenes(count: int, first: int) -> list[Scene]:
@@ -54,22 +57,26 @@ def even_scenes(count: int, first: int) -> list[Scene]:
     ]
 
 
-@lru_cache(maxsize=1)
-def models(weights: str) -> tuple[UNet3D, clips.Clip]:
-    """The video model, and the judge."""
+@lru_cache
+def network(weights: str, name: str) -> Backbone:
     torch.set_num_threads(1)
-    root = Path(weights)
-    return UNet3D.load(root / "t2v"), clips.load(clips.find("embedded", str(root / "clip")), "cpu")
+    return NETWORKS[name].load(Path(weights) / name)
 
 
-def verdicts(judge: clips.Clip, frames: Tensor, scene: Scene) -> dict[str, list[bool]]:
+@lru_cache
+def judge(weights: str) -> clips.Clip:
+    torch.set_num_threads(1)
+    return clips.load(clips.find("embedded", str(Path(weights) / "clip")), "cpu")
+
+
+def verdicts(critic: clips.Clip, frames: Tensor, scene: Scene) -> dict[str, list[bool]]:
     """Zero-shot: does the true caption beat every caption that differs in one word? One verdict a thing."""
-    seen = judge.images(frames)
+    seen = critic.images(frames)
     found: dict[str, list[bool]] = {"class": [], "color": [], "background": []}
 
     def ask(what: str, choices: Sequence[str], own: str, thing: int = 0) -> bool:
         captions = [Change(what, choice, thing).apply(scene).caption for choice in choices]
-        read = torch.cat([judge.text(caption) for caption in captions])
+        read = torch.cat([critic.text(caption) for caption in captions])
         return choices[int((seen @ read.T).mean(0).argmax())] == own
 
     for index, thing in enumerate(scene.things):
@@ -87,25 +94,24 @@ def labels(scene: Scene) -> dict[str, str]:
 
 def real(weights: str, scene: Scene) -> dict:
     """The judge on a true clip, and what the autoencoder loses on it."""
-    backbone, judge = models(weights)
-    frames = truth(scene).frames
+    backbone, frames = network(weights, "t2v"), truth(scene).frames
     again = backbone.decode(backbone.encode(frames))
     loss = float(psnr(frames, again).mean())
-    return {"labels": labels(scene), "verdicts": verdicts(judge, frames, scene), "vae_psnr": loss}
+    return {"labels": labels(scene), "verdicts": verdicts(judge(weights), frames, scene), "vae_psnr": loss}
 
 
-def generated(weights: str, scene: Scene, steps: int, guidance: float) -> dict:
-    """A clip from the caption alone, judged."""
-    backbone, judge = models(weights)
-    shape = backbone.encode(torch.zeros(scene.frames, 3, scene.height, scene.width)).shape
+def generated(weights: str, name: str, scene: Scene, *, steps: int, guidance: float) -> dict:
+    """A clip from the caption alone, judged; of the image network, which was taught single frames, one picture."""
+    backbone, frames = network(weights, name), 1 if name == "t2i" else scene.frames
+    shape = backbone.encode(torch.zeros(frames, 3, scene.height, scene.width)).shape
     noise = torch.randn(shape, generator=Generator().manual_seed(scene.seed))
     predict = guided(backbone, backbone.embed(scene.caption), guidance)
-    frames = backbone.decode(sample(backbone, noise, predict, steps))
+    made = backbone.decode(sample(backbone, noise, predict, steps))
     return {
         "labels": labels(scene),
         "caption": scene.caption,
-        "verdicts": verdicts(judge, frames, scene),
-        "frames": _bytes(frames),
+        "verdicts": verdicts(judge(weights), made, scene),
+        "frames": _bytes(made),
     }
 
 
@@ -123,7 +129,7 @@ def cell_iou(heat: Tensor, mask: Tensor, threshold: float) -> float:
 
 def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrained: bool = False) -> dict:
     """Invert, record the first thing's word, sample back. `ious` is layers x times; untrained skips the way back."""
-    backbone = _untrained(weights) if untrained else models(weights)[0]
+    backbone = _untrained(weights) if untrained else network(weights, "t2v")
     frames = truth(scene).frames
     latents, text = backbone.encode(frames), backbone.embed(scene.caption)
     columns = text.columns[scene.name_of(0).split()[-1]]
@@ -155,7 +161,7 @@ def _untrained(weights: str) -> UNet3D:
     """The same network with fresh weights: what an untaught map scores."""
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
-    made: Any = models(weights)[0]
+    made: Any = network(weights, "t2v")
     torch.manual_seed(0)
     fresh = UNet3DConditionModel.from_config(made.unet.config)
     return UNet3D(Loaded(fresh, made.codec, made.reader, made.noise_path), name="untrained")

@@ -16,15 +16,15 @@ from freemask.data.write import to_bytes
 COLUMNS, HEIGHT = 3, 192
 
 
-def sheet(path: Path, cells: Mapping[str, Sequence[np.ndarray]]) -> None:
+def sheet(path: Path, cells: Mapping[str, Sequence[np.ndarray]], *, columns: int = COLUMNS) -> None:
     """Frames (`3 h w`, 8 bit) side by side, each group under its words, in rows."""
     clips = {
         words: torch.from_numpy(np.concatenate(frames, -1))[None] / 255 for words, frames in cells.items()
     }
     names = list(clips)
     rows = [
-        beside({words: clips[words] for words in names[start : start + COLUMNS]}, HEIGHT)
-        for start in range(0, len(names), COLUMNS)
+        beside({words: clips[words] for words in names[start : start + columns]}, HEIGHT)
+        for start in range(0, len(names), columns)
     ]
     wide = max(row.shape[-1] for row in rows)
     whole = torch.cat([pad(row, (0, wide - row.shape[-1]), value=1.0) for row in rows], dim=-2)
@@ -33,7 +33,8 @@ def sheet(path: Path, cells: Mapping[str, Sequence[np.ndarray]]) -> None:
 
 def _generated(row: dict) -> tuple[str, list[np.ndarray]]:
     marks = "".join(f"{what[0].upper()}{'+' if all(v) else '-'} " for what, v in row["verdicts"].items())
-    return marks + row["caption"], [row["frames"][place] for place in (0, 4, -1)]
+    shown = sorted({0, len(row["frames"]) // 2, len(row["frames"]) - 1})
+    return marks + row["caption"], [row["frames"][place] for place in shown]
 
 
 def _inverted(row: dict) -> tuple[str, list[np.ndarray]]:
@@ -74,6 +75,7 @@ def _table(title: str, groups: dict) -> str:
 def write_page(folder: Path, document: dict, rows: dict[str, list[dict]], mean: np.ndarray) -> None:
     inverted = rows["inverted"]
     sheet(folder / "embedded-generated.png", dict(map(_generated, rows["generated"])))
+    sheet(folder / "embedded-pictures.png", dict(map(_generated, rows["pictures"])), columns=6)
     sheet(folder / "embedded-inverted.png", dict(map(_inverted, inverted)))
     curves = _curves(mean, inverted[0]["sites"], inverted[0]["times"])
     curves.savefig(folder / "embedded-maps.png", dpi=90)
@@ -92,9 +94,11 @@ td,th{{padding:2px 12px;text-align:left}}
 <table><tr><th>figure</th><th>measured</th><th>bar</th><th></th></tr>{bars}</table>
 <h2>Clips made from captions (first, middle, last frame; the judge's verdict on Class, Colour, Background)</h2>
 <img src="embedded-generated.png" alt="generated clips">
+<h2>Pictures that the image network makes from captions</h2><img src="embedded-pictures.png" alt="generated pictures">
 <h2>Source, inverted and sampled back, the word's best map</h2><img src="embedded-inverted.png" alt="reconstructions">
 <h2>Where and when the word's map is sharp</h2><img src="embedded-maps.png" alt="curves">
 <div class="side"><div>{_table("Generated clips", document["generated_by"])}</div>
+<div>{_table("Generated pictures", document["pictures_by"])}</div>
 <div>{_table("Real held-out clips", document["real_by"])}</div></div>
 """
     (folder / "embedded.html").write_text(page)

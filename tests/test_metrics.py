@@ -291,7 +291,7 @@ def test_contract(path, tiny_clip):
 
 # These compare with words or masks, not with frames: see test_clip_text_prefers_the_right_words,
 # test_metrics_fatezero.py, test_metrics_flow.py.
-WORDS = ("clip_text", "frame_accuracy", "q_edit", "mask_iou")
+WORDS = ("clip_text", "frame_accuracy", "object_seen", "q_edit", "mask_iou")
 
 
 @pytest.mark.parametrize("path", [p for p in SINGLE if p.stem not in WORDS], ids=lambda path: path.stem)

@@ -136,17 +136,22 @@ def _walked(node: yaml.MappingNode, lines: Sequence[str], place: str) -> Iterato
     for key, value in node.value:
         if key.value in UNSAID:
             continue
-        deeper = isinstance(value, yaml.MappingNode) and not value.flow_style
-        end = key.end_mark if deeper else value.end_mark
+        below = isinstance(value, yaml.CollectionNode) and not value.flow_style
+        deeper = value if below and isinstance(value, yaml.MappingNode) else None
+        end = key.end_mark if below else value.end_mark  # behind which the comment stands
         beside = lines[end.line][end.column :].lstrip(": ")
         about = beside[1:].strip() if beside.startswith("#") else ""
         yield Key(f"{place}{key.value}", "" if deeper else _value(value, lines), about, home)
-        if isinstance(value, yaml.MappingNode) and deeper:
-            yield from _walked(value, lines, f"{place}{key.value}.")
+        if deeper:
+            yield from _walked(deeper, lines, f"{place}{key.value}.")
 
 
 def _value(node: yaml.Node, lines: Sequence[str]) -> str:
     start, end = node.start_mark, node.end_mark
     if start.line == end.line:
         return lines[start.line][start.column : end.column]
+    if isinstance(node, yaml.SequenceNode):
+        return yaml.safe_dump(
+            yaml.safe_load(yaml.serialize(node)), default_flow_style=True, width=1000
+        ).strip()
     return "..."

@@ -1,0 +1,90 @@
+"""Object-seen: does the edited region show the new thing, the old one still, or something else?"""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+
+from evaluation.backbones import clip
+from evaluation.backbones.weights import Found
+from evaluation.case import Case
+from evaluation.metric import Column, MetricWarning
+from evaluation.ops import cosine
+from freemask.settings import Effect
+
+
+@dataclass(frozen=True)
+class ObjectSeen:
+    """Share of frames that CLIP finds nearest to the target prompt, and nearest to that prompt with the source's word
+    in it, among all that are asked about. Only the region counts: around it stand the source's own pixels.
+
+    `rivals` are groups of words that could be taken for each other; the group that holds the target's word is asked
+    about too, so that a smudge is not the new thing only because it is the old one no longer. Other settings as in
+    `ClipText`.
+    """
+
+    rivals: Sequence[Sequence[str]] = ()
+    backbone: str = "auto"
+    weights: Annotated[str | None, Effect.FILES] = None
+    device: Annotated[str, Effect.NONE] = "auto"
+
+    found: Found = field(init=False, repr=False)
+    columns: tuple[Column, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        found = clip.resolve(self.backbone, self.weights)
+        needs = "an editable region, and one word for another"
+        about = "share of frames whose region is seen as what the {} prompt says"
+        object.__setattr__(self, "found", found)
+        object.__setattr__(
+            self,
+            "columns",
+            (
+                Column(f"object_seen[{found.label}]", "", True, about.format("target"), needs),
+                Column(f"object_kept[{found.label}]", "", False, about.format("source"), needs),
+            ),
+        )
+
+    def __call__(self, case: Case) -> dict[str, float]:
+        prompts = self._prompts(case)
+        if case.editable is None or prompts is None:
+            return {}
+        model = clip.load(self.found, self.device)
+        if any(model.truncates(prompt) for prompt in prompts):
+            self._note(f"saw only the beginning of the prompt of '{case.task.id}', which is too long")
+        texts = torch.cat([clip.prompt(case, each, self.found, self.device) for each in prompts])
+        if any(torch.equal(texts[0], each) for each in texts[1:]):
+            self._note(f"is left out: the words of '{case.task.id}' are the same to CLIP")
+            return {}
+        images = model.images(torch.where(case.editable[:, None], case.edited, case.source))
+        near = torch.stack([cosine(images, text.expand_as(images)) for text in texts]).argmax(dim=0)
+        shares = ((near == which).double().mean() for which in (0, 1))
+        return {column.name: float(share) for column, share in zip(self.columns, shares, strict=True)}
+
+    def _prompts(self, case: Case) -> list[str] | None:
+        """The target prompt as it is, with the source's word, and with each rival."""
+        if len(case.task.words) != 1:
+            return None
+        ((old, new),) = case.task.words.items()
+        target = case.task.target
+        if old == new or not new.strip() or len(re.findall(_place_of(new), target)) != 1:
+            return None
+        group = next((group for group in self.rivals if new in group), ())
+        others = [old, *(rival for rival in group if rival not in (old, new))]
+        return [target, *(_instead(target, new, each) for each in others)]
+
+    def _note(self, what: str) -> None:
+        warnings.warn(f"{self.columns[0].name} {what}", MetricWarning, stacklevel=3)
+
+
+def _place_of(word: str) -> str:
+    return rf"\b(an? )?{re.escape(word)}\b"
+
+
+def _instead(prompt: str, word: str, other: str) -> str:
+    """With the article that the other word wants."""
+    article = "an " if other[:1].lower() in "aeiou" else "a "
+    return re.sub(_place_of(word), lambda found: (article if found[1] else "") + other, prompt)

@@ -32,14 +32,15 @@ def clip(seed, frames=8, size=(16, 24)):
     return torch.rand(frames, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def edit(run, variant, task="task-1", kind="shape", frames=8):
+def edit(run, variant, task="task-1", kind="shape", frames=8, mask=None):
     """A finished edit with its frames and those of its source, as `freemask run` keeps them."""
     folder = Path("runs") / run / variant
     edited, source = clip(10 + sum(map(ord, variant)), frames), clip(1, frames)
     files = {"frames": f"frames/{task}.npz", "source": f"sources/{task}.npz"}
     for name, shown in zip(files.values(), (edited, source), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / name, frames=to_bytes(shown))
+        masks = {} if mask is None or shown is source else {"mask": mask}
+        np.savez_compressed(folder / name, frames=to_bytes(shown), **masks)
     write(folder, [row(variant, task, {}, kind=kind, files=files)])
     return source, edited
 
@@ -60,6 +61,24 @@ def test_a_grid_is_drawn_as_png_and_pdf(capsys):
     assert Path("reports/figures/freemask-4.pdf").read_bytes().startswith(b"%PDF")
     snippet = Path("reports/figures/freemask-4.tex").read_text()
     assert r"\includegraphics[width=\linewidth]{freemask-4.pdf}" in snippet and r"\caption{" in snippet
+
+
+def test_a_mask_is_a_line_of_its_own_and_missing_where_none_was_kept(capsys):
+    half = np.zeros((1, 16, 24), dtype=np.uint8)
+    half[..., 12:] = 255
+    edit("fatezero-fig4", "blended", frames=1, mask=half)
+    (stored,) = kept([Path("runs/fatezero-fig4")])
+    (shown,), (source,) = stored.masked(1), stored.clip(1)
+    assert (
+        np.abs(shown[:, 13:].astype(int) - source[:, 13:]).max() <= 1
+    )  # clear inside, but for the line at its rim
+    assert shown[:, :11].mean() < 0.7 * source[:, :11].mean()
+    assert main(["figure", "fatezero/4"]) == 0
+    assert "mask:" not in capsys.readouterr().out
+    edit("fatezero-fig4", "blended", frames=1)
+    assert kept([Path("runs/fatezero-fig4")])[0].masked(1) is None
+    assert main(["figure", "fatezero/4"]) == 0
+    assert "mask: freemask run experiment=fatezero/fig4 only=[blended]" in capsys.readouterr().out
 
 
 def test_lines_that_are_missing_are_named_with_their_command(capsys):

@@ -11,7 +11,7 @@ from evaluation.tables.render import tex
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
-from experiments.figures.papers import SOURCE, PaperFigure, figure_of
+from experiments.figures.papers import MASK_OF, SOURCE, PaperFigure, figure_of
 from experiments.runs.rows import write_text
 from experiments.runs.run import find
 from experiments.tables.lacking import content
@@ -110,7 +110,7 @@ def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
 
 def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Drawn:
     """A line of frames for each variant; a label without any frames is only named."""
-    from experiments.figures.stored import kept
+    from experiments.figures.stored import Kept, kept
     from experiments.figures.strips import Strips, draw
 
     found = kept(runs)
@@ -125,11 +125,14 @@ def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
         if line == SOURCE:
             pictures[label] = [each.clip(options.frames) for each in first]
             continue
-        cells = [by[line, task].edited(options.frames) if (line, task) in by else None for task in tasks]
+        variant = line.removeprefix(MASK_OF)
+        those = [by.get((variant, task)) for task in tasks]
+        show = Kept.edited if variant == line else Kept.masked
+        cells = [each and show(each, options.frames) for each in those]
         if any(cells):
             pictures[label] = cells
         if not all(cells):
-            missing[label] = _how(figure, line)
+            missing[label] = _how(figure, variant)
     lacks = f" Not there yet: {', '.join(missing)}." if missing else ""
     caption = f"{figure.title}, ours. {figure.caption}{lacks}"
     files = _both(out / figure.file_name)

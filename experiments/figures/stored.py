@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from evaluation.tables.papers import name_of
 from experiments.figures.mmc import maps, spread
+from experiments.jobs.outcome import is_mask
+from experiments.jobs.pictures import veiled
 from experiments.runs.rows import Row, latest
 from experiments.tables.rows import stores
+from freemask.data.write import to_bytes
 from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
 
@@ -37,6 +41,16 @@ class Kept:
     def clip(self, count: int) -> list[np.ndarray] | None:
         """The same frames of the source, where they were kept."""
         return _frames(self.folder / self.files["source"], count) if "source" in self.files else None
+
+    def masked(self, count: int) -> list[np.ndarray] | None:
+        """And with its mask drawn into them, where it had one."""
+        frames, stored = self.clip(count), _stored(self.folder / self.files["frames"])
+        masks = next((stored[name] for name in sorted(stored) if is_mask(name)), None)
+        if frames is None or masks is None:
+            return None
+        clip = torch.from_numpy(np.stack(frames)).movedim(-1, 1) / 255
+        mask = torch.from_numpy(np.stack([masks[place] for place in spread(len(masks), count)])) / 255
+        return list(to_bytes(veiled(clip, mask)))
 
 
 def kept(runs: Iterable[Path]) -> list[Kept]:
@@ -67,12 +81,20 @@ def _inside(folder: Path, path: str) -> bool:
 
 
 def _frames(path: Path, count: int) -> list[np.ndarray]:
+    stored = _stored(path)
+    if "frames" not in stored:
+        raise UserError("stored frames cannot be read", came=f"{path}: none are in it")
+    frames = stored["frames"]
+    return [frames[place] for place in spread(len(frames), count)]
+
+
+def _stored(path: Path) -> dict[str, np.ndarray]:
+    """By name: frames, and masks if it had any."""
     try:
         with np.load(path) as stored:
-            frames = stored["frames"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            return dict(stored)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError("stored frames cannot be read", came=f"{path}: {error}") from error
-    return [frames[place] for place in spread(len(frames), count)]
 
 
 def books(runs: Iterable[Path]) -> dict[str, tuple[Codebook, Path]]:

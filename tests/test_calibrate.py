@@ -14,6 +14,7 @@ from experiments.cli.verbs import VERBS
 from experiments.config.compose import config_of
 from experiments.jobs.calibrate import Heat, Measure, mask_of, words_of
 from experiments.loggers.csv import Csv
+from experiments.report import calibration, optimum
 from experiments.runs.store import RunStore
 from freemask.data.world import World
 from freemask.masks.bookshelf import find
@@ -74,6 +75,42 @@ def test_a_calibration_leaves_rows_codebook_figures_and_page(capsys):
     said = capsys.readouterr().out
     assert f"best layer  {made.best_site}" in said and "3 done, 0 failed, 0 without a mask, 0 left" in said
     assert not Path("out/codebooks").exists()  # nobody asked for it
+    apart = costs_of_layers(d).mean(0)[-1] - costs_of_layers(d).mean(0).min()
+    assert f"(the last) {apart:+.2f} [" in said
+
+
+def costs_of_layers(overlaps):
+    return (1 / overlaps.clamp(min=0.01)).mean(2)
+
+
+def test_the_best_is_compared_with_others_on_the_same_clips():
+    """Ten clips of very different level: what the layers differ by is the same 0.5 on each, and no chance."""
+    shape = {
+        "sites": ["first", "second", "third"],
+        "times": [1, 501, 981],
+        "strides": [1] * 3,
+        "grids": [[4, 4]] * 3,
+    }
+    made = {"status": "done", "model": "m", "word": "car", "steps": 3, "commit": "c", "finished": "now"}
+    rows = []
+    for k in range(10):
+        costs = [[1.5 + 3 * k + at + 0.25 * late for late in (1, 0, 3)] for at in (2.0, 0.0, 0.5)]
+        overlaps = [[1 / each for each in line] for line in costs]
+        rows.append({**shape, **made, "clip": f"clip-{k}", "iou": overlaps})
+    about = {
+        "model": "m",
+        "data": {},
+        "binarise": {},
+        "phrase": "described",
+        "overlap": "foreground",
+        "floor": 0.01,
+    }
+    book = calibration.codebook(rows, about, 10)
+    assert book is not None
+    time, layer = optimum.told([*rows, {"status": "failed", "clip": "x"}], book)
+    assert "981 (noisiest) +0.75 [0.75, 0.75] p=0.002, 1 (clearest) +0.25 [0.25, 0.25]" in time
+    assert "third (the last) +0.50 [0.50, 0.50]" in layer and "first (the first) +2.00" in layer
+    assert "second (" not in layer
 
 
 def test_a_second_start_does_only_what_is_missing(capsys):

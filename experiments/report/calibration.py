@@ -13,6 +13,7 @@ from evaluation.tables import render
 from evaluation.tables.grid import Grid, Shown, lines_of
 from experiments.jobs.calibrate import NO_MASK
 from experiments.loggers.base import Guarded
+from experiments.report import optimum
 from experiments.runs.rows import write_text
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate, match
@@ -97,7 +98,7 @@ def finish(folder: Path, run: Path, rows: Sequence[Row], book: Codebook | None, 
         _leave(folder, run, said, book, rows)
         ranking = _ranking(book)
         first = replace(ranking, title=f"{ranking.title}, the first {SHOWN}", blocks=ranking.blocks[:SHOWN])
-        print("\n".join(_facts(book)), render.text(first), sep="\n\n", end="\n\n")
+        print("\n".join(_facts(book, rows)), render.text(first), sep="\n\n", end="\n\n")
     print(said)
     for row in [row for row in rows if row["status"] != "done"][:SHOWN]:
         print(f"  {row['status']}: {row['task']}: {row['message'].splitlines()[0]}")
@@ -133,7 +134,7 @@ def _leave(folder: Path, run: Path, said: str, book: Codebook, rows: Sequence[Ro
     from experiments.figures.mmc import curves, maps
 
     curves(folder / CURVES, {book.model: book})
-    parts = [_head(folder.name), _lines([said, *_facts(book)]), _picture(CURVES)]
+    parts = [_head(folder.name), _lines([said, *_facts(book, rows)]), _picture(CURVES)]
     for row in rows:
         kept = run / row.get("files", {}).get("maps", "none")
         if kept.is_file():
@@ -145,7 +146,7 @@ def _leave(folder: Path, run: Path, said: str, book: Codebook, rows: Sequence[Ro
     write_text(folder / "index.html", render.html_page(folder.name, parts))
 
 
-def _facts(book: Codebook) -> list[str]:
+def _facts(book: Codebook, rows: Sequence[Row] = ()) -> list[str]:
     single, floors = book.best_map(), book.floors
     how = ", ".join(f"{key} {value}" for key, value in book.binarise.items())
     return [
@@ -155,6 +156,7 @@ def _facts(book: Codebook) -> list[str]:
         f"mean overlap there: {book.overlap_at(book.best_site, book.best_time):.3f}",
         f"best single map: {single[0]} at {single[1]}, overlap {book.overlap_at(*single):.3f}",
         *([f"masks that miss (overlap at most {book.floor}): {floors[0]['share']:.1%}"] if floors else []),
+        *(optimum.told(rows, book) if rows else []),
         *([f"warning: {book.warning}"] if book.warning else []),
     ]
 

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from freemask.errors import UserError
-from freemask.masks.ops import Binarise, iou, resize, two_class_iou
+from freemask.masks.ops import Binarise, iou, otsu, resize, two_class_iou
 
 
 def _heat(*frames: Sequence[Sequence[float]]) -> torch.Tensor:
@@ -71,6 +71,21 @@ def test_the_order_matters_under_a_bilinear_resize():
     assert later.tolist() == [[[1, 1, 1, 1, 0, 0, 0, 0]]]  # above the middle of a mask that was made before
 
 
+def test_otsu_parts_the_values_of_each_clip():
+    values = torch.cat([torch.rand(40) * 0.3, 0.5 + torch.rand(9) * 0.5]).view(1, 7, 7)
+
+    def apart(at):
+        low, high = values[values <= at], values[values > at]
+        return len(low) * len(high) * float(high.mean() - low.mean()) ** 2
+
+    best = max(sorted(values.flatten().tolist())[:-1], key=apart)
+    assert otsu(values) == pytest.approx(best) and 0.2 < best < 0.5
+    mask = Binarise(threshold="otsu", normalise="frame_max").mask(values / 4, 7, 7)
+    assert torch.equal(mask, (values > best).float())
+    for flat in (torch.zeros(1, 1, 1), torch.full((2, 3, 3), 0.5), torch.full((2, 3, 3), float("nan"))):
+        assert Binarise(threshold="otsu").mask(flat, 4, 4).sum() == 0
+
+
 def test_settings_spell_everything_out_and_make_the_same_again():
     binarise = Binarise("official", threshold=0.4)
     assert binarise.settings() == {
@@ -93,6 +108,7 @@ def test_settings_spell_everything_out_and_make_the_same_again():
         {"pool": -1},
         {"threshold": 1.0},
         {"threshold": -0.1},
+        {"threshold": "best"},
         {"resize": "cubic"},
         {"order": "later"},
     ],

@@ -13,6 +13,7 @@ from freemask.errors import UserError, nearest
 NORMALISE = ("frame_max", "frame_minmax", "clip_max", "clip_minmax")
 RESIZE = ("nearest", "bilinear")
 ORDERS = ("resize_first", "threshold_first")
+OTSU = "otsu"
 # official: the authors' mask for blending. paper: eqs. 1-2 leave the normalisation and the threshold open; these
 # are ours, measured on the embedded model.
 PRESETS: Mapping[str, Mapping[str, str | int | float]] = {
@@ -40,15 +41,15 @@ class Binarise:
     """How heat becomes a mask. None: as the preset says.
 
     `pool` is the window of a max-pool on the layer's grid (0: none). A pixel is in the mask where its value is
-    above the threshold. `resize_first` resizes the heat and normalises it afterwards; `threshold_first` makes the
-    mask on the layer's grid and resizes that. Heat that is zero, constant under min-max, or not a number, gives
-    an empty mask.
+    above the threshold; `otsu` is the one that parts the clip's own values best. `resize_first` resizes the heat and
+    normalises it afterwards; `threshold_first` makes the mask on the layer's grid and resizes that. Heat that is zero,
+    constant under min-max, or not a number, gives an empty mask.
     """
 
     preset: str = "paper"
     normalise: str | None = None
     pool: int | None = None
-    threshold: float | int | None = None
+    threshold: float | int | str | None = None
     resize: str | None = None
     order: str | None = None
 
@@ -66,9 +67,10 @@ class Binarise:
                 "the pooling window is not possible", came=f"pool={self.pool}", expected="0 or odd"
             )
         most = float("inf") if self.preset == "official" else 1  # their configs use 2 for: never anything
-        if self.threshold is None or not 0 <= self.threshold < most:
-            came = f"threshold={self.threshold}"
-            raise UserError("the threshold is not possible", came=came, expected="0 or more, below 1")
+        at = self.threshold
+        if not (0 <= at < most if isinstance(at, float | int) else at == OTSU):
+            expected = f"0 or more, below 1, or {OTSU}"
+            raise UserError("the threshold is not possible", came=f"threshold={at}", expected=expected)
 
     def settings(self) -> dict[str, str | int | float]:
         """Everything spelled out; `Binarise(**settings)` is the same again."""
@@ -84,9 +86,13 @@ class Binarise:
     def mask(self, heat: Float[Tensor, "f h w"], height: int, width: int) -> Float[Tensor, "f oh ow"]:
         """1 inside, 0 outside."""
         if self.order == "resize_first":
-            return (self.soft(heat, height, width) > float(self.threshold or 0)).float()
-        small = (self._normalised(self._pooled(heat)) > float(self.threshold or 0)).float()
+            return self._above(self.soft(heat, height, width))
+        small = self._above(self._normalised(self._pooled(heat)))
         return (resize(small, height, width, str(self.resize)) > 0.5).float()
+
+    def _above(self, values: Tensor) -> Tensor:
+        at = otsu(values) if self.threshold == OTSU else float(self.threshold or 0)
+        return (values > at).float()
 
     def _pooled(self, heat: Tensor) -> Tensor:
         heat = heat if heat.dtype == torch.float64 else heat.float()
@@ -111,6 +117,17 @@ def resize(
         return resize(mask.float(), height, width, mode) > 0.5
     corners = None if mode == "nearest" else False
     return interpolate(mask[None], size=(height, width), mode=mode, align_corners=corners)[0]
+
+
+def otsu(values: Float[Tensor, "f h w"]) -> float:
+    """Otsu's threshold: the values above it and the rest differ most in their means, for the sizes of the two."""
+    ordered = values.flatten().sort().values
+    below = torch.arange(1, len(ordered), device=ordered.device)
+    if not len(below):
+        return float(ordered[0])
+    above, sums = len(ordered) - below, ordered.cumsum(dim=0)
+    low, high = sums[:-1] / below, (sums[-1] - sums[:-1]) / above
+    return float(ordered[(below * above * (high - low) ** 2).argmax()])
 
 
 def iou(mask: Mask, truth: Mask) -> float:

@@ -90,21 +90,12 @@ def test_masks_are_those_of_the_edit_and_scores_those_of_the_annotation(backbone
 
 def test_without_annotation_the_maps_judge(backbone):
     found = seen(backbone, clip(), {**STRATEGIES, "oracle": Oracle(), "none": NoMask()})
-    assert found.measure == "agreement" and "annotated" in found.lacking["oracle"]
-    assert all(0 <= each.score <= 1 for each in found.seen.values()) and found.seen["none"].score == 0
-    own = found.seen["agreement"]
-    alone = seen(backbone, clip(), {"agreement": Agreement()})
-    assert alone.seen["agreement"].score == own.score  # the strategies are no judges
-
-
-def test_a_map_that_is_judged_has_no_say_itself(backbone):
-    subject = Subject.of(backbone, clip(), TASK, backbone.noise_path.times(3))
-    maps = list(torch.rand(6, 2, 4, 5, generator=torch.Generator().manual_seed(0)) ** 4)
-    judge, areas = Agreement(), torch.full((6,), 0.2)
-    alone = judge.judged(subject, maps, areas)
-    again = judge.judged(subject, [*maps, maps[2], maps[1].flip(-1)], torch.full((8,), 0.2), judges=6)
-    assert torch.allclose(again[:6], alone) and torch.allclose(again[6], alone[2]) and alone.min() > 0
-    assert not torch.allclose(judge.judged(subject, [*maps, maps[2]], torch.full((7,), 0.2))[:6], alone)
+    assert found.measure == "agreement" and "annotated" in found.lacking["oracle"] and found.truth is None
+    agreed = found.seen["agreement"].mask >= 0.5
+    assert all(each.score == iou(each.mask >= 0.5, agreed) for each in found.seen.values())
+    assert found.seen["none"].score == pytest.approx(float(agreed.float().mean())) and agreed.sum() > 0
+    alone = seen(backbone, clip(), {"average": Average()})  # the judge sits unseen
+    assert list(alone.seen) == ["average"] and alone.seen["average"].score == found.seen["average"].score
 
 
 def test_where_nothing_can_work_the_first_reason_is_the_error(backbone):

@@ -91,7 +91,7 @@ def tell_masks(look: Look, about: Sequence[str], files: Mapping[str, Path]) -> N
 def _means(look: Look) -> str:
     if look.truth is not None:
         return "IoU: with the clip's annotation"
-    return "agreement: with the other maps of the clip, which has no annotation (0 to 1; a guess, no truth)"
+    return "agreement: IoU with mask=agreement, for the clip has no annotation (a guess, no truth)"
 
 
 def _score(seen: Seen) -> str:

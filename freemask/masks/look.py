@@ -11,7 +11,6 @@ from torch import Tensor
 from freemask.attention.record import Recording
 from freemask.diffusion.inversions import Inversions, Wish
 from freemask.errors import UserError
-from freemask.masks.heat import NAME
 from freemask.masks.ops import iou
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Use, Wanted
 from freemask.masks.strategies.agreement import Agreement
@@ -37,7 +36,7 @@ class Seen:
 @dataclass(frozen=True)
 class Look:
     """`lacking` has the reasons of the strategies that cannot work here. `measure` names the scores: IoU with the
-    annotation `truth` where the clip has one, otherwise agreement with the clip's other maps."""
+    annotation `truth` where the clip has one, otherwise with what the clip's maps agree on (`mask=agreement`)."""
 
     seen: Mapping[str, Seen]
     lacking: Mapping[str, str]
@@ -65,10 +64,8 @@ def look(
             seen[name] = _seen(asked[name], subject, source, partly=bool(wished[name].target))
         except UserError as error:
             lacking[name] = _in_a_line(error)
-    if truth is not None:
-        scores = {name: iou(each.mask >= 0.5, truth) for name, each in seen.items()}
-    else:
-        scores = _agreement(subject, seen, recorded[JUDGE]) if JUDGE in recorded else {}
+    judge = seen[JUDGE].mask >= 0.5 if JUDGE in seen else truth
+    scores = {} if judge is None else {name: iou(each.mask >= 0.5, judge) for name, each in seen.items()}
     scored = {name: replace(seen[name], score=scores.get(name)) for name in strategies if name in seen}
     lacking = {name: lacking[name] for name in strategies if name in lacking}
     return Look(scored, lacking, "agreement" if truth is None else "IoU", truth)
@@ -136,17 +133,6 @@ def _seen(strategy: MaskStrategy, subject: Subject, source: Recording, *, partly
     if plan.soft is not None:
         heat = over_times(MaskPlan(plan.soft).on(subject.clock), "self", times, grid)
     return Seen(mask, heat, plan.facts, partly)
-
-
-def _agreement(subject: Subject, seen: Mapping[str, Seen], source: Recording) -> dict[str, float]:
-    """By the rule of `mask=agreement`: how much the clip's maps agree with what a strategy sees."""
-    judge, frames = Agreement(), len(subject.clip.frames)
-    heats = [subject.clock.lift(heat, frames).cpu() for heat in source.all(NAME).values()]
-    areas = [judge.area_of(heat) for heat in heats]
-    own = [each.mask if each.heat is None else each.heat for each in seen.values()]
-    areas += [each.mask.mean() for each in seen.values()]
-    scores = judge.judged(subject, [*heats, *own], torch.stack(areas), judges=len(heats))
-    return dict(zip(seen, scores[len(heats) :].tolist(), strict=True))
 
 
 def _in_a_line(error: UserError) -> str:

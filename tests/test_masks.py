@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from experiments.config.build import build
 from freemask.attention.record import Recording
 from freemask.errors import UserError
 from freemask.masks.agreement import agreed, decided
+from freemask.masks.around import other_columns, other_phrases
 from freemask.masks.clock import Clock
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate
@@ -27,14 +29,7 @@ from freemask.masks.strategies.mmc import Mmc
 from freemask.masks.strategies.official import Official
 from freemask.masks.strategies.oracle import Oracle
 from freemask.masks.strategies.segmentation import Segmentation
-from freemask.masks.words import (
-    annotated,
-    located,
-    other_columns,
-    other_phrases,
-    source_columns,
-    target_columns,
-)
+from freemask.masks.words import annotated, located, source_columns, target_columns
 from freemask.types import Clip, EditTask, Grid, Site, Text, Where
 from freemask.words import columns_of_prompt
 
@@ -338,11 +333,13 @@ def test_mmc_may_take_the_time_at_which_the_best_layer_matched_best(books, tmp_p
         Mmc(time_by="time")
 
 
-def test_mmc_says_that_it_knows_no_backgrounds(books):
+def test_mmc_says_where_it_may_not_find_a_background(books):
     made = Mmc(folders=[str(books)])
-    subject = subject_of(words={"grass": "sand"}, kind="background", target="a red car on sand")
     with pytest.warns(UserWarning, match="mask=agreement"):
-        planned(made, subject)
+        planned(made, subject_of({"snow": "grass"}, "background", "the snow", "the grass"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        planned(made, subject_of({"snow": "grass"}, "background", "a red car on snow", "a red car on grass"))
 
 
 def test_mmc_refuses_a_codebook_of_another_model_and_says_how_to_make_one(books, tmp_path):
@@ -592,20 +589,42 @@ def test_agreement_is_the_mean_weighed_by_how_decided_a_map_is():
     assert torch.equal(agreed([nothing, sure, nothing]), sure) and torch.equal(agreed([nothing]), nothing)
 
 
-def test_agreement_finds_a_background_by_what_stands_before_it():
-    subject = subject_of({"snow": "grass"}, "background", "a red car on snow", "a red car on grass")
-    asked = Agreement().keeps(subject).source[0].heat
-    assert asked == Agreement().keeps(subject_of(source="a red car on snow")).source[0].heat == (2, 3)
-    around, car = planned(Agreement(), subject, blob), planned(Agreement(), subject_of(), blob)
-    wanted = Wanted("self", 1, Grid(3, 8, 12))
-    assert around.facts["mask_around"] == "red car" and "mask_around" not in car.facts
-    assert torch.equal(around(wanted), 1 - car(wanted)) and torch.equal(
-        around.soft(wanted), 1 - car.soft(wanted)
+AROUND = ("agreement", "average", "layer", "mmc", "mmc_by_layer", "mmc_without_lmmc", "mmc_without_tmmc")
+
+
+@pytest.mark.parametrize("name", [*AROUND, "oracle", "oracle_time_aware"])
+def test_a_background_is_what_the_things_before_it_leave(name, books):
+    truth = torch.zeros(3, 16, 24, dtype=torch.bool)
+    truth[:, 4:10, 6:14] = True
+    masks = {"car": truth, "snow": ~truth}
+    made, wanted = strategy(name, books), Wanted("self", 1, Grid(3, 8, 12))
+    behind = subject_of(
+        {"snow": "grass"}, "background", "a red car on snow", "a red car on grass", masks=masks
     )
+    asked = made.keeps(behind).source[0].heat
+    assert asked == made.keeps(subject_of(source="a red car on snow", masks=masks)).source[0].heat == (2, 3)
+    around = planned(made, behind, blob)
+    car = planned(made, subject_of(masks=masks), blob)
+    assert around.facts["mask_around"] == "red car" and "mask_around" not in car.facts
+    if name in AROUND:  # the others choose by another truth
+        assert torch.equal(around(wanted), 1 - car(wanted))
+        assert torch.equal(around.soft(wanted), 1 - car.soft(wanted))
+    else:
+        assert around(wanted)[:, -1].all() and not around(wanted)[:, 2:4, 4:6].any()
+
+
+def test_a_background_alone_is_looked_for_by_its_own_word():
     alone = subject_of({"snow": "grass"}, "background", "the snow", "the grass")
     assert Agreement().keeps(alone).source[0].heat == (2,)
-    plan = planned(Agreement(), alone, blob)
-    assert torch.equal(plan(wanted), car(wanted)) and "mask_around" not in plan.facts
+    plan, wanted = planned(Agreement(), alone, blob), Wanted("self", 1, Grid(3, 8, 12))
+    assert torch.equal(plan(wanted), planned(Agreement(), subject_of(), blob)(wanted))
+    assert "mask_around" not in plan.facts
+
+
+def test_what_goes_around_things_is_not_joined_with_the_words_of_the_edit():
+    behind = subject_of({"snow": "grass"}, "background", "a red car on snow", "a red car on grass")
+    assert not Average(union=True).keeps(behind).target
+    assert Average(union=True).keeps(subject_of()).target
 
 
 @pytest.mark.parametrize(
@@ -616,6 +635,7 @@ def test_agreement_finds_a_background_by_what_stands_before_it():
         ("a photo of the Bear, in a forest", "forest", ["Bear"], (5,), (5,)),
         ("a beach at sunset", "a beach at sunset", [], (), ()),
         ("a cat on grass, grass", "grass", ["cat"], (2,), (2,)),
+        ("a cat walking left and a dog on grass", "grass", ["cat", "dog"], (2, 7), (2, 7)),
     ],
 )
 def test_what_else_a_prompt_speaks_of(prompt, word, phrases, columns, last):

@@ -96,6 +96,9 @@ def test_captions_mean_what_is_shown():
     assert "'car'" in said and "veiled" in said and "steps 2-3 of 5" in said
     said = captions.of_mask(STYLE, {"mask_acts_on": attention})
     assert attention in said and "no pixels" in said and "veiled" not in said
+    around = {"mask_around": "red car", "mask_acts_on": held}
+    assert captions.of_mask(TASK, around).startswith("all but red car; clear")
+    assert captions.sought(TASK, around) == ["all but red car"] and captions.sought(TASK, {}) != []
     assert "veiled" in captions.of_mask(TASK, {})  # a method that says nothing of it
     vague = dataclasses.replace(TASK, words={}, source="of it", target="of that")
     assert captions.of_mask(vague, {"mask_acts_on": held}).startswith("clear")

@@ -17,8 +17,9 @@ def holds_pixels(facts: Mapping[str, Any]) -> bool:
 
 
 def of_mask(task: EditTask, facts: Mapping[str, Any]) -> str:
-    quoted = ", ".join(f"'{phrase}'" for phrase in sought(task))
+    quoted = ", ".join(f"'{phrase}'" for phrase in sought(task, {}))
     where = f"where {quoted} is seen; " if quoted else ""
+    where = f"all but {facts['mask_around']}; " if "mask_around" in facts else where
     if not holds_pixels(facts):
         return f"{where}outlined only, for it acts on attention ({facts['mask_acts_on']}) and holds no pixels"
     return f"{where}clear: the edit may change it, veiled: held to the source" + "".join(_latents(facts))
@@ -37,8 +38,10 @@ def about(row: Mapping[str, Any]) -> list[str]:
     return [DOT.join(filter(None, [str(row["task"]), variant])), *lines]
 
 
-def sought(task: EditTask) -> list[str]:
+def sought(task: EditTask, facts: Mapping[str, Any]) -> list[str]:
     """The words that a mask shows the place of."""
+    if "mask_around" in facts:
+        return [f"all but {facts['mask_around']}"]
     try:
         return list(located(task))
     except UserError:  # the masks did not ask for words

@@ -15,6 +15,7 @@ KINDS = {
 KNOWN = (
     "mask_layer",
     "mask_time",
+    "mask_around",
     "mask_used",
     "mask_share",
     "mask_empty_frames",
@@ -105,6 +106,8 @@ def _mask(choices: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     name, parts = str(choices.get("mask") or ""), []
     if facts.get("mask_used") is False:
         return f"{name}: not used in this edit" if name not in ("", "none") else ""
+    if facts.get("mask_around"):
+        parts.append(f"all but {facts['mask_around']}")
     if facts.get("mask_layer") is not None:
         parts.append(_of("layer", facts["mask_layer"]))
     if facts.get("mask_time") is not None:

@@ -94,7 +94,7 @@ def keep_files(store: RunStore, outcome: Outcome) -> dict[str, Path]:
         shown = outcome.clips()
         outcome.row["panels"] = list(shown)
         if outcome.masks():
-            outcome.row["sought"] = captions.sought(task)
+            outcome.row["sought"] = captions.sought(task, edit.facts)
         write_video(files["video"], beside(shown), clip.fps)
         with whole(files["sheet"]) as part:
             contact_sheet(part, shown, outcome.captions(), captions.about(outcome.row))

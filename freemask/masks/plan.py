@@ -153,14 +153,6 @@ class Checks(Protocol):
     def check(self, task: EditTask, clip: Clip) -> None: ...
 
 
-def inverse(plan: MaskPlan, facts: Mapping[str, str | float | int | bool | None]) -> MaskPlan:
-    """The edit may change where `plan` holds the source, and the other way round. `facts` are added to its own."""
-    soft = plan.soft
-    values = None if soft is None else lambda wanted: 1 - soft(wanted)
-    more = {**plan.facts, **facts}
-    return replace(plan, mask=lambda wanted: 1 - plan.mask(wanted), soft=values, facts=more)
-
-
 def remembered(plan: MaskPlan) -> MaskPlan:
     """The same masks, each computed once while one time is at hand: what is kept does not grow with the steps."""
     known: dict[Wanted, Tensor] = {}

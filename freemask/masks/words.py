@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from freemask.errors import UserError
-from freemask.masks.nouns import JOINS, described, following, groups, objects
+from freemask.masks.nouns import described, following, objects
 from freemask.masks.plan import Subject, same_word
 from freemask.types import Clip, EditTask, Text
 from freemask.words import bare, columns_of, occurrences
@@ -45,23 +45,6 @@ def target_columns(
     """The same for the target prompt; a word that the target leaves out has no columns there."""
     phrases = located(subject.task).values() if words is None else words
     return _columns(subject.target, [each for each in phrases if each], phrase)
-
-
-def other_phrases(subject: Subject) -> list[str]:
-    """What the source prompt speaks of besides the edit's words: noun phrases, without articles."""
-    own = {bare(word).casefold() for phrase in located(subject.task) for word in phrase.split()}
-    phrases = [each for group in groups(subject.source.prompt) for each in group]
-    named = [[word for word in each if word.casefold() not in JOINS] for each in phrases]
-    return [" ".join(each) for each in named if each[-1].casefold() not in own]
-
-
-def other_columns(subject: Subject, phrase: str = "described") -> tuple[int, ...]:
-    """Their token columns in the source prompt: of all their words, or with `last` of the last ones. None where it
-    speaks of nothing else."""
-    phrases = [each.split() for each in other_phrases(subject)]
-    words = [word for each in phrases for word in (each[-1:] if phrase == "last" else each)]
-    found = {column for word in words for column in subject.source.columns.get(word, ())}
-    return tuple(sorted(found - set(source_columns(subject))))
 
 
 def check_phrase(phrase: str) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording, heat_of_words
 from freemask.errors import UserError
+from freemask.masks.around import columns, facts_of, placed
 from freemask.masks.heat import NAME, joined, mean_heat, of_cells, plan_of, running, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import check_phrase, source_columns, target_columns
+from freemask.masks.words import check_phrase, target_columns
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Average:
 
     def keeps(self, subject: Subject) -> Keeps:
         sites = text_layers(subject.sites, self.strides)
-        source = heat_of_words(NAME, source_columns(subject, self.phrase), sites=sites)
-        target = target_columns(subject, self.phrase) if self.union else ()
+        source = heat_of_words(NAME, columns(subject, self.phrase), sites=sites)
+        target = target_columns(subject, self.phrase) if self._joins(subject) else ()
         return Keeps((source,), (heat_of_words(NAME, target, sites=sites),) if target else ())
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
@@ -42,10 +43,14 @@ class Average:
         grid = "x".join(str(side) for side in kept[sites[0], subject.times[0]].shape[1:])
         facts = {"mask_layer": f"mean of {len(sites)}", "mask_time": "each", "mask_grid": grid}
         alone = plan_of(lambda t: mean_heat([kept[site, t] for site in sites]), self.binarise, facts)
-        if not self.union:
-            return alone
+        if not self._joins(subject):
+            return placed(subject, alone)
         edited = plan_of(lambda t: running(target, sites, t), self.binarise, facts)
         return joined(alone, edited, facts)
+
+    def _joins(self, subject: Subject) -> bool:
+        """Masks that go around the things before a background need no word of the target."""
+        return self.union and not facts_of(subject)
 
     def _sites(self, subject: Subject, source: Recording) -> tuple[str, ...]:
         sites = text_layers(subject.sites, self.strides)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
+from freemask.masks.around import columns, facts_of, placed
 from freemask.masks.heat import Choice, Facts, find_layer, short, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import check_phrase, source_columns
+from freemask.masks.words import check_phrase
 
 EVERY = (
     "no layer and no time was named: masks are the mean over all text layers; mask.layer= names one of: {}"
@@ -39,12 +40,12 @@ class Layer:
             raise UserError("'share' is a place on the path", came=f"share={self.share}", expected="0 to 1")
 
     def keeps(self, subject: Subject) -> Keeps:
-        return Keeps((self._choice(subject).keep(source_columns(subject, self.phrase)),))
+        return Keeps((self._choice(subject).keep(columns(subject, self.phrase)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         if self.layer is self.time is self.share is None:
             warnings.warn(EVERY.format(", ".join(map(short, text_layers(subject.sites)))), stacklevel=2)
-        return self._choice(subject).plan(source, self.binarise)
+        return placed(subject, self._choice(subject).plan(source, self.binarise))
 
     def _choice(self, subject: Subject) -> Choice:
         layers = (
@@ -60,4 +61,4 @@ class Layer:
 
     def told(self, subject: Subject) -> Facts:
         """Everything about these masks is known before the inversion."""
-        return self._choice(subject).facts()
+        return {**self._choice(subject).facts(), **facts_of(subject)}

@@ -7,18 +7,20 @@ from typing import Annotated
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
+from freemask.masks.around import columns, facts_of, placed
 from freemask.masks.bookshelf import AUTO, Found, find, given
 from freemask.masks.codebook import Codebook
 from freemask.masks.heat import Choice, Facts, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import check_phrase, source_columns
+from freemask.masks.words import check_phrase
 from freemask.settings import Effect
 from freemask.types import Time
 
 TIME_BY = ("tmmc", "layer")
 BACKGROUND = (
-    "the codebook was calibrated on objects and may not find a background: compare with mask=agreement"
+    "the codebook was calibrated on objects, and the source prompt names nothing but the background: these masks may"
+    " not find it; compare with mask=agreement"
 )
 
 
@@ -50,18 +52,18 @@ class Mmc:
 
     def keeps(self, subject: Subject) -> Keeps:
         choice, _ = self._choice(subject)
-        return Keeps((choice.keep(source_columns(subject, self.phrase)),))
+        return Keeps((choice.keep(columns(subject, self.phrase)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
-        if subject.task.kind == "background" and (self.use_layer or self.use_time):
-            warnings.warn(BACKGROUND, stacklevel=2)
         choice, found = self._choice(subject)
-        return choice.plan(source, self.binarise, self._facts(found))
+        if found is not None and subject.task.kind == "background" and not facts_of(subject):
+            warnings.warn(BACKGROUND, stacklevel=2)
+        return placed(subject, choice.plan(source, self.binarise, self._facts(found)))
 
     def told(self, subject: Subject) -> Facts:
         """Everything about these masks is known before the inversion."""
         choice, found = self._choice(subject)
-        return {**choice.facts(), **self._facts(found)}
+        return {**choice.facts(), **self._facts(found), **facts_of(subject)}
 
     def _choice(self, subject: Subject) -> tuple[Choice, Found | None]:
         """And the codebook that it was looked up in."""

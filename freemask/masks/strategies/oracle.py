@@ -7,10 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.record import Recording
+from freemask.masks.around import columns, facts_of, placed
 from freemask.masks.heat import NAME, Choice, text_layers
 from freemask.masks.ops import Binarise, iou
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import annotated, check_phrase, source_columns
+from freemask.masks.words import annotated, check_phrase
 from freemask.types import Clip, EditTask, Time
 
 
@@ -29,7 +30,7 @@ class Oracle:
         annotated(task, clip)
 
     def keeps(self, subject: Subject) -> Keeps:
-        keep = Choice(text_layers(subject.sites)).keep(source_columns(subject, self.phrase))
+        keep = Choice(text_layers(subject.sites)).keep(columns(subject, self.phrase))
         self.check(subject.task, subject.clip)  # before the inversion is made in vain
         return Keeps((keep,))
 
@@ -39,10 +40,11 @@ class Oracle:
         if self.time_aware:
             means = table.mean(dim=1)
             best = int(means.argmax())
-            return Choice((layers[best],)).plan(source, self.binarise, {"oracle_iou": float(means[best])})
+            facts = {"oracle_iou": float(means[best])}
+            return placed(subject, Choice((layers[best],)).plan(source, self.binarise, facts))
         best, at = divmod(int(table.argmax()), len(times))
         facts = {"oracle_iou": float(table[best, at])}
-        return Choice((layers[best],), (times[at],)).plan(source, self.binarise, facts)
+        return placed(subject, Choice((layers[best],), (times[at],)).plan(source, self.binarise, facts))
 
     def _table(self, subject: Subject, source: Recording) -> Float[Tensor, "layers times"]:
         """IoU at the frames' size."""
@@ -50,8 +52,8 @@ class Oracle:
         frames, height, width = truth.shape
 
         def found(layer: str, t: Time) -> float:
-            mask = self.binarise.mask(kept[layer, t].cpu(), height, width)
-            return iou(subject.clock.lift(mask, frames), truth)
+            mask = subject.clock.lift(self.binarise.mask(kept[layer, t].cpu(), height, width), frames)
+            return iou(1 - mask if facts_of(subject) else mask, truth)
 
         layers = text_layers(subject.sites)
         return torch.tensor([[found(layer, t) for t in subject.times] for layer in layers])

@@ -1,0 +1,56 @@
+"""Where the words of an edit lie: at their own heat, or, of a background, at all that the other things leave.
+
+A background's word is looked at from nowhere in particular; the things before it are looked at from where they are.
+"""
+
+from dataclasses import replace
+
+from freemask.masks.nouns import JOINS, groups
+from freemask.masks.plan import MaskPlan, Subject
+from freemask.masks.words import located, source_columns
+from freemask.words import bare
+
+# Where something goes, and no thing: "a car driving left".
+WAYS = frozenset(
+    {"left", "right", "forward", "forwards", "backward", "backwards", "away", "closer", "fast", "together"}
+)
+
+
+def columns(subject: Subject, phrase: str = "described") -> tuple[int, ...]:
+    """Token columns of the source prompt whose heat shows where the edit may change, or, of a background that stands
+    behind other things, where it may not."""
+    return other_columns(subject, phrase) or source_columns(subject, phrase)
+
+
+def placed(subject: Subject, plan: MaskPlan) -> MaskPlan:
+    """The masks of that heat, turned where it is of the things before a background."""
+    if not other_columns(subject):
+        return plan
+    soft = plan.soft
+    values = None if soft is None else lambda wanted: 1 - soft(wanted)
+    facts = {**plan.facts, **facts_of(subject)}
+    return replace(plan, mask=lambda wanted: 1 - plan.mask(wanted), soft=values, facts=facts)
+
+
+def facts_of(subject: Subject) -> dict[str, str]:
+    """What the masks go around, where they do."""
+    return {"mask_around": ", ".join(other_phrases(subject))} if other_columns(subject) else {}
+
+
+def other_phrases(subject: Subject) -> list[str]:
+    """What the source prompt speaks of besides the edit's words: noun phrases, without articles."""
+    own = {bare(word).casefold() for phrase in located(subject.task) for word in phrase.split()}
+    phrases = [each for group in groups(subject.source.prompt) for each in group]
+    named = [[word for word in each if word.casefold() not in JOINS] for each in phrases]
+    return [" ".join(each) for each in named if each[-1].casefold() not in own | WAYS]
+
+
+def other_columns(subject: Subject, phrase: str = "described") -> tuple[int, ...]:
+    """Their token columns in the source prompt: of all their words, or with `last` of the last ones. None where it
+    speaks of nothing else, and where the edit is about no background."""
+    if subject.task.kind != "background":
+        return ()
+    phrases = [each.split() for each in other_phrases(subject)]
+    words = [word for each in phrases for word in (each[-1:] if phrase == "last" else each)]
+    found = {column for word in words for column in subject.source.columns.get(word, ())}
+    return tuple(sorted(found - set(source_columns(subject))))

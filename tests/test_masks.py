@@ -636,12 +636,30 @@ def test_what_goes_around_things_is_not_joined_with_the_words_of_the_edit():
         ("a beach at sunset", "a beach at sunset", [], (), ()),
         ("a cat on grass, grass", "grass", ["cat"], (2,), (2,)),
         ("a cat walking left and a dog on grass", "grass", ["cat", "dog"], (2, 7), (2, 7)),
+        ("a bird flies left and a girl together on grass", "grass", ["bird", "girl"], (2, 7), (2, 7)),
+        ("cars parked on grass", "grass", ["cars"], (1,), (1,)),
+        ("the ocean waves", "ocean", [], (), ()),
+        ("a car on a snow field", "snow", ["car"], (2,), (2,)),
+        ("a snow leopard on snow", "snow", ["snow leopard"], (3,), (3,)),
     ],
 )
 def test_what_else_a_prompt_speaks_of(prompt, word, phrases, columns, last):
     subject = subject_of({word: "snow"}, "background", prompt, "snow")
     assert other_phrases(subject) == phrases
     assert other_columns(subject) == columns and other_columns(subject, "last") == last
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "around"),
+    [
+        ("a boat sails", "a boat sails in the desert", "boat"),
+        ("a red car on grass", "a red car on sand", "red car"),
+        ("a bear and a dog", "a bear and a dog at night", "bear, dog"),
+    ],
+)
+def test_a_background_that_no_word_names_is_what_the_things_leave(source, target, around):
+    plan = planned(Agreement(), subject_of({}, "background", source, target), blob)
+    assert plan.facts["mask_around"] == around and plan(Wanted("self", 1, Grid(3, 8, 12)))[:, 7].all()
 
 
 def test_segmentation_covers_cells_by_their_share():
@@ -742,6 +760,7 @@ def test_annotations_are_found_by_the_words():
     assert torch.equal(ask({"grass": "snow"}, both, "background"), ~(car | dog))
     assert torch.equal(ask({"grass": "snow"}, {**both, "grass": car}, "background"), car)
     assert torch.equal(ask({}, {"car": car}, "style"), car)
+    assert torch.equal(ask({}, {"car": car}, "background"), ~car)
     for words in ({"jeep": "bus"}, {"car": "bus", "jeep": "bus"}):
         with pytest.raises(UserError, match="'jeep' is not annotated"):
             ask(words, both)

@@ -42,6 +42,8 @@ def sought(task: EditTask, facts: Mapping[str, Any]) -> list[str]:
     """The words that a mask shows the place of."""
     if "mask_around" in facts:
         return [f"all but {facts['mask_around']}"]
+    if task.kind == "background" and not task.words:
+        return []
     try:
         return list(located(task))
     except UserError:  # the masks did not ask for words

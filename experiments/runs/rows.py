@@ -65,7 +65,7 @@ class Row(TypedDict, total=False):
     retried: dict[str, Any] | None
     files: dict[str, str]  # by kind, relative to the variant's folder
     panels: list[str]  # what a side-by-side video shows
-    sought: list[str]  # words of the source prompt that its masks show the place of
+    sought: list[str]  # what its masks show the place of: words of the source prompt, or all but some
 
     commit: str
     dirty: bool

@@ -3,11 +3,13 @@
 A background's word is looked at from nowhere in particular; the things before it are looked at from where they are.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from freemask.masks.nouns import JOINS, groups
+from freemask.masks.nouns import JOINS, groups, nouns
 from freemask.masks.plan import MaskPlan, Subject
-from freemask.masks.words import located, source_columns
+from freemask.masks.words import source_columns
+from freemask.types import EditTask
 from freemask.words import bare
 
 # Where something goes, and no thing: "a car driving left".
@@ -38,11 +40,35 @@ def facts_of(subject: Subject) -> dict[str, str]:
 
 
 def other_phrases(subject: Subject) -> list[str]:
-    """What the source prompt speaks of besides the edit's words: noun phrases, without articles."""
-    own = {bare(word).casefold() for phrase in located(subject.task) for word in phrase.split()}
-    phrases = [each for group in groups(subject.source.prompt) for each in group]
-    named = [[word for word in each if word.casefold() not in JOINS] for each in phrases]
-    return [" ".join(each) for each in named if each[-1].casefold() not in own | WAYS]
+    """What the source prompt speaks of besides the edit's words: noun phrases, without articles. A phrase whose noun
+    is no word of the edit is still the edit's own where a word of the edit describes it, and stands as a noun nowhere
+    (snow: a snow field)."""
+    own = _own(subject.task)
+    things = [
+        thing for group in groups(subject.source.prompt) for phrase in group if (thing := _thing(phrase))
+    ]
+
+    def ours(words: Sequence[str]) -> bool:
+        return any(word.casefold() in own for word in words)
+
+    named = any(ours(each[-1:]) for each in things)
+    return [" ".join(each) for each in things if not ours(each[-1:] if named else each)]
+
+
+def _own(task: EditTask) -> set[str]:
+    """Without words in the task, a background is what the target prompt no longer speaks of."""
+    if task.words:
+        return {bare(word).casefold() for phrase in task.words for word in phrase.split()}
+    source, target = ({bare(word).casefold() for word in each.split()} for each in (task.source, task.target))
+    return source - target
+
+
+def _thing(phrase: Sequence[str]) -> list[str]:
+    """A noun phrase without articles, without the way that the thing goes and without a verb that is sure to be one."""
+    while phrase and phrase[-1].casefold() in WAYS:
+        phrase = phrase[:-1]
+    words = [word for word in phrase if word.casefold() not in JOINS]
+    return words[:-1] if words and nouns(phrase) == words[-2:-1] else words
 
 
 def other_columns(subject: Subject, phrase: str = "described") -> tuple[int, ...]:
@@ -53,4 +79,4 @@ def other_columns(subject: Subject, phrase: str = "described") -> tuple[int, ...
     phrases = [each.split() for each in other_phrases(subject)]
     words = [word for each in phrases for word in (each[-1:] if phrase == "last" else each)]
     found = {column for word in words for column in subject.source.columns.get(word, ())}
-    return tuple(sorted(found - set(source_columns(subject))))
+    return tuple(sorted(found - set(source_columns(subject, words=list(subject.task.words)))))

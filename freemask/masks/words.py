@@ -55,7 +55,7 @@ def check_phrase(phrase: str) -> None:
 def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:
     """The clip's annotation of what the edit is about: by the task's words, else the only one there is.
 
-    Where the edit is about a background that is not annotated, it is everything but the objects.
+    Where the edit is about a background that is not annotated, or that no word names, it is everything but the objects.
     """
     if not clip.masks:
         raise UserError(
@@ -65,6 +65,8 @@ def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:
         )
     known = {name.casefold(): mask for name, mask in clip.masks.items()}
     union = torch.stack(list(known.values())).any(dim=0)
+    if task.kind == "background" and not task.words:
+        return ~union
     if len(known) == 1 and not task.words:
         return union
     names = [_name_in(known, phrase) for phrase in located(task)]

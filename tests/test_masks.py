@@ -637,6 +637,7 @@ def test_what_goes_around_things_is_not_joined_with_the_words_of_the_edit():
         ("a cat on grass, grass", "grass", ["cat"], (2,), (2,)),
         ("a cat walking left and a dog on grass", "grass", ["cat", "dog"], (2, 7), (2, 7)),
         ("a bird flies left and a girl together on grass", "grass", ["bird", "girl"], (2, 7), (2, 7)),
+        ("a butterfly slowly moving on grass", "grass", ["butterfly"], (2,), (2,)),
         ("cars parked on grass", "grass", ["cars"], (1,), (1,)),
         ("the ocean waves", "ocean", [], (), ()),
         ("a car on a snow field", "snow", ["car"], (2,), (2,)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from freemask.data.lexicon import ADJECTIVES, IRREGULAR_PLURALS, PLACES
-from freemask.masks.nouns import JOINS, PLURAL, SINGLE, closes, ends_phrase
+from freemask.masks.nouns import JOINS, PLURAL, SINGLE, adverb, closes, ends_phrase
 from freemask.words import bare
 
 # Scripts, by the names of their letters, that write words without blanks between them.
@@ -71,7 +71,7 @@ def phrases(typed: Sequence[str], low: Sequence[str]) -> list[Phrase]:
             article = word
         elif _breaks(word) and not _describes(article, words, place, low):
             close()
-        elif re.search(r"\w", word) and not word.endswith("ly"):
+        elif re.search(r"\w", word) and not adverb(word):
             words.append(place)
         if closes(typed[place]):
             close()

@@ -27,6 +27,9 @@ MEDIA = frozenset({
     "shot", "view", "scene", "cartoon", "comic", "illustration", "render", "art", "animation", "portrait", "style",
 })
 NOT_VERBS = frozenset({"building", "evening", "morning", "ceiling", "painting", "drawing"})
+NOT_ADVERBS = frozenset({
+    "family", "fly", "butterfly", "dragonfly", "firefly", "lily", "jelly", "belly", "bully", "italy",
+})
 # fmt: on
 
 
@@ -61,7 +64,7 @@ def groups(prompt: str) -> list[list[list[str]]]:
             continue
         if word.casefold() in JOINS:
             close(group=False)
-        if not word.casefold().endswith("ly") and re.search(r"\w", word):
+        if not adverb(word) and re.search(r"\w", word):
             phrase.append(word)
         if closes(typed):
             close(group=True)
@@ -129,6 +132,10 @@ def ends_phrase(word: str) -> bool:
     if low in PREPOSITIONS or low in VERBS:
         return True
     return len(low) > 5 and low.endswith("ing") and low not in NOT_VERBS
+
+
+def adverb(word: str) -> bool:
+    return word.casefold().endswith("ly") and word.casefold() not in NOT_ADVERBS
 
 
 def closes(typed: str) -> bool:

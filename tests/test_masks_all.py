@@ -102,6 +102,8 @@ def test_where_nothing_can_work_the_first_reason_is_the_error(backbone):
     truth = torch.ones(2, 12, 20, dtype=torch.bool)
     with pytest.raises(UserError, match="cannot work"):
         seen(backbone, clip(car=truth), {"never": Never()})
+    with pytest.raises(UserError, match="annotated clip"):
+        seen(backbone, clip(), {"oracle": Oracle()})
 
 
 def test_strategies_take_what_was_typed_where_they_have_such_a_key():

@@ -91,7 +91,7 @@ def moments(times: Sequence[Time]) -> list[Time]:
 def _wished(
     subject: Subject, strategies: Mapping[str, MaskStrategy]
 ) -> tuple[dict[str, Keeps], dict[str, str]]:
-    """What each wants recorded, and why others cannot work. Where none can, the first one's error."""
+    """What each wants recorded, and why others cannot work. Where none but the judge can, the first one's error."""
     wished, lacking, errors = {}, {}, []
     for name, strategy in strategies.items():
         try:
@@ -99,7 +99,7 @@ def _wished(
         except UserError as error:
             lacking[name] = _in_a_line(error)
             errors.append(error)
-    if not wished:
+    if not wished.keys() - {JUDGE}:
         raise errors[0]
     return wished, lacking
 

@@ -99,6 +99,8 @@ def test_names_that_do_not_match_are_told_beside_those_that_would(capsys):
     assert main(["figure", "freemask/4", "runs=[mine]"]) == 2
     came = next(line for line in capsys.readouterr().err.splitlines() if "came:" in line)
     assert "my_self in runs/mine" in came and "c_self, d_masked_self" in came and "source" not in came
+    assert main(["figure", "fatezero/4", "runs=[mine]"]) == 2
+    assert "no_self, everywhere, blended" in (told := capsys.readouterr().err) and "mask of" not in told
 
 
 def test_frames_and_source_are_the_stored_ones():

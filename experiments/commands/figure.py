@@ -161,7 +161,8 @@ def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -
 
 def _no_line(figure: PaperFigure, found: Collection[str], runs: Sequence[Path]) -> str:
     """Lines are found by name: those that were looked for, and those that are there."""
-    wanted = ", ".join(line for line in figure.lines if line != SOURCE)
+    variants = dict.fromkeys(line.removeprefix(MASK_OF) for line in figure.lines if line != SOURCE)
+    wanted = ", ".join(variants)
     there = ", ".join(sorted(found)) or "no finished edit with stored frames"
     where = ", ".join(map(str, runs))
     return f"{there} in {where}; looked for were variants (or methods) called {wanted}"

@@ -19,6 +19,8 @@ def told(rows: Sequence[Mapping[str, Any]], book: Codebook) -> list[str]:
     ends = {book.times[-1]: f"{book.times[-1]} (noisiest)", book.times[0]: f"{book.times[0]} (clearest)"}
     second = sorted(range(len(book.sites)), key=lambda k: book.lmmc[k].mean)[:2][-1]
     places = {second: "the second best", 0: "the first", len(book.sites) - 1: "the last"}
+    if second in (0, len(book.sites) - 1):
+        places[second] += ", the second best"
     layers = {book.sites[k]: f"{short(book.sites[k])} ({name})" for k, name in places.items()}
     return [
         *_line("best time", tmmc(costs), book.times, book.best_time, ends, clips),

@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from experiments.cli.app import main
@@ -14,6 +15,7 @@ from experiments.config import choices, shown
 from experiments.config.compose import composed
 from experiments.config.explained import Key, chosen_by, keys_of_option, keys_of_verb
 from freemask.data.paths import existing
+from freemask.data.world.spec import CLASSES, COLORS
 from freemask.errors import UserError, nearest
 
 CONFIGURED = [name for name, verb in VERBS.items() if verb.config]
@@ -95,6 +97,15 @@ def test_an_option_that_is_built_upon_another_has_its_keys_too():
         "fusion": "fatezero",
     }
     assert chosen_by("method", "null_text_p2p")["mask"] == "p2p" and not chosen_by("method", "ddim")
+
+
+def test_a_list_below_its_key_is_shown_in_one_line_and_about_its_key():
+    """The world's words stand one group a line; what `rivals` are is said where the metric itself is described."""
+    found = {key.name: key for key in keys_of_option("metric", "world")}["metric.object_seen.rivals"]
+    groups = yaml.safe_load(found.value)
+    assert "\n" not in found.value and [group[0] for group in groups] == ["car", "red"]
+    assert groups == [list(CLASSES), list(COLORS)]
+    assert "taken for each other" in found.about
 
 
 @pytest.mark.parametrize("option", EXPERIMENTS, ids=lambda option: option.name)

@@ -21,7 +21,7 @@ class Colours:
         return frames.mean((2, 3))
 
     def text(self, prompt):
-        named = [MEANS[word] for word in prompt.split() if word in MEANS]
+        named = [MEANS[word] for word in prompt.lower().split() if word in MEANS]
         return torch.tensor(named, dtype=torch.float32).sum(0, keepdim=True)
 
     def truncates(self, prompt):
@@ -83,3 +83,10 @@ def test_words_that_are_the_same_to_the_judge_and_long_prompts_are_told():
 def test_articles_follow_the_word():
     assert _instead("an orange car on an island", "orange", "red") == "a red car on an island"
     assert _instead("one red car", "red", "orange") == "one orange car"
+    assert _instead("An Orange car", "orange", "red") == "a red car"
+
+
+def test_case_does_not_matter():
+    rivals = [["RED", "blue", "green"]]
+    case = a_case(BLUE, GREEN, old="Red", new="Blue", target="a blue ball")
+    assert ObjectSeen(rivals=rivals)(case) == {SEEN: 1 / 2, KEPT: 0}

@@ -22,8 +22,8 @@ class ObjectSeen:
     in it, among all that are asked about. Only the region counts: around it stand the source's own pixels.
 
     `rivals` are groups of words that could be taken for each other; the group that holds the target's word is asked
-    about too, so that a smudge is not the new thing only because it is the old one no longer. Other settings as in
-    `ClipText`.
+    about too, so that a smudge does not count as the new thing only because it is no longer the old one. Other settings
+    as in `ClipText`.
     """
 
     rivals: Sequence[Sequence[str]] = ()
@@ -65,26 +65,29 @@ class ObjectSeen:
         return {column.name: float(share) for column, share in zip(self.columns, shares, strict=True)}
 
     def _prompts(self, case: Case) -> list[str] | None:
-        """The target prompt as it is, with the source's word, and with each rival."""
+        """The target prompt as it is, with the source's word, and with each rival. None where it is not clear which
+        word of it is the new one."""
         if len(case.task.words) != 1:
             return None
         ((old, new),) = case.task.words.items()
         target = case.task.target
-        if old == new or not new.strip() or len(re.findall(_place_of(new), target)) != 1:
+        if old == new or not new.strip() or len(_place_of(new).findall(target)) != 1:
             return None
-        group = next((group for group in self.rivals if new in group), ())
-        others = [old, *(rival for rival in group if rival not in (old, new))]
+        group = next((group for group in self.rivals if new.casefold() in map(str.casefold, group)), ())
+        own = {old.casefold(), new.casefold()}
+        others = [old, *(rival for rival in group if rival.casefold() not in own)]
         return [target, *(_instead(target, new, each) for each in others)]
 
     def _note(self, what: str) -> None:
         warnings.warn(f"{self.columns[0].name} {what}", MetricWarning, stacklevel=3)
 
 
-def _place_of(word: str) -> str:
-    return rf"\b(an? )?{re.escape(word)}\b"
+def _place_of(word: str) -> re.Pattern[str]:
+    """The word, with the article before it. Case does not matter, as elsewhere."""
+    return re.compile(rf"\b(an? )?{re.escape(word)}\b", re.IGNORECASE)
 
 
 def _instead(prompt: str, word: str, other: str) -> str:
     """With the article that the other word wants."""
     article = "an " if other[:1].lower() in "aeiou" else "a "
-    return re.sub(_place_of(word), lambda found: (article if found[1] else "") + other, prompt)
+    return _place_of(word).sub(lambda found: (article if found[1] else "") + other, prompt)

@@ -586,7 +586,8 @@ def test_agreement_is_the_mean_weighed_by_how_decided_a_map_is():
     assert decided(even_heat) == pytest.approx(0, abs=1e-6) and decided(1 - maps[1]) == pytest.approx(
         decided(maps[1])
     )
-    assert torch.equal(agreed([nothing, sure, nothing]), sure) and torch.equal(agreed([nothing]), nothing)
+    lost = torch.full((2, 5, 7), float("nan"))
+    assert torch.equal(agreed([nothing, sure, lost]), sure) and torch.equal(agreed([nothing]), nothing)
 
 
 AROUND = ("agreement", "average", "layer", "mmc", "mmc_by_layer", "mmc_without_lmmc", "mmc_without_tmmc")

@@ -27,7 +27,7 @@ def agreed(heats: Sequence[Float[Tensor, "f _h _w"]]) -> Float[Tensor, "f h w"]:
     total = torch.zeros(len(heats[0]), height, width, device=heats[0].device)
     weights = 0.0
     for heat in heats:  # one after the other: a clip has as many maps as layers times steps
-        weight = decided(heat)
-        total += weight * resize(heat.float(), height, width, "bilinear")
-        weights += weight
+        if weight := decided(heat):  # a map that is not a number has none, either
+            total += weight * resize(heat.float(), height, width, "bilinear")
+            weights += weight
     return total / weights if weights else total

@@ -99,6 +99,7 @@ def test_captions_mean_what_is_shown():
     around = {"mask_around": "red car", "mask_acts_on": held}
     assert captions.of_mask(TASK, around).startswith("all but red car; clear")
     assert captions.sought(TASK, around) == ["all but red car"] and captions.sought(TASK, {}) != []
+    assert captions.sought(TASK, {"mask_around": "red car, dog"}) == ["all but red car and dog"]
     assert "veiled" in captions.of_mask(TASK, {})  # a method that says nothing of it
     vague = dataclasses.replace(TASK, words={}, source="of it", target="of that")
     assert captions.of_mask(vague, {"mask_acts_on": held}).startswith("clear")

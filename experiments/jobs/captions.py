@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.jobs.explain import explained
+from experiments.jobs.explain import around, explained
 from freemask.errors import UserError
 from freemask.masks.words import located
 from freemask.types import EditTask
@@ -17,9 +17,9 @@ def holds_pixels(facts: Mapping[str, Any]) -> bool:
 
 
 def of_mask(task: EditTask, facts: Mapping[str, Any]) -> str:
-    quoted = ", ".join(f"'{phrase}'" for phrase in sought(task, {}))
-    where = f"where {quoted} is seen; " if quoted else ""
-    where = f"all but {facts['mask_around']}; " if "mask_around" in facts else where
+    quoted = ", ".join(f"'{phrase}'" for phrase in sought(task, facts))
+    where = around(facts) or (f"where {quoted} is seen" if quoted else "")
+    where += "; " if where else ""
     if not holds_pixels(facts):
         return f"{where}outlined only, for it acts on attention ({facts['mask_acts_on']}) and holds no pixels"
     return f"{where}clear: the edit may change it, veiled: held to the source" + "".join(_latents(facts))
@@ -40,8 +40,8 @@ def about(row: Mapping[str, Any]) -> list[str]:
 
 def sought(task: EditTask, facts: Mapping[str, Any]) -> list[str]:
     """The words that a mask shows the place of."""
-    if "mask_around" in facts:
-        return [f"all but {facts['mask_around']}"]
+    if around(facts):
+        return [around(facts)]
     if task.kind == "background" and not task.words:
         return []
     try:

@@ -62,6 +62,12 @@ def asked(row: Mapping[str, Any]) -> str:
     return "  ->  ".join(str(row.get(key) or "(an empty prompt)") for key in ("source", "target"))
 
 
+def around(facts: Mapping[str, Any]) -> str:
+    """Of masks that go around the things before a background: where the edit may change. Otherwise empty."""
+    things = str(facts.get("mask_around") or "").replace(", ", " and ")
+    return f"all but {things}" if things else ""
+
+
 def paired(words: Mapping[str, str]) -> str:
     return ", ".join(old if old == new else f"{old} -> {new or '(gone)'}" for old, new in words.items())
 
@@ -106,8 +112,7 @@ def _mask(choices: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     name, parts = str(choices.get("mask") or ""), []
     if facts.get("mask_used") is False:
         return f"{name}: not used in this edit" if name not in ("", "none") else ""
-    if facts.get("mask_around"):
-        parts.append(f"all but {facts['mask_around']}")
+    parts += [around(facts)] if around(facts) else []
     if facts.get("mask_layer") is not None:
         parts.append(_of("layer", facts["mask_layer"]))
     if facts.get("mask_time") is not None:

@@ -9,10 +9,11 @@ from PIL import Image
 
 from experiments.cli.app import main
 from experiments.jobs.strategies import strategies_of
+from experiments.report.mask_sheet import tell_masks
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
-from freemask.masks.look import look
+from freemask.masks.look import Look, Seen, look
 from freemask.masks.ops import iou
 from freemask.masks.plan import Subject
 from freemask.masks.strategies.agreement import Agreement
@@ -113,6 +114,15 @@ def test_strategies_take_what_was_typed_where_they_have_such_a_key():
     assert isinstance(made["none"], NoMask) and made["average"].phrase == made["layer"].phrase == "last"
     with pytest.raises(UserError, match="no mask"):
         strategies_of("averige", [])
+
+
+def test_turned_masks_are_told(capsys):
+    mask = torch.ones(1, 2, 2)
+    found = {
+        name: Seen(mask, mask, {"mask_around": "red car"}, partly=False) for name in ("agreement", "average")
+    }
+    tell_masks(Look({**found, "none": Seen(mask, None, {}, partly=False)}, {}, "IoU", mask > 0), [], {})
+    assert capsys.readouterr().out.count("turned, to show all but red car") == 1
 
 
 def test_the_command_lays_all_strategies_side_by_side(capsys):

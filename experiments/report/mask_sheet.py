@@ -14,6 +14,7 @@ from torch import Tensor
 from evaluation.tables.numbers import fact, number
 from experiments.config.fingerprint import digest
 from experiments.jobs.captions import about
+from experiments.jobs.explain import around
 from experiments.jobs.lettering import font_for
 from experiments.jobs.pictures import GAP, INK, LINE, PAPER, fitting, outlined, thumbs, veiled, with_lines
 from experiments.report.edit_folder import place_of
@@ -46,7 +47,7 @@ def mask_sheet(path: Path, clip: Clip, look: Look, about: Sequence[str]) -> None
         heat = torch.ones_like(frame) if each.heat is None else heated(frame, each.heat[middle])
         cells.append((_label(name, each, look.measure), [heat, veiled(frame, each.mask[middle])]))
     lines = [*about, f"middle frame; left heat, right mask (clear inside); {_means(look)}"]
-    lines += [PARTLY] if any(each.partly for each in look.seen.values()) else []
+    lines += _notes(look)
     lines += [f"without {name}: {reason}" for name, reason in look.lacking.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     with_lines(_grid(cells), lines).save(path)
@@ -83,7 +84,7 @@ def tell_masks(look: Look, about: Sequence[str], files: Mapping[str, Path]) -> N
         print("  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     for name, reason in look.lacking.items():
         print(f"  {name.ljust(widths[0])}  cannot work here: {reason}")
-    print(f"{_means(look)}" + (f"\n{PARTLY}" if any(each.partly for each in look.seen.values()) else ""))
+    print("\n".join([_means(look), *_notes(look)]))
     for name, path in files.items():
         print(f"  {name:<8} {path}")
 
@@ -92,6 +93,12 @@ def _means(look: Look) -> str:
     if look.truth is not None:
         return "IoU: with the clip's annotation"
     return "agreement: IoU with mask=agreement, for the clip has no annotation (a guess, no truth)"
+
+
+def _notes(look: Look) -> list[str]:
+    turned = dict.fromkeys(filter(None, (around(each.facts) for each in look.seen.values())))
+    partly = any(each.partly for each in look.seen.values())
+    return [f"heat and masks are turned, to show {each}" for each in turned] + [PARTLY] * partly
 
 
 def _score(seen: Seen) -> str:

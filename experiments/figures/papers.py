@@ -7,15 +7,14 @@ from typing import Any, Literal
 from evaluation.tables.papers import content, whole
 
 SOURCE = "source"  # the clip itself, as a line of a figure
-MASK_OF = "mask of "  # and a variant: the clip as its mask leaves it, veiled where it is held
+MASK_OF = "mask of "  # and a variant: the clip, veiled outside the mask of that variant
 
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """`lines`: a label for each variant, in order; `source` is the clip, and
-    `mask of VARIANT` its mask. `kinds`: a block of frames for each of these
-    kinds of edit, or `each` so many. `fold`: so many strips below each other before the next column begins. `verb`: the
-    command that leaves what is drawn; `calibrate` leaves curves and maps."""
+    """`lines`: a label for each variant, in order; `source` is the clip, and `mask of VARIANT` its mask. `kinds`: a
+    block of frames for each of these kinds of edit, or `each` so many. `fold`: so many strips below each other before
+    the next column begins. `verb`: the command that leaves what is drawn; `calibrate` leaves curves and maps."""
 
     name: str
     title: str

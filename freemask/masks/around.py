@@ -1,6 +1,6 @@
-"""Where the words of an edit lie: at their own heat, or, of a background, at all that the other things leave.
+"""Where an edit may change: where its words have heat; in a background edit, everywhere but at the things before it.
 
-A background's word is looked at from nowhere in particular; the things before it are looked at from where they are.
+A background's word gets heat from nowhere in particular; the words of the things before it get theirs where these are.
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,7 @@ class Binarise:
     """How heat becomes a mask. None: as the preset says.
 
     `pool` is the window of a max-pool on the layer's grid (0: none). A pixel is in the mask where its value is
-    above the threshold; `otsu` is the one that parts the clip's own values best. `resize_first` resizes the heat and
+    above the threshold; `otsu` is the one that splits the clip's own values best. `resize_first` resizes the heat and
     normalises it afterwards; `threshold_first` makes the mask on the layer's grid and resizes that. Heat that is zero,
     constant under min-max, or not a number, gives an empty mask.
     """

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from evaluation.tables.numbers import chance
 from freemask.masks.codebook import Codebook
 from freemask.masks.heat import short
 from freemask.masks.mmc import cost, lmmc, tmmc
@@ -43,7 +44,7 @@ def _line(
         if other != best
     }
     said = [
-        f"{name} {each.value:+.2f} [{each.low:.2f}, {each.high:.2f}] p={each.p:.3f}"
+        f"{name} {each.value:+.2f} [{each.low:.2f}, {each.high:.2f}] {chance(each.p)}"
         for name, each in found.items()
     ]
     return [f"cost above the {what}'s: {', '.join(said)}"] if said else []

@@ -639,6 +639,7 @@ def test_what_goes_around_things_is_not_joined_with_the_words_of_the_edit():
         ("a cat walking left and a dog on grass", "grass", ["cat", "dog"], (2, 7), (2, 7)),
         ("a bird flies left and a girl together on grass", "grass", ["bird", "girl"], (2, 7), (2, 7)),
         ("a butterfly slowly moving on grass", "grass", ["butterfly"], (2,), (2,)),
+        ("a horse on a meadow at noon", "noon", ["horse"], (2,), (2,)),
         ("cars parked on grass", "grass", ["cars"], (1,), (1,)),
         ("the ocean waves", "ocean", [], (), ()),
         ("a car on a snow field", "snow", ["car"], (2,), (2,)),
@@ -655,7 +656,7 @@ def test_what_else_a_prompt_speaks_of(prompt, word, phrases, columns, last):
     ("source", "target", "around"),
     [
         ("a boat sails", "a boat sails in the desert", "boat"),
-        ("a red car on grass", "a red car on sand", "red car"),
+        ("a red car on a rug", "a red car on a towel", "red car"),
         ("a bear and a dog", "a bear and a dog at night", "bear, dog"),
     ],
 )

@@ -6,6 +6,7 @@ A background's word gets heat from nowhere in particular; the words of the thing
 from collections.abc import Sequence
 from dataclasses import replace
 
+from freemask.data.lexicon import GROUNDS
 from freemask.masks.nouns import JOINS, groups, nouns
 from freemask.masks.plan import MaskPlan, Subject
 from freemask.masks.words import source_columns
@@ -40,9 +41,9 @@ def facts_of(subject: Subject) -> dict[str, str]:
 
 
 def other_phrases(subject: Subject) -> list[str]:
-    """What the source prompt speaks of besides the edit's words: noun phrases, without articles. A phrase whose noun
-    is no word of the edit is still the edit's own where a word of the edit describes it, and stands as a noun nowhere
-    (snow: a snow field)."""
+    """The things that the source prompt speaks of besides the edit's words: noun phrases, without articles. No thing
+    is another place, time or weather. A phrase whose noun is no word of the edit is still the edit's own where a word
+    of the edit describes it, and stands as a noun nowhere (snow: a snow field)."""
     own = _own(subject.task)
     things = [
         thing for group in groups(subject.source.prompt) for phrase in group if (thing := _thing(phrase))
@@ -52,7 +53,8 @@ def other_phrases(subject: Subject) -> list[str]:
         return any(word.casefold() in own for word in words)
 
     named = any(ours(each[-1:]) for each in things)
-    return [" ".join(each) for each in things if not ours(each[-1:] if named else each)]
+    others = [each for each in things if not ours(each[-1:] if named else each)]
+    return [" ".join(each) for each in others if each[-1].casefold() not in GROUNDS]
 
 
 def _own(task: EditTask) -> set[str]:

@@ -113,6 +113,7 @@ def test_the_best_is_compared_with_others_on_the_same_clips():
         "third (the last, the second best) +0.50 [0.50, 0.50]" in layer and "first (the first) +2.00" in layer
     )
     assert "second (" not in layer
+    assert optimum.told(rows[:1], book) == []  # one clip has no interval
 
 
 def test_a_second_start_does_only_what_is_missing(capsys):

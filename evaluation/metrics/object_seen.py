@@ -37,14 +37,20 @@ class ObjectSeen:
     def __post_init__(self) -> None:
         found = clip.resolve(self.backbone, self.weights)
         needs = "an editable region, and one word for another"
-        about = "share of frames whose region is seen as what the {} prompt says"
+        about = "share of frames whose region is seen as what the target prompt says{}"
         object.__setattr__(self, "found", found)
         object.__setattr__(
             self,
             "columns",
             (
-                Column(f"object_seen[{found.label}]", "", True, about.format("target"), needs),
-                Column(f"object_kept[{found.label}]", "", False, about.format("source"), needs),
+                Column(f"object_seen[{found.label}]", "", True, about.format(""), needs),
+                Column(
+                    f"object_kept[{found.label}]",
+                    "",
+                    False,
+                    about.format(" with the source's word in it"),
+                    needs,
+                ),
             ),
         )
 

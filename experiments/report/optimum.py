@@ -13,9 +13,12 @@ from freemask.statistics import mean
 
 
 def told(rows: Sequence[Mapping[str, Any]], book: Codebook) -> list[str]:
-    """Against both ends of denoising; against the second best layer, and the first and last that the network calls."""
+    """Against both ends of denoising; against the second best layer, and the first and last that the network calls.
+    Nothing of a single clip."""
     done = [row for row in rows if row["status"] == "done"]
     clips = [row["clip"] for row in done]
+    if len(set(clips)) < 2:
+        return []
     costs = cost(torch.tensor([row["iou"] for row in done], dtype=torch.float64), book.floor)
     ends = {book.times[-1]: f"{book.times[-1]} (noisiest)", book.times[0]: f"{book.times[0]} (clearest)"}
     second = sorted(range(len(book.sites)), key=lambda k: book.lmmc[k].mean)[:2][-1]

@@ -52,12 +52,13 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Temporal:
-    """Attention along frames. By `keys` (eq. 10): queries and keys are mixed. By maps: all rows are the source's.
+    """Attention along frames, or among all video tokens. By `keys` (eq. 10): queries and keys are mixed. By maps: all
+    rows are the source's.
 
     `inside` says whose queries and keys fill the mask: the edit's in the paper, the source's in the official code.
     """
 
-    roles: ClassVar[tuple[Role, ...]] = ("temporal",)
+    roles: ClassVar[tuple[Role, ...]] = ("temporal", "space_time")
     window: Window
     masked: bool
     keys: bool = True

@@ -99,11 +99,14 @@ class Editing:
         return tap
 
     def part_of(self, where: Where, i: int) -> Part | None:
-        """Which part of the fusion acts in this layer at step i."""
-        for part, policy in self.policies.attention.items():
-            if policy.awake(i) and policy.serves(where.site, where.grid):
-                return part
-        return None
+        """Which part of the fusion acts in this layer at step i. Layers of all video tokens are both self and temporal
+        attention: they serve the former while it acts, then the latter."""
+        acting: list[Part] = [
+            part
+            for part, policy in self.policies.attention.items()
+            if policy.awake(i) and policy.serves(where.site, where.grid)
+        ]
+        return "self" if "self" in acting else acting[0] if acting else None
 
     def _source(self, where: Where, qkv: QKV) -> QKV:
         """The source's queries and keys: of its stream, or kept from the inversion."""

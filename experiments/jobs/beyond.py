@@ -9,7 +9,11 @@ from freemask.masks.nouns import JOINS, PREPOSITIONS, VERBS
 from freemask.types import Backbone, DataSource, EditTask, Text
 from freemask.words import bare
 
-WEIGHTS = {"embedded": "zeroscope (or modelscope, wan)", "embedded_image": "sd15 (or sd14)"}
+WEIGHTS = {
+    "embedded": "zeroscope (or modelscope, wan)",
+    "embedded_image": "sd15 (or sd14)",
+    "embedded_dit": "wan (or zeroscope)",
+}
 
 
 def shipped(model: Mapping[str, Any]) -> str:

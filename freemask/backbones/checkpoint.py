@@ -14,7 +14,11 @@ from freemask.errors import UserError, beside
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 EMBEDDED = WEIGHTS_FOLDER / "t2v"
 # The models that are part of the package, by the names that stand for their folders.
-SHIPPED = {"embedded": EMBEDDED, "embedded_image": WEIGHTS_FOLDER / "t2i"}
+SHIPPED = {
+    "embedded": EMBEDDED,
+    "embedded_image": WEIGHTS_FOLDER / "t2i",
+    "embedded_dit": WEIGHTS_FOLDER / "dit",
+}
 WEIGHTS = ("*.safetensors",)
 PICKLES = ("*.bin",)
 

@@ -17,7 +17,10 @@ class Codec:
 
     compression = 1  # frames in a latent frame
 
-    def __init__(self, vae: Any, *, batch: int = 1, slicing: bool = False, tiling: bool = False) -> None:
+    def __init__(
+        self, vae: Any, *, batch: int = 1, patch: int = 1, slicing: bool = False, tiling: bool = False
+    ) -> None:
+        """`patch` is the side of the network's cells, in latents."""
         if batch < 1:
             raise UserError(
                 "vae_batch is the number of frames that the VAE sees at once.", came=batch, expected=">= 1"
@@ -29,7 +32,7 @@ class Codec:
             vae.enable_tiling()
         self.scale = float(getattr(vae.config, "scaling_factor", None) or 1.0)
         self.shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
-        self.multiple = _multiple(vae)
+        self.multiple = _multiple(vae) * patch
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c lh lw"]:
@@ -74,9 +77,7 @@ class CausalCodec(Codec):
     goes through a clip in order, so that there is no batch to choose."""
 
     def __init__(self, vae: Any, *, patch: int = 1, tiling: bool = False) -> None:
-        """`patch` is the side of the network's cells, in latents."""
-        super().__init__(vae, tiling=tiling)
-        self.multiple *= patch
+        super().__init__(vae, patch=patch, tiling=tiling)
         self.compression = int(vae.config.scale_factor_temporal)
         if self.compression != CHUNK or 2 ** sum(vae.config.temperal_downsample) != CHUNK:
             raise UserError(

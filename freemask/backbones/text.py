@@ -40,8 +40,8 @@ class TextReader:
 
 
 class T5Reader:
-    """A tokenizer and an encoder of the T5 family, as Wan reads them: no begin mark, and zeros behind the end mark,
-    which attention sees like any other column."""
+    """A tokenizer and a text encoder as Wan reads them: zeros behind the end mark, which attention sees like any other
+    column. Wan's own is of the T5 family; CLIP's, which sees nothing behind a token either, will do."""
 
     def __init__(self, tokenizer: Any, encoder: Any, max_tokens: int) -> None:
         _check_offsets(tokenizer)
@@ -54,7 +54,7 @@ class T5Reader:
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Text:
-        """Without padding in the encoder: positions there are relative, so that what is masked changes nothing."""
+        """Without padding in the encoder, where what comes behind the end mark changes nothing before it."""
         read = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
         ids = tuple(read["input_ids"])
         check_length(prompt, len(ids), self.max_tokens)

@@ -13,15 +13,17 @@ from torch import Tensor
 from freemask.attention.processor import Call, Slot
 from freemask.backbones import checkpoint, identity, tiny_wan, wan_attention
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.codec import CausalCodec
+from freemask.backbones.codec import CausalCodec, Codec
 from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
 from freemask.backbones.text import T5Reader
+from freemask.backbones.unet import VAES
 from freemask.diffusion.flow import Flow
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Grid, NoisePath, Site
 
+ENCODERS = ("UMT5EncoderModel", "T5EncoderModel", "CLIPTextModel")
 COMPONENTS = ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"]
 NATIVE = (480, 832)
 MAX_TOKENS = 512
@@ -31,7 +33,7 @@ class Parts(NamedTuple):
     """The parts of a checkpoint, on their device."""
 
     network: Any
-    codec: CausalCodec
+    codec: Codec
     reader: T5Reader
     noise_path: NoisePath
 
@@ -98,10 +100,10 @@ class Wan(Network):
         network: Any = files.part("transformer", ("WanTransformer3DModel",), precision)
         if precision == torch.float64:  # what its class keeps in single precision would be too narrow
             network = torch.nn.Module.to(network, precision)
-        vae = files.part("vae", ("AutoencoderKLWan",), wide(precision)).to(place)
-        encoder = files.part("text_encoder", ("UMT5EncoderModel", "T5EncoderModel"), of_text)
-        encoder = encoder.to(device_of(text_device or device))
-        codec = CausalCodec(vae, patch=network.config.patch_size[1], tiling=vae_tiling)
+        encoder = files.part("text_encoder", ENCODERS, of_text).to(device_of(text_device or device))
+        kind = CausalCodec if files.classes.get("vae") == "AutoencoderKLWan" else Codec
+        vae = files.part("vae", ("AutoencoderKLWan", *VAES), wide(precision)).to(place)
+        codec = kind(vae, patch=network.config.patch_size[1], tiling=vae_tiling)
         reader = T5Reader(files.tokenizer(), encoder, max_tokens)
         name = _name(files, grid, shift, max_tokens)
         parts = Parts(network.to(place), codec, reader, way)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from freemask.backbones.checkpoint import EMBEDDED
 from freemask.backbones.identity import of_folder
+from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import COMPONENTS
+from freemask.backbones.wan import Wan
 from freemask.errors import UserError
 from freemask.masks.bookshelf import find
 from freemask.masks.codebook import SHIPPED, VERSION, Codebook
@@ -232,12 +235,21 @@ def test_a_codebook_of_the_future_is_refused(tmp_path):
         Codebook.read(path)
 
 
-def test_the_shipped_codebook_belongs_to_the_shipped_weights():
-    found = find(of_folder(EMBEDDED, COMPONENTS))
+@pytest.mark.parametrize(
+    ("name", "identify", "times"),
+    [
+        ("embedded", partial(of_folder, EMBEDDED, COMPONENTS), 50),
+        ("embedded_image", partial(Inflated2D.identify, least_channels=64), 50),
+        ("embedded_dit", partial(Wan.identify, "embedded_dit", max_tokens=32), 25),
+    ],
+)
+def test_the_shipped_codebooks_belong_to_the_shipped_weights(name, identify, times):
+    """Times of the transformer are fractions."""
+    found = find(identify())
     book = found.book
-    assert found.source == "shipped" and book == Codebook.read(SHIPPED / "embedded.json")
-    assert book.model == "embedded" and book.data["split"] == "train"
-    assert (book.n, book.overlap, len(book.times)) == (book.of, "foreground", 50) and book.n >= 40
+    assert found.source == "shipped" and book == Codebook.read(SHIPPED / f"{name}.json")
+    assert book.model == name and book.data["split"] == "train"
+    assert (book.n, book.overlap, len(book.times)) == (book.of, "foreground", times) and book.n >= 40
     assert (
         book.binarise == Binarise("paper").settings()
     )  # otherwise the presets have moved on: calibrate again

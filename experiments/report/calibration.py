@@ -154,7 +154,7 @@ def _facts(book: Codebook, rows: Sequence[Row] = ()) -> list[str]:
         f"overlap, at least {book.floor} each; 95 % intervals over clips",
         *_best(book),
         f"mean overlap there: {book.overlap_at(book.best_site, book.best_time):.3f}",
-        f"best single map: {single[0]} at {single[1]}, overlap {book.overlap_at(*single):.3f}",
+        f"best single map: {single[0]} at {single[1]:g}, overlap {book.overlap_at(*single):.3f}",
         *([f"masks that miss (overlap at most {book.floor}): {floors[0]['share']:.1%}"] if floors else []),
         *(optimum.told(rows, book) if rows else []),
         *([f"warning: {book.warning}"] if book.warning else []),
@@ -164,7 +164,7 @@ def _facts(book: Codebook, rows: Sequence[Row] = ()) -> list[str]:
 def _best(book: Codebook) -> list[str]:
     layer = _spelled(book.lmmc[book.sites.index(book.best_site)])
     time = _spelled(book.tmmc[book.times.index(book.best_time)])
-    return [f"best layer  {book.best_site}: LMMC {layer}", f"best time   {book.best_time}: TMMC {time}"]
+    return [f"best layer  {book.best_site}: LMMC {layer}", f"best time   {book.best_time:g}: TMMC {time}"]
 
 
 def _ranking(book: Codebook) -> Grid:

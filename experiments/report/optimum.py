@@ -20,7 +20,7 @@ def told(rows: Sequence[Mapping[str, Any]], book: Codebook) -> list[str]:
     if len(set(clips)) < 2:
         return []
     costs = cost(torch.tensor([row["iou"] for row in done], dtype=torch.float64), book.floor)
-    ends = {book.times[-1]: f"{book.times[-1]} (noisiest)", book.times[0]: f"{book.times[0]} (clearest)"}
+    ends = {book.times[-1]: f"{book.times[-1]:g} (noisiest)", book.times[0]: f"{book.times[0]:g} (clearest)"}
     second = sorted(range(len(book.sites)), key=lambda k: book.lmmc[k].mean)[:2][-1]
     places = {second: "the second best", 0: "the first", len(book.sites) - 1: "the last"}
     if second in (0, len(book.sites) - 1):

@@ -16,13 +16,13 @@ from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec, Codec
 from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
 from freemask.backbones.text import T5Reader
-from freemask.backbones.unet import VAES
 from freemask.diffusion.flow import Flow
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Grid, NoisePath, Site
 
+VAES = ("AutoencoderKLWan", "AutoencoderDC")
 ENCODERS = ("UMT5EncoderModel", "T5EncoderModel", "CLIPTextModel")
 COMPONENTS = ["transformer", "vae", "text_encoder", "tokenizer", "scheduler"]
 NATIVE = (480, 832)
@@ -102,7 +102,7 @@ class Wan(Network):
             network = torch.nn.Module.to(network, precision)
         encoder = files.part("text_encoder", ENCODERS, of_text).to(device_of(text_device or device))
         kind = CausalCodec if files.classes.get("vae") == "AutoencoderKLWan" else Codec
-        vae = files.part("vae", ("AutoencoderKLWan", *VAES), wide(precision)).to(place)
+        vae = files.part("vae", VAES, wide(precision)).to(place)
         codec = kind(vae, patch=network.config.patch_size[1], tiling=vae_tiling)
         reader = T5Reader(files.tokenizer(), encoder, max_tokens)
         name = _name(files, grid, shift, max_tokens)

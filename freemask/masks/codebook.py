@@ -59,7 +59,8 @@ class Codebook:
         if len(bests) < 2:
             return ""
         said = "; ".join(
-            f"floor {each['floor']}: {each['best_site']} at {each['best_time']}, {each['share']:.0%} of the masks miss"
+            f"floor {each['floor']}: {each['best_site']} at {each['best_time']:g}, {each['share']:.0%} of the masks"
+            " miss"
             for each in self.floors
         )
         return f"the best layer or time depends on the floor of the overlap ({said}): do not trust it"
@@ -173,9 +174,11 @@ def _kind(name: str) -> type | tuple[type, ...]:
         return str
     if name in ("data", "binarise", "made"):
         return Mapping
-    if name in ("n", "of", "clips", "version", "best_time"):
+    if name in ("floor", "best_time"):
+        return (float, int)
+    if name in ("n", "of", "clips", "version"):
         return int
-    return (float, int) if name == "floor" else (list, tuple)
+    return (list, tuple)
 
 
 def _spread(value: Any) -> str:

@@ -48,6 +48,8 @@ def test_the_block_before_and_after():
     assert "not sure" in before["kind"] and "task=" in before["kind"]
     assert before["words"] == "car -> bus (guessed)"
     assert before["mask"] == "mmc: layer up.1, time 499"
+    fraction = explained({**ROW, "facts": {**ROW["facts"], "mask_time": 156.96202087402344}})
+    assert fraction["mask"] == "mmc: layer up.1, time 156.962"
     assert before["codebook"].startswith("shipped") and "n = 40" in before["codebook"]
     assert "8 frames of 48 x 64" in before["clip"]
     assert "embedded" in before["model"] and "01234567" in before["model"]

@@ -143,6 +143,8 @@ def _of(what: str, found: Any) -> str:
     """One layer by its name, or `mean of 16 layers`; one time by its number, or `the time of each step`."""
     if found == "each":
         return f"the {what} of each step"
+    if isinstance(found, float):  # times of some models are fractions
+        found = f"{found:g}"
     return f"{found} {what}s" if str(found).startswith("mean of") else f"{what} {found}"
 
 

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freemask.attention.record import GIB, Keep, Recording, Spy, heat_of_words, recorder, spying
-from freemask.diffusion.guidance import guided
+from freemask.diffusion.guidance import Predict, guided
 from freemask.diffusion.loops import invert
 from freemask.diffusion.noise_paths import CLEAN
+from freemask.diffusion.solvers import EULER
 from freemask.errors import UserError
 from freemask.types import AttentionTap, Backbone, Given, Grid, Progress, Taps, Text, Time, Where, silent
 
@@ -28,20 +29,21 @@ Columns = tuple[int, ...]
 @dataclass(frozen=True)
 class Inversion:
     """`latents` at the levels [CLEAN, *times]; `kept` what was wished of its attention; `passes` counts how often the
-    network ran for it."""
+    network ran for it. `inputs` is what the network saw at each of the times, where that was no latent of the way."""
 
     latents: Sequence[Float[Tensor, "f c h w"]]
     times: Sequence[Time]
     passes: int = 0
     kept: Recording = field(default_factory=Recording)
+    inputs: Sequence[Float[Tensor, "f c h w"]] = ()
 
     def at(self, level: Time) -> Float[Tensor, "f c h w"]:
         """The latent of a level."""
         return self.latents[[CLEAN, *self.times].index(level)]
 
     def input_at(self, t: Time) -> Float[Tensor, "f c h w"]:
-        """What the network saw at time t: the latent one level below."""
-        return self.latents[list(self.times).index(t)]
+        """What the network saw at time t: the latent one level below, where nothing else was noted."""
+        return (self.inputs or self.latents)[list(self.times).index(t)]
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,14 @@ class Inversions:
                 "the budget of stored inversions is too small", came=budget_gb, expected="above 0"
             )
 
-    def invert(
+    def invert(  # noqa: PLR0913 -- as freemask.diffusion.loops.invert
         self,
         backbone: Backbone,
         latents: Float[Tensor, "f c h w"],
         given: Text | Given,
         steps: int | Sequence[Time],
         *,
+        solver: str = EULER,
         wish: Wish | None = None,
         progress: Progress = silent,
     ) -> Inversion:
@@ -93,36 +96,40 @@ class Inversions:
         wish = Wish() if wish is None else wish
         given = given.given if isinstance(given, Text) else given
         times = list(backbone.noise_path.times(steps) if isinstance(steps, int) else steps)
-        base, at = key_of(backbone, latents, given, times), wish.at or times
-        path = self._known(base, times, latents)
-        known = {columns: self.load(_heat_key(base, columns, at)) for columns in wish.heats if path}
+        more = () if solver == EULER else (solver,)
+        base, at = key_of(backbone, latents, given, times, more), wish.at or times
+        made = self._known(base, times, latents)
+        known = {columns: self.load(_heat_key(base, columns, at)) for columns in wish.heats if made}
         maps = {columns: found for columns, found in known.items() if found is not None}
         new = sorted(wish.heats - set(maps))
         kept, fresh = Recording(wish.budget), Recording(wish.budget, device="cpu")
         heats = [heat_of_words(_name(columns), columns, times=at, stream="source") for columns in new]
         tap = wish.tap([keep for keep in wish.keeps if keep.heat is None], kept)
         tap = recorder(heats, fresh, then=tap) if heats else tap
-        ran = path is None or tap is not None
-        if path is None:
-            upward = guided(backbone, given, taps=Taps(attention=tap), stream="source")
-            path = invert(backbone, latents, upward, times, progress=progress)
+        passes = len(times) if tap is not None else 0
+        if made is None:
+            upward = Watched(guided(backbone, given, taps=Taps(attention=tap), stream="source"))
+            path = invert(backbone, latents, upward, times, solver=solver, progress=progress)
+            made = Inversion(path, times, inputs=upward.apart(path, times))
+            passes = upward.calls
             if self.folder is not None:
-                self.save(base, {"latents": torch.stack(list(path))})
+                self.save(base, _tensors(made))
         elif tap is not None:
-            walk(backbone, Inversion(path, times), given, Taps(attention=tap), progress=progress)
+            walk(backbone, made, given, Taps(attention=tap), progress=progress)
         for columns in new:
             maps[columns] = {f"{site}@{t}": heat for (site, t), heat in fresh.all(_name(columns)).items()}
             self.save(_heat_key(base, columns, at), maps[columns])
         for keep in wish.keeps:
             if keep.heat is not None:
                 _answer(backbone, keep, maps[keep.heat], kept, latents.device)
-        return Inversion(path, times, len(times) if ran else 0, kept)
+        return replace(made, passes=passes, kept=kept)
 
-    def _known(self, key: str, times: Sequence[Time], like: Tensor) -> list[Tensor] | None:
+    def _known(self, key: str, times: Sequence[Time], like: Tensor) -> Inversion | None:
         stored = self.load(key)
         if stored is None or len(stored.get("latents", ())) != len(times) + 1:
             return None
-        return [each.to(like) for each in stored["latents"]]
+        latents, inputs = ([each.to(like) for each in stored.get(name, ())] for name in ("latents", "inputs"))
+        return Inversion(latents, times, inputs=inputs)
 
     def load(self, key: str) -> dict[str, Tensor] | None:
         path = self._path(key)
@@ -172,6 +179,28 @@ class Inversions:
                 total -= size
 
 
+@dataclass
+class Watched:
+    """A prediction that counts its calls, and notes what the network was shown."""
+
+    predict: Predict
+    calls: int = 0
+    seen: dict[Time, Tensor] = field(default_factory=dict)
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        self.calls += 1
+        self.seen[t] = x
+        return self.predict(x, t)
+
+    def apart(self, latents: Sequence[Tensor], times: Sequence[Time]) -> list[Tensor]:
+        """What was shown at each time, where that was not the latent one level below."""
+        if all(self.seen.get(t) is below for below, t in zip(latents, times, strict=False)):
+            return []
+        if set(times) - set(self.seen):  # a solver that asks between the times
+            return []
+        return [self.seen[t] for t in times]
+
+
 @torch.no_grad()
 def walk(
     backbone: Backbone,
@@ -199,6 +228,11 @@ def _answer(
         where = Where(backbone.sites[site], _number(t), Grid(*heat.shape), ("source",))
         if keep.wants(where):
             into.put(keep.name, where, heat.to(device))
+
+
+def _tensors(inversion: Inversion) -> dict[str, Tensor]:
+    parts = {"latents": inversion.latents, "inputs": inversion.inputs}
+    return {name: torch.stack(list(values)) for name, values in parts.items() if values}
 
 
 def _number(text: str) -> Time:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from freemask.diffusion.guidance import Predict, guided
 from freemask.diffusion.noise_paths import CLEAN
+from freemask.diffusion.solvers import EULER, way
 from freemask.types import Backbone, Given, Progress, Text, Time, silent
 
 Watch = Callable[[Tensor, int, Time], Tensor | None]  # (x, i, t): a tensor stands in for x, None leaves it
@@ -27,12 +28,13 @@ class Callbacks:
 
 
 @torch.no_grad()
-def invert(
+def invert(  # noqa: PLR0913 -- the parts of a journey
     backbone: Backbone,
     latents: Float[Tensor, "f c h w"],
     predict: Text | Given | Predict,
     steps: int | Sequence[Time],
     *,
+    solver: str = EULER,
     on: Callbacks = Callbacks(),
     progress: Progress = silent,
 ) -> list[Tensor]:
@@ -43,11 +45,12 @@ def invert(
     """
     path, times = backbone.noise_path, _times(backbone, steps)
     call = guided(backbone, predict, stream="source") if isinstance(predict, Text | Given) else predict
+    travel = way(solver, path, call)
     x, now, kept = latents, CLEAN, [latents]
     progress("inversion", 0, len(times))
     for i, t in enumerate(times):
         x = _seen(on.before, x, i, t)
-        x = path.step(x, call(x, t), now=now, call=t, to=t)
+        x = travel(x, now, t)
         x, now = _seen(on.after, x, i, t), t
         kept.append(x)
         progress("inversion", i + 1, len(times))
@@ -55,12 +58,13 @@ def invert(
 
 
 @torch.no_grad()
-def sample(
+def sample(  # noqa: PLR0913 -- the parts of a journey
     backbone: Backbone,
     latents: Float[Tensor, "f c h w"],
     predict: Text | Given | Predict,
     steps: int | Sequence[Time],
     *,
+    solver: str = EULER,
     on: Callbacks = Callbacks(),
     progress: Progress = silent,
 ) -> Float[Tensor, "f c h w"]:
@@ -70,12 +74,13 @@ def sample(
     """
     path, times = backbone.noise_path, _times(backbone, steps)
     call = guided(backbone, predict) if isinstance(predict, Text | Given) else predict
+    travel = way(solver, path, call)
     x = latents
     progress("sampling", 0, len(times))
     for i, t in enumerate(reversed(times)):
         below = times[-2 - i] if i + 1 < len(times) else CLEAN
         x = _seen(on.before, x, i, t)
-        x = path.step(x, call(x, t), now=t, call=t, to=below)
+        x = travel(x, t, below)
         x = _seen(on.after, x, i, t)
         progress("sampling", i + 1, len(times))
     return x

@@ -9,6 +9,8 @@ from torch import Generator, Tensor
 from freemask.diffusion.guidance import given_to, guided
 from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.loops import invert, sample
+from freemask.diffusion.noise_paths import one_of
+from freemask.diffusion.solvers import EULER, SOLVERS
 from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Time, silent
@@ -19,13 +21,15 @@ class Ddim:
     """`reconstruct` also samples back under the source prompt at guidance 1 (in Edit.extras): what inversion loses.
 
     `inversion_steps`: a finer path up than down; None: as many as `steps`. `inversions` is a folder in which inversions
-    are kept for every method, prompt and run; None keeps none.
+    are kept for every method, prompt and run; None keeps none. `solver`: how both ways are travelled
+    (`freemask.diffusion.solvers`).
     """
 
     draws: ClassVar[bool] = False  # no noise: every seed gives the same
 
     steps: int = 50
     guidance: float | int | None = None
+    solver: str = EULER
     inversion_guidance: float | int = 1.0
     inversion_steps: int | None = None
     reconstruct: bool = False
@@ -35,6 +39,7 @@ class Ddim:
     def __post_init__(self) -> None:
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
+        one_of("solver", self.solver, SOLVERS)
         finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         at_least("inversion_guidance", self.inversion_guidance, 0)
@@ -52,13 +57,15 @@ class Ddim:
         with watch.stage("inversion"):
             noise = self._noise(backbone, latents, source, up, progress).at(down[-1])
         with watch.stage("sampling"):
-            edited = sample(backbone, noise, guided(backbone, target, self.guidance), down, progress=progress)
+            predict = guided(backbone, target, self.guidance)
+            edited = sample(backbone, noise, predict, down, solver=self.solver, progress=progress)
         with watch.stage("decoding"):
             frames = backbone.decode(edited, len(clip.frames))
         extras = {}
         if self.reconstruct:
             with watch.stage("reconstruction"):
-                back = sample(backbone, noise, guided(backbone, source), down, progress=progress)
+                predict = guided(backbone, source)
+                back = sample(backbone, noise, predict, down, solver=self.solver, progress=progress)
                 extras["reconstruction"] = backbone.decode(back, len(clip.frames))
         return Edit(frames, extras, watch.seconds, path_warnings(backbone))
 
@@ -68,6 +75,7 @@ class Ddim:
         """Inversions under guidance are rare, and are not kept."""
         if self.inversion_guidance == 1:
             store = Inversions(self.inversions, self.inversions_gb)
-            return store.invert(backbone, latents, source, up, progress=progress)
+            return store.invert(backbone, latents, source, up, solver=self.solver, progress=progress)
         upwards = guided(backbone, source, self.inversion_guidance, stream="source")
-        return Inversion(invert(backbone, latents, upwards, up, progress=progress), up)
+        path = invert(backbone, latents, upwards, up, solver=self.solver, progress=progress)
+        return Inversion(path, up)

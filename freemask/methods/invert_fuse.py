@@ -16,6 +16,7 @@ from freemask.diffusion.guidance import strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.reconstruction import reconstruct
+from freemask.diffusion.solvers import EULER
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.heat import Facts
@@ -37,6 +38,7 @@ from freemask.settings import Effect
 from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Given, Progress, Time, Where, silent
 
 FEATURES = ("recompute", "cache")
+ON_GRID = (EULER, "uni")  # solvers that ask the network at every time of sampling
 PASSES = ("inversion", "reconstruction")
 OFF = Fusion(temporal="off", cross="off", self="off", latent="off")
 
@@ -51,6 +53,9 @@ class InvertFuse:
 
     `features`: the source branch runs again beside the edit (recompute), or its queries and keys are kept from
     the inversion (cache), on device, host or disk, within a budget. Both give the same edit.
+
+    `solver`: how the inversion goes up (`freemask.diffusion.solvers`); sampling takes Euler's steps, which ask the
+    network at the times of the grid.
 
     `inversion_steps`: a finer path up than down; None: as many as `steps`. `inversions` is a folder in which inversions
     are kept for every method, prompt and run; None keeps none. `heat_gb` bounds the word heat that masks are made of
@@ -67,6 +72,7 @@ class InvertFuse:
     attention: str = "inversion"
     reconstruction_guidance: float | int | None = None
     inversion_steps: int | None = None
+    solver: str = EULER
     features: Annotated[str, Effect.NONE] = "recompute"
     cache_on: Annotated[str, Effect.NONE] = "host"
     budget_gb: Annotated[float | int, Effect.NONE] = 8
@@ -82,6 +88,7 @@ class InvertFuse:
             ("attention", self.attention, PASSES),
             ("features", self.features, FEATURES),
             ("cache_on", self.cache_on, PLACES),
+            ("solver", self.solver, ON_GRID),
         ):
             if value not in choices:
                 raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
@@ -176,7 +183,9 @@ class InvertFuse:
                 raise ValueError("features are kept while an inversion is made: this one is known already")
             return known
         store = Inversions(self.inversions, self.inversions_gb)
-        return store.invert(backbone, known.latents[0], source, path, wish=wish, progress=progress)
+        return store.invert(
+            backbone, known.latents[0], source, path, solver=self.solver, wish=wish, progress=progress
+        )
 
     def _reconstructed(
         self, backbone: Backbone, inversion: Inversion, source: Given, wish: Wish, progress: Progress

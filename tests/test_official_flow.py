@@ -22,8 +22,8 @@ def test_the_authors_cases(parity, name, capsys):
     assert command.main([str(parity / "golden" / f"{name}.json")]) == 0
     said = capsys.readouterr().out
     assert "network calls" in said and "latents of the clip" in said and "frames, beyond rounding" in said
-    assert ("edit: latents" in said) == (name == "flow_flowedit")
-    assert ("unipc step cannot be run yet" in said) == (name == "flow_wanedit")
+    assert "edit: latents" in said and "free-running" in said
+    assert ("edit: velocities" in said) == (name == "flow_wanedit")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ def test_the_authors_cases(parity, name, capsys):
             {"text: token ids", "network calls", "edit: latents"},
         ),
         ("flow_wanedit", {"shift": 3.0}, {"times of the network", "network calls", "edit: velocities"}),
+        ("flow_wanedit", {"source_guidance": 6.0}, {"edit: velocities", "edit: latents"}),
     ],
 )
 def test_a_case_that_says_something_else_fails(parity, name, changes, groups):
@@ -120,5 +121,5 @@ def test_a_case_with_several_draws_and_a_last_part(tmp_path, changes, code, caps
     shapes = {name: {"shape": list(value.shape)} for name, value in tensors.items()}
     place.write_text(json.dumps({**ABOUT, **changes, "tensors": shapes}))
     assert command.main([str(place)]) == code
-    said = "has no noise for a step" if code == 2 else "the clip nowhere is not here"
+    said = "too few draws for a step" if code == 2 else "the clip nowhere is not here"
     assert said in capsys.readouterr().out

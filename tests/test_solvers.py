@@ -87,7 +87,7 @@ def test_calls(solver, up, down):
     path, x = Flow(shift=2.0), torch.zeros(1, 3)
     levels, calls = [CLEAN, *path.times(6)], []
     travelled(solver, path, x, levels, calls)
-    assert len(calls) == up and 0 <= min(calls) and max(calls) <= levels[-1]
+    assert len(calls) == up and min(calls) >= 0 and max(calls) <= levels[-1]
     calls.clear()
     travelled(solver, path, x, levels[::-1], calls)
     assert len(calls) == down and calls[0] == levels[-1]

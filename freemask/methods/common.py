@@ -62,7 +62,12 @@ def of_kind(name: str, came: object, kind: type) -> None:
 
 def check_masks(fusion: Fusion, mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> None:
     """Refuses an edit whose masks cannot be made, as far as that can be seen without a model."""
-    if not fusion.uses_masks(task.kind) or isinstance(mask, NoMask):
+    if fusion.uses_masks(task.kind):
+        check_mask(mask, task, clip)
+
+
+def check_mask(mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> None:
+    if isinstance(mask, NoMask):
         return
     if hasattr(mask, "phrase"):
         located(task)

@@ -1,14 +1,14 @@
 """What an edit says of itself afterwards: its mask as a picture, facts for the row, warnings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from freemask.fusion.settings import Policies
 from freemask.masks.look import over_times
-from freemask.masks.plan import Subject, Use
+from freemask.masks.plan import MaskPlan, Subject, Use
 from freemask.methods.editing import Editing
-from freemask.types import Grid
+from freemask.types import Grid, Time
 
 GB = 10**9
 
@@ -17,11 +17,19 @@ def pictures(editing: Editing) -> dict[str, Tensor]:
     """The mask at the frames' size, as the mean over the edit's times: how often a pixel may change."""
     if editing.masks is None:
         return {}
-    frames, times = editing.subject.clip.frames, editing.subject.times
     blend = editing.policies.latent
     use: Use = "latent" if blend is not None and blend.masked else "self"
-    grid = Grid(frames.shape[0], *frames.shape[-2:])
-    return {"mask": over_times(editing.masks, use, times, grid)}
+    return of_masks(editing.masks, use, editing.subject.times, editing.subject.clip.frames)
+
+
+def of_masks(masks: MaskPlan, use: Use, times: Sequence[Time], frames: Tensor) -> dict[str, Tensor]:
+    return {"mask": over_times(masks, use, times, Grid(len(frames), *frames.shape[-2:]))}
+
+
+def of_picture(mask: Tensor, acts: str) -> dict[str, str | float | int]:
+    """How much of the clip a mask covers, and what it acts on."""
+    empty = int((mask.flatten(1).amax(1) == 0).sum())
+    return {"mask_acts_on": acts, "mask_share": round(float(mask.mean()), 4), "mask_empty_frames": empty}
 
 
 def facts(editing: Editing, made: Mapping[str, Tensor]) -> dict[str, str | float | int | bool | None]:
@@ -29,9 +37,7 @@ def facts(editing: Editing, made: Mapping[str, Tensor]) -> dict[str, str | float
     if editing.masks is not None:
         found = dict(editing.masks.facts)
     if "mask" in made:
-        found["mask_acts_on"] = acts_on(editing)
-        found["mask_share"] = round(float(made["mask"].mean()), 4)
-        found["mask_empty_frames"] = int((made["mask"].flatten(1).amax(1) == 0).sum())
+        found |= of_picture(made["mask"], acts_on(editing))
     found |= of_object(editing.policies, editing.subject)
     found["inversion_passes"] = editing.inversion.passes
     if editing.lender is not editing.inversion:

@@ -1,7 +1,7 @@
 """Cases of flow matching on a video transformer: FlowEdit, and Wan-Edit of FiVE-Bench."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from freemask.data.frames import FrameRange
 from freemask.data.images import open_picture
 from freemask.data.video import read_video
 from freemask.diffusion.flow import SCHEDULERS
-from freemask.diffusion.guidance import guided
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
-from freemask.types import Text, Time
+from freemask.methods.flow_edit import Comparing, FlowEdit
+from freemask.methods.renoised import Held
+from freemask.types import Clip, EditTask, Text, Time
 from tests.official.case import Case
 from tests.official.families import Wanted
 from tests.official.ledger import FORCED, FREE, Ledger, relative
@@ -32,41 +33,53 @@ TIMES = 1e-6  # relative: times and levels are numbers in single precision
 def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
     lines = overrides(case)
     print(" ".join(lines))
-    edit = Editing.of(case, build(plain(config_of("edit", lines))["model"], "model"))
+    built = plain(config_of("edit", lines))
+    edit = Editing.of(case, build(built["model"], "model"), build(built["method"], "method"))
     times(edit, ledger)
     texts(edit, ledger)
     encoded(edit, ledger)
     calls(edit, ledger)
     if "edit/final" in case:
         decoded(edit, case.latents("edit/final"), ledger, FORCED)
-    steps = list(edit.active)[: wanted.steps]
-    if "n_max" in case.about:
-        flow_edit(edit, steps, ledger, wanted)
-        if wanted.free and wanted.steps is None:
-            flow_edit_free(edit, ledger, wanted)
-    else:
-        velocities(edit, steps, ledger, wanted)
-        ledger.remark(
-            f"the {case.about.get('solver')} step cannot be run yet: each step starts where it is stored"
-        )
+    forced(edit, list(edit.method.active)[: wanted.steps], ledger, wanted)
+    if wanted.free and wanted.steps is None:
+        free(edit, ledger, wanted)
 
 
 def overrides(case: Case) -> list[str]:
-    """The model that a user would name; the noise path is the case's, not that of the model's folder."""
-    said = str(case.about["scheduler"])
+    """The command that a user would give; the noise path is the case's, not that of the model's folder."""
+    about, said = case.about, str(case.about["scheduler"])
     name = max((name for name in SCHEDULERS if name in said), key=len, default=None)
-    shift = case.about.get("shift") or next(iter(re.findall(r"shift=([\d.]+)", said)), None)
+    shift = about.get("shift") or next(iter(re.findall(r"shift=([\d.]+)", said)), None)
     if name is None or shift is None:
         raise UserError("the case's noise path is not known", came=said, expected=", ".join(SCHEDULERS))
     return [
+        *_method(about),
         "model=wan",
         quoted("model.path", str(case.model)),
         "model.device=cpu",
-        f"model.dtype={case.about.get('dtype', 'float32')}",
+        f"model.dtype={about.get('dtype', 'float32')}",
         "model.text_dtype=null",
         f"model.grid={SCHEDULERS[name][0]}",
         f"model.shift={shift}",
     ]
+
+
+def _method(about: Mapping[str, Any]) -> list[str]:
+    steps = int(about["steps"])
+    words = [f"method.steps={steps}", f"method.source_guidance={about['source_guidance']}"]
+    words.append(quoted("method.negative", about.get("negative_prompt", "")))
+    if "n_max" not in about:
+        skipped, target = about["first_active_step"], about["target_guidance"]
+        if (skipped, target) != (9, 12):  # whatever is asked for, the code has these
+            raise UserError(
+                "no case of Wan-Edit's code", came=f"step {skipped}, guidance {target}", expected="9, 12"
+            )
+        return ["method=wanedit", "method.variant=official", *words]
+    shares = {"reach": int(about["n_max"]) / steps, "ending": int(about.get("n_min", 0)) / steps}
+    words += [f"method.{name}={share}" for name, share in shares.items()]
+    words.append(f"method.draws={about.get('n_avg', 1)}")
+    return ["method=flowedit", *words, f"method.guidance={about['target_guidance']}"]
 
 
 @dataclass(frozen=True)
@@ -75,54 +88,43 @@ class Editing:
 
     case: Case
     backbone: Any
+    method: FlowEdit
     levels: list[Time]
     prompts: dict[str, Text]
 
     @classmethod
-    def of(cls, case: Case, backbone: Any) -> "Editing":
+    def of(cls, case: Case, backbone: Any, method: FlowEdit) -> "Editing":
         prompts = {
             name: backbone.embed(str(case.about.get(f"{name}_prompt", "")))
             for name in ("source", "target", "negative")
         }
         levels = [*reversed(backbone.noise_path.times(int(case.about["steps"]))), CLEAN]
-        return cls(case, backbone, levels, prompts)
+        return cls(case, backbone, method, levels, prompts)
 
     @property
     def steps(self) -> int:
         return len(self.levels) - 1
 
     @property
-    def active(self) -> range:
-        """The steps in which source and target are compared."""
-        about = self.case.about
-        if "n_max" in about:
-            return range(max(0, self.steps - int(about["n_max"])), self.steps - int(about.get("n_min", 0)))
-        return range(int(about["first_active_step"]), self.steps)
-
-    @property
     def limit(self) -> float:
         return self.case.number("teacher_forced_per_step", 1e-4)
 
-    def velocity(self, which: str, x: Tensor, i: int) -> Tensor:
-        guidance = float(self.case.about[f"{which}_guidance"])
-        predict = guided(self.backbone, self.prompts[which], guidance, uncond=self.prompts["negative"])
-        return predict(x, self.levels[i])
+    @property
+    def size(self) -> list[int]:
+        sides = self.case.latents("src/latents").shape[-2:]
+        return [side * self.backbone.codec.vae.spatial_compression_ratio for side in sides]
 
-    def difference(self, z: Tensor, source: Tensor, i: int) -> Tensor:
-        """Target velocity less source velocity: the target's latent is as far from the noisy source as z from the
-        clean one."""
-        zt = z + source - self.case.latents("src/latents")
-        return self.velocity("target", zt, i) - self.velocity("source", source, i)
-
-    def draws(self, i: int) -> list[Tensor]:
+    def drawing(self, i: int) -> Callable[[], Tensor]:
+        """The stored draws of a step, one after the other."""
         names = sorted(self.case.names(f"edit/noise/{i:02d}/"), key=lambda name: int(name.split("/")[-1]))
-        if not names:
-            raise UserError("the case has no noise for a step that needs it", came=self.case.path, expected=i)
-        return [self.case.latents(name) for name in names]
+        left = [self.case.latents(name) for name in names]
 
-    def moved(self, x: Tensor, velocity: Tensor, i: int) -> Tensor:
-        now, to = self.levels[i], self.levels[i + 1]
-        return self.backbone.noise_path.step(x, velocity, now=now, call=now, to=to)
+        def draw() -> Tensor:
+            if not left:
+                raise UserError("the case has too few draws for a step", came=self.case.path, expected=i)
+            return left.pop(0)
+
+        return draw
 
 
 # --- what is common -------------------------------------------------------------------------------------------
@@ -156,8 +158,7 @@ def encoded(edit: Editing, ledger: Ledger) -> None:
     if place is None:
         ledger.remark(f"the clip {case.about['clip']} is not here: encoding is not compared")
         return
-    size = [side * edit.backbone.codec.vae.spatial_compression_ratio for side in latents.shape[-2:]]
-    frames = [scaled(picture, size) for picture in pictures(place, case.about["frames"])]
+    frames = [scaled(picture, edit.size) for picture in pictures(place, case.about["frames"])]
     error = relative(edit.backbone.encode(torch.stack(frames)), latents)
     ledger.note("latents of the clip", FORCED, str(case.about["clip"]), error, edit.limit)
 
@@ -203,46 +204,40 @@ def decoded(edit: Editing, latents: Tensor, ledger: Ledger, mode: str) -> None:
     ledger.note("frames, beyond rounding", mode, "decoded", float(beyond.norm() / theirs.norm()), limit)
 
 
-# --- the two methods ------------------------------------------------------------------------------------------
+# --- the methods ----------------------------------------------------------------------------------------------
 
 
-def flow_edit_step(edit: Editing, z: Tensor, i: int) -> Tensor:
-    """One step with the stored draws. After `active` the target alone is sampled, from a noisy source shifted once."""
-    path, clean, last = edit.backbone.noise_path, edit.case.latents("src/latents"), edit.active.stop
-    noisy = [path.noised(clean, draw, edit.levels[i]) for draw in (edit.draws(i) if i <= last else ())]
-    if i in edit.active:
-        return edit.moved(z, torch.stack([edit.difference(z, each, i) for each in noisy]).mean(0), i)
-    x = z + noisy[0] - clean if noisy else z
-    return edit.moved(x, edit.velocity("target", x, i), i)
+def comparing(edit: Editing) -> Comparing:
+    """An edit that begins at the case's latents, with its draws and its texts."""
+    case, backbone = edit.case, edit.backbone
+    clip = Clip("case", torch.zeros(int(len(case.about["frames"])), 3, *edit.size))
+    task = EditTask("case", "case", case.about["source_prompt"], case.about["target_prompt"], {}, "shape")
+    held = Held.of(backbone, clip, task, edit.steps, torch.Generator(), negative=edit.method.negative)
+    held.clean = case.latents("src/latents")
+    return Comparing.of(edit.method, held)
 
 
-def flow_edit(edit: Editing, steps: list[int], ledger: Ledger, wanted: Wanted) -> None:
-    """Each step from the stored latent."""
-    latents = edit.case.latents("edit/latents")
+def forced(edit: Editing, steps: list[int], ledger: Ledger, wanted: Wanted) -> None:
+    """Each step from the stored latent; what a solver remembers is its own."""
+    latents, made = edit.case.latents("edit/latents"), comparing(edit)
     if wanted.steps is None:
-        steps = [*steps, *range(edit.active.stop, edit.steps)]
+        steps = [*steps, *range(edit.method.active.stop, edit.steps)]
     for done, i in enumerate(steps):
         wanted.progress("editing, step by step", done, len(steps))
-        made = flow_edit_step(edit, latents[i], i)
-        ledger.note("edit: latents", FORCED, f"step {i}", relative(made, latents[i + 1]), edit.limit)
+        made.held.draw = edit.drawing(i)
+        if f"edit/delta/{i:02d}" in edit.case:
+            ours, name = made.difference(latents[i], edit.drawing(i)(), i), f"edit/delta/{i:02d}"
+            ledger.note("edit: velocities", FORCED, name, relative(ours, edit.case.latents(name)), edit.limit)
+        error = relative(made.step(latents[i], i), latents[i + 1])
+        ledger.note("edit: latents", FORCED, f"step {i}", error, edit.limit)
 
 
-def flow_edit_free(edit: Editing, ledger: Ledger, wanted: Wanted) -> None:
+def free(edit: Editing, ledger: Ledger, wanted: Wanted) -> None:
     stored, limit = edit.case.latents("edit/latents"), edit.case.number("free_run_final", 1e-3)
-    x = edit.case.latents("src/latents")
-    for i in range(edit.active.start, edit.steps):
+    made, x = comparing(edit), edit.case.latents("src/latents")
+    for i in range(edit.method.active.start, edit.steps):
         wanted.progress("editing", i, edit.steps)
-        x = flow_edit_step(edit, x, i)
+        made.held.draw = edit.drawing(i)
+        x = made.step(x, i)
         ledger.note("edit: latents", FREE, f"step {i}", relative(x, stored[i + 1]), limit)
     decoded(edit, x, ledger, FREE)
-
-
-def velocities(edit: Editing, steps: list[int], ledger: Ledger, wanted: Wanted) -> None:
-    """Wan-Edit: the source is brought to the level of the step before, as the whole time that the network was told."""
-    case, path = edit.case, edit.backbone.noise_path
-    latents, clean = case.latents("edit/latents"), case.latents("src/latents")
-    for done, i in enumerate(steps):
-        wanted.progress("editing, step by step", done, len(steps))
-        source = path.noised(clean, edit.draws(i)[0], path.told(edit.levels[i - 1]))
-        ours, name = edit.difference(latents[i], source, i), f"edit/delta/{i:02d}"
-        ledger.note("edit: velocities", FORCED, name, relative(ours, case.latents(name)), edit.limit)

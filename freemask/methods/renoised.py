@@ -1,0 +1,145 @@
+"""What methods without an inversion share: noise, masks from heat of the noisy clip, and what they say of an edit.
+
+Such a method follows the difference of two velocities, and a mask holds the clip by letting the difference act inside
+alone. The heat that masks are made of comes from one call for each time that a strategy asks for, on the clip with
+noise of that level.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from freemask.attention.record import GIB, Keep, Recording, recorder
+from freemask.diffusion.flow import Flow
+from freemask.diffusion.guidance import given_to
+from freemask.diffusion.noise_paths import CLEAN
+from freemask.errors import UserError
+from freemask.masks.heat import Facts
+from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, remembered
+from freemask.masks.strategies.none import NoMask
+from freemask.methods import shown
+from freemask.methods.common import Stopwatch, path_warnings
+from freemask.types import NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
+
+Noise = Callable[[], Tensor]
+
+
+@dataclass
+class Held:
+    """An edit in progress: its clip, its path from the noisy end down to CLEAN, and its masks (None: none). The noise
+    of the heat is drawn `apart`, so that an edit with a mask has the noise of the one without."""
+
+    backbone: Backbone
+    subject: Subject
+    clean: Float[Tensor, "f c h w"]
+    draw: Noise
+    apart: Noise
+    watch: Stopwatch
+    masks: MaskPlan | None = None
+    keeps: Sequence[Keep] = ()
+    target: Recording = field(default_factory=Recording)
+    acted: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        clip: Clip,
+        task: EditTask,
+        steps: int,
+        rng: Generator,
+        *,
+        negative: str = "",
+    ) -> "Held":
+        """The clip's latents and prompts; the model must be one of flow matching. `negative` stands in for the empty
+        text."""
+        if not isinstance(backbone.noise_path, Flow):
+            raise UserError(
+                "This method follows velocities, which this model does not predict.",
+                came=f"a model of the path {type(backbone.noise_path).__name__}",
+                expected="a model of flow matching, such as model=embedded_dit or model=wan",
+            )
+        watch = Stopwatch(backbone.device)
+        with watch.stage("encode"):
+            clean = backbone.encode(clip.frames)
+            subject = Subject.of(backbone, clip, task, backbone.noise_path.times(steps))
+            away = given_to(backbone, clip, backbone.embed(negative))
+            subject = replace(subject, given={**subject.given, "uncond": away})
+        apart = torch.Generator().manual_seed(rng.initial_seed())
+        return cls(backbone, subject, clean, _drawing(rng, clean), _drawing(apart, clean), watch)
+
+    def mask_by(self, strategy: MaskStrategy, heat_gb: float | int, progress: Progress) -> None:
+        """Choose the masks; afterwards the edit records what they want of it."""
+        if isinstance(strategy, NoMask):
+            return
+        keeps, budget = strategy.keeps(self.subject), int(heat_gb * GIB)
+        with self.watch.stage("heat"):
+            source = self._heat(keeps, Recording(budget), progress)
+        with self.watch.stage("masks"):
+            self.target, self.keeps = Recording(budget), keeps.target
+            plan = strategy.plan(self.subject, source, self.target)
+            self.masks = remembered(plan.on(self.subject.clock))
+
+    def _heat(self, keeps: Keeps, into: Recording, progress: Progress) -> Recording:
+        backbone, subject = self.backbone, self.subject
+        places = [(site, subject.grids[name]) for name, site in subject.sites.items()]
+
+        def wanted(t: Time) -> bool:
+            calls = [Where(site, t, grid, ("source",)) for site, grid in places]
+            return any(keep.wants(where) for keep in keeps.source for where in calls)
+
+        times, noise = [t for t in subject.times if wanted(t)], self.apart()
+        taps = Taps(attention=recorder(keeps.source, into))
+        for done, t in enumerate(times):
+            progress("heat", done, len(times))
+            noisy = self.path.noised(self.clean, noise, t)
+            backbone.predict(noisy[None], t, {"source": subject.given["source"]}, taps=taps)
+        progress("heat", len(times), len(times))
+        return into
+
+    @property
+    def path(self) -> Flow:
+        path = self.backbone.noise_path
+        assert isinstance(path, Flow)
+        return path
+
+    @property
+    def levels(self) -> list[Time]:
+        """From the noisy end; step i goes from the level at i to the next one."""
+        return [*reversed(self.subject.times), CLEAN]
+
+    def taps(self, first: bool = True) -> Taps:
+        """What the masks want recorded of the edit, once for each step."""
+        return Taps(attention=recorder(self.keeps, self.target)) if self.keeps and first else NO_TAPS
+
+    def inside(self, x: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f 1 h w"] | None:
+        """Where step i may change the clip; None: everywhere. To be asked after the step's call."""
+        if self.masks is None:
+            return None
+        self.acted.add(i)
+        wanted = Wanted("latent", self.levels[i], Grid(x.shape[0], *x.shape[-2:]))
+        return self.masks(wanted).to(x)[:, None]
+
+    def edit(self, latents: Float[Tensor, "f c h w"], facts: Facts) -> Edit:
+        frames = self.subject.clip.frames
+        with self.watch.stage("decoding"):
+            made = self.backbone.decode(latents, len(frames))
+        if self.masks is None:
+            told: Facts = {"mask_used": False, **facts}
+            return Edit(made, {}, self.watch.seconds, path_warnings(self.backbone), told)
+        steps = sorted(self.acted)
+        acts = f"latents in steps {steps[0] + 1}-{steps[-1] + 1} of {len(self.subject.times)}"
+        with self.watch.stage("masks"):
+            times = [self.levels[i] for i in reversed(steps)]
+            pictures = shown.of_masks(self.masks, "latent", times, frames)
+        told = {**self.masks.facts, **shown.of_picture(pictures["mask"], acts), **facts}
+        warnings = (*path_warnings(self.backbone), *shown.warnings(pictures, acts))
+        return Edit(made, pictures, self.watch.seconds, warnings, told)
+
+
+def _drawing(rng: Generator, like: Tensor) -> Noise:
+    """Drawn on the CPU in single precision: the same noise on every device and in every dtype."""
+    return lambda: torch.randn(like.shape, generator=rng, dtype=torch.float32).to(like)

@@ -377,9 +377,20 @@ def test_layer_takes_the_named_layer_and_time():
     assert torch.equal(aware(Wanted("self", 41, Grid(3, 16, 24))), MASK.mask(heat, 16, 24))
 
 
+def test_layers_that_are_named_together_are_averaged():
+    subject, names = subject_of(), ["up_blocks.1.attentions.1", "up_blocks.1.attentions.0"]
+    plan = planned(Layer(layer=names, time=104), subject)
+    heats = [heat_at(subject, f"{name}.transformer_blocks.0.attn2", 101) for name in names]
+    wanted = MASK.mask(torch.stack(heats).mean(0), 8, 12)
+    assert torch.equal(plan(Wanted("cross", 1, Grid(3, 8, 12))), wanted)
+    assert plan.facts["mask_layer"] == "mean of 2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"layer": []}, "no layer is named"),
+        ({"layer": ["mid_block", "up_block"]}, "no text layer of this model"),
         ({"layer": "up_blocks.1"}, "beginning of 2 text layers"),
         ({"layer": "up_block"}, "no text layer of this model"),
         ({"layer": "zzz"}, "one of: down_blocks.0.attentions.0, (.*, )?up_blocks.1.attentions.0"),

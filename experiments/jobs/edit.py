@@ -38,7 +38,8 @@ class Editor:
         outcome = Outcome(row, task=task)
         outcome.tell(**made_on(self.backbone), retried=None)
         if "guidance" in (known := vars(self.method)):
-            outcome.tell(guidance=strength(known["guidance"], self.backbone))
+            emphasis = known.get("emphasis", 1)
+            outcome.tell(guidance=strength(known["guidance"], self.backbone, emphasis))
         with measured(outcome, self.backbone.device):
             if not outcome.work(lambda: self._work(self.method, outcome, data, progress)):
                 message = outcome.row.get("message", "")

@@ -31,9 +31,9 @@ def at(conditions: Conditions, t: Time) -> Given:
     return conditions if isinstance(conditions, Given) else conditions[t]
 
 
-def strength(asked: float | int | None, backbone: Backbone) -> float | int:
-    """How strongly a prompt is followed: as asked, or as the model was made for."""
-    return backbone.guidance if asked is None else asked
+def strength(asked: float | int | None, backbone: Backbone, emphasis: float | int = 1) -> float | int:
+    """How strongly a prompt is followed: as asked, or so many times as the model was made for."""
+    return emphasis * backbone.guidance if asked is None else asked
 
 
 def guided(

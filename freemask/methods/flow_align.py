@@ -70,12 +70,9 @@ class FlowAlign:
         given = {"source": texts["source"], "own": texts["source"], "cond": texts["cond"]}
         stack = torch.stack([source, target, target])
         of_source, own, new = held.backbone.predict(stack, now, given, taps=held.taps())
-        of_target = cfg(own, new, self._guidance(held.backbone))
+        of_target = cfg(own, new, strength(self.guidance, held.backbone, self.emphasis))
         moved = path.step(z, of_target - of_source, now=now, call=now, to=to)
         clean = path.clean(source, of_source, now=now, call=now)
         back = self.pull * (clean - path.clean(target, of_target, now=now, call=now))
         inside = held.inside(z, i)
         return moved + back if inside is None else z + inside * (moved - z) + back
-
-    def _guidance(self, backbone: Backbone) -> float | int:
-        return self.emphasis * strength(None, backbone) if self.guidance is None else self.guidance

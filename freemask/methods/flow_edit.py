@@ -98,7 +98,8 @@ class FlowEdit:
         comparing = Comparing.of(self, held)
         with held.watch.stage("sampling"):
             edited = comparing.all(progress)
-        return held.edit(edited, {"network_calls": comparing.calls})
+        facts = {"network_calls": comparing.calls, "source_guidance": comparing.source_guidance}
+        return held.edit(edited, facts)
 
 
 @dataclass
@@ -115,9 +116,8 @@ class Comparing:
 
     @classmethod
     def of(cls, method: FlowEdit, held: Held) -> "Comparing":
-        own = strength(None, held.backbone)
-        target = method.emphasis * own if method.guidance is None else method.guidance
-        source = method.source_emphasis * own if method.source_guidance is None else method.source_guidance
+        target = strength(method.guidance, held.backbone, method.emphasis)
+        source = strength(method.source_guidance, held.backbone, method.source_emphasis)
         unipc = UniPc(held.path) if method.solver == "unipc" else None
         return cls(method, held, target, source, unipc)
 

@@ -1,6 +1,7 @@
-"""One layer and one time that the user names: a fixed choice, for ablations and for looking around."""
+"""Layers and a time that the user names: a fixed choice, for ablations and for looking around."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording
@@ -18,13 +19,14 @@ EVERY = (
 
 @dataclass(frozen=True)
 class Layer:
-    """`layer` is a module path or the beginning of one; None is the mean over all text layers.
+    """`layer` is a module path or the beginning of one, or a list of such, over which heat is a mean; None is the mean
+    over all text layers.
 
     `time` is a network time (the nearest of the edit's is taken), `share` a place on the edit's path, 0 the least
     noise and 1 the most; neither of them: the time that is asked for.
     """
 
-    layer: str | None = None
+    layer: str | Sequence[str] | None = None
     time: int | None = None
     share: float | int | None = None
     phrase: str = "described"
@@ -32,6 +34,8 @@ class Layer:
 
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
+        if not isinstance(self.layer, str | None) and not self.layer:
+            raise UserError("no layer is named", came="layer=[]", expected="one or more, or null for all")
         if self.time is not None and self.share is not None:
             raise UserError(
                 "a time is named twice", came=f"time={self.time}, share={self.share}", expected="one"
@@ -48,9 +52,11 @@ class Layer:
         return placed(subject, self._choice(subject).plan(source, self.binarise))
 
     def _choice(self, subject: Subject) -> Choice:
-        layers = (
-            text_layers(subject.sites) if self.layer is None else (find_layer(subject.sites, self.layer),)
-        )
+        named = [self.layer] if isinstance(self.layer, str) else self.layer
+        layers = text_layers(subject.sites)
+        if named is not None:
+            wanted = {find_layer(subject.sites, each) for each in named}
+            layers = tuple(layer for layer in layers if layer in wanted)
         times = subject.times
         if self.time is not None:
             wanted = self.time

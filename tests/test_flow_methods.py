@@ -1,5 +1,6 @@
 """FlowEdit and its like, written out once more on the network alone; masks that hold the clip."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -152,6 +153,23 @@ def test_a_mask_holds_the_clip_outside(method, backbone, clip, monkeypatch):
     assert float(moved[..., :4].max()) < 1e-9 < 1e-3 < float(moved[..., 4:].max())
     assert torch.equal(edit.extras["mask"] > 0, clip.masks["car"])
     assert "latents" in edit.facts["mask_acts_on"] and edit.facts["mask_empty_frames"] == 0
+
+
+@pytest.mark.parametrize(
+    "method", [FlowEdit(STEPS, guidance=9.0), UniEditFlow(STEPS)], ids=["flowedit", "uniedit"]
+)
+def test_pixels_are_put_back_where_the_mask_lets_nothing_change(method, backbone, clip):
+    """What the autoencoder lets through the border of a latent mask is gone, and told; inside nothing is touched."""
+    masked = replace(method, mask=Segmentation())
+    plain = masked(backbone, clip, TASK, torch.Generator().manual_seed(0))
+    held = replace(masked, composite="pixels")(backbone, clip, TASK, torch.Generator().manual_seed(0))
+    outside = (~clip.masks["car"])[:, None].expand_as(clip.frames)
+    assert torch.equal(held.frames[outside], clip.frames[outside])
+    assert torch.equal(held.frames[~outside], plain.frames[~outside])
+    error = float((plain.frames - clip.frames)[outside].square().mean())
+    assert held.facts["held_psnr_before_composite"] == pytest.approx(-10 * math.log10(error), abs=1e-3)
+    alone = replace(method, composite="pixels")(backbone, clip, TASK, torch.Generator().manual_seed(0))
+    assert any("nothing back" in words for words in alone.warnings)
 
 
 def test_outside_the_mask_uniedit_follows_the_source_alone(backbone, clip):

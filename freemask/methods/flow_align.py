@@ -13,7 +13,9 @@ from freemask.diffusion.guidance import cfg, strength
 from freemask.errors import UserError
 from freemask.masks.plan import MaskStrategy
 from freemask.masks.strategies.none import NoMask
+from freemask.methods import composite
 from freemask.methods.common import at_least, check_mask, of_kind, whole
+from freemask.methods.composite import composited
 from freemask.methods.renoised import Held
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
@@ -30,6 +32,7 @@ class FlowAlign:
     reach: float | int = 0.7
     pull: float | int = 1e-3
     mask: MaskStrategy = field(default_factory=NoMask)
+    composite: str = "none"
     heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
@@ -38,6 +41,7 @@ class FlowAlign:
         for name in ("guidance", "emphasis", "pull"):
             at_least(name, getattr(self, name), 0)
         of_kind("mask", self.mask, MaskStrategy)
+        composite.check(self.composite)
         if not 0 < self.reach <= 1:
             raise UserError(
                 "'reach' is a share of the steps.", came=self.reach, expected="above 0, at most 1"
@@ -60,7 +64,7 @@ class FlowAlign:
             for done, i in enumerate(acting):
                 z = self.step(held, z, i)
                 progress("sampling", done + 1, len(acting))
-        return held.edit(z, {"network_calls": len(acting)})
+        return composited(held.edit(z, {"network_calls": len(acting)}), clip, self.composite)
 
     def step(self, held: Held, z: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:
         now, to, path = held.levels[i], held.levels[i + 1], held.path

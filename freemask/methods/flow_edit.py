@@ -19,7 +19,9 @@ from freemask.errors import UserError
 from freemask.fusion import ops
 from freemask.masks.plan import MaskStrategy
 from freemask.masks.strategies.none import NoMask
+from freemask.methods import composite
 from freemask.methods.common import at_least, check_mask, of_kind, whole
+from freemask.methods.composite import composited
 from freemask.methods.renoised import Held
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, silent
@@ -56,6 +58,7 @@ class FlowEdit:
     lag: bool = False
     solver: str = "euler"
     mask: MaskStrategy = field(default_factory=NoMask)
+    composite: str = "none"
     heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
@@ -67,6 +70,7 @@ class FlowEdit:
         one_of("coupling", self.coupling, COUPLINGS)
         one_of("solver", self.solver, STEPS)
         of_kind("mask", self.mask, MaskStrategy)
+        composite.check(self.composite)
         if not (0 < self.reach <= 1 and 0 <= self.ending <= 1):
             raise UserError(
                 "'reach' and 'ending' are shares of the steps.",
@@ -99,7 +103,7 @@ class FlowEdit:
         with held.watch.stage("sampling"):
             edited = comparing.all(progress)
         facts = {"network_calls": comparing.calls, "source_guidance": comparing.source_guidance}
-        return held.edit(edited, facts)
+        return composited(held.edit(edited, facts), clip, self.composite)
 
 
 @dataclass
@@ -208,6 +212,7 @@ def wan_edit(  # noqa: PLR0913 -- this signature is the schema that users fill i
     source_guidance: float | int | None = None,
     negative: str = "",
     mask: MaskStrategy | None = None,
+    composite: str = "none",
     heat_gb: Annotated[float | int, Effect.NONE] = 2,
 ) -> FlowEdit:
     """FlowEdit on Wan, as FiVE's paper has it; `official`: as its code does. There the clip's noise is that of the step
@@ -215,7 +220,8 @@ def wan_edit(  # noqa: PLR0913 -- this signature is the schema that users fill i
     is asked for."""
     one_of("variant", variant, ("paper", "official"))
     mask = NoMask() if mask is None else mask
-    settings: dict[str, Any] = {"emphasis": 2.4, "negative": negative, "mask": mask, "heat_gb": heat_gb}
+    settings: dict[str, Any] = {"emphasis": 2.4, "negative": negative, "mask": mask}
+    settings |= {"composite": composite, "heat_gb": heat_gb}
     if variant == "paper":
         return FlowEdit(steps, guidance, source_guidance, reach=0.82, **settings)
     if guidance not in (None, 12):

@@ -22,7 +22,7 @@ from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
 from freemask.masks.strategies.none import NoMask
-from freemask.methods import shown
+from freemask.methods import composite, shown
 from freemask.methods.common import (
     Stopwatch,
     at_least,
@@ -33,6 +33,7 @@ from freemask.methods.common import (
     paths,
     whole,
 )
+from freemask.methods.composite import composited
 from freemask.methods.editing import Editing
 from freemask.settings import Effect
 from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Given, Progress, Time, Where, silent
@@ -57,6 +58,8 @@ class InvertFuse:
     `solver`: how the inversion goes up (`freemask.diffusion.solvers`); sampling takes Euler's steps, which ask the
     network at the times of the grid.
 
+    `composite`: pixels puts the clip's own back where the mask lets nothing change.
+
     `inversion_steps`: a finer path up than down; None: as many as `steps`. `inversions` is a folder in which inversions
     are kept for every method, prompt and run; None keeps none. `heat_gb` bounds the word heat that masks are made of
     (some megabytes as a rule).
@@ -73,6 +76,7 @@ class InvertFuse:
     reconstruction_guidance: float | int | None = None
     inversion_steps: int | None = None
     solver: str = EULER
+    composite: str = "none"
     features: Annotated[str, Effect.NONE] = "recompute"
     cache_on: Annotated[str, Effect.NONE] = "host"
     budget_gb: Annotated[float | int, Effect.NONE] = 8
@@ -92,6 +96,7 @@ class InvertFuse:
         ):
             if value not in choices:
                 raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
+        composite.check(self.composite)
         at_least("budget_gb", self.budget_gb, 0)
         finer(self.steps, self.inversion_steps)
         at_least("reconstruction_guidance", self.reconstruction_guidance, 0)
@@ -107,7 +112,8 @@ class InvertFuse:
     ) -> Edit:
         with self.begin(backbone, clip, task, progress=progress) as editing:
             edit = sampled(editing, progress)
-        return replace(edit, facts={**edit.facts, "features": self.features})
+        edit = replace(edit, facts={**edit.facts, "features": self.features})
+        return composited(edit, clip, self.composite)
 
     def foretell(self, backbone: Backbone, clip: Clip, task: EditTask) -> Facts:
         """What the row will say of the masks, as far as it is known before the inversion."""

@@ -13,7 +13,9 @@ from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
 from freemask.masks.plan import MaskStrategy
 from freemask.masks.strategies.none import NoMask
+from freemask.methods import composite
 from freemask.methods.common import at_least, check_mask, of_kind, whole
+from freemask.methods.composite import composited
 from freemask.methods.renoised import Held
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
@@ -31,6 +33,7 @@ class UniEditFlow:
     reach: float | int = 0.6
     omega: float | int = 5.0
     mask: MaskStrategy = field(default_factory=NoMask)
+    composite: str = "none"
     inversions: Annotated[str | None, Effect.NONE] = None
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
     heat_gb: Annotated[float | int, Effect.NONE] = 2
@@ -40,6 +43,7 @@ class UniEditFlow:
         at_least("steps", self.steps, 1)
         at_least("omega", self.omega, 0)
         of_kind("mask", self.mask, MaskStrategy)
+        composite.check(self.composite)
         if not 0 < self.reach <= 1 or not self.acting:
             raise UserError(
                 "'reach' is a share of the steps, of which one at least must act.",
@@ -71,7 +75,11 @@ class UniEditFlow:
             for done, i in enumerate(acting):
                 x = self.step(held, x, i)
                 progress("sampling", done + 1, len(acting))
-        return held.edit(x, {"inversion_passes": inversion.passes, "network_calls": len(acting)})
+        return composited(
+            held.edit(x, {"inversion_passes": inversion.passes, "network_calls": len(acting)}),
+            clip,
+            self.composite,
+        )
 
     def step(self, held: Held, x: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:
         now, to, path = held.levels[i], held.levels[i + 1], held.path

@@ -1,0 +1,32 @@
+"""The clip's own pixels put back where an edit's mask lets nothing change.
+
+A mask on latents does not hold every pixel: an autoencoder sees beyond a cell's border, and one over time lets a
+latent frame speak in all that come after it.
+"""
+
+import math
+from dataclasses import replace
+
+from freemask.diffusion.noise_paths import one_of
+from freemask.types import Clip, Edit
+
+COMPOSITES = ("none", "pixels")
+MOST = 100.0  # decibels: pixels that are the same
+
+
+def check(composite: str) -> None:
+    one_of("composite", composite, COMPOSITES)
+
+
+def composited(edit: Edit, clip: Clip, composite: str) -> Edit:
+    """And how far those pixels were from the clip before. Without a mask there is nothing to put back."""
+    if composite == "none":
+        return edit
+    if "mask" not in edit.extras:
+        return replace(edit, warnings=(*edit.warnings, "no mask: composite=pixels put nothing back"))
+    kept = (edit.extras["mask"] == 0)[:, None].expand_as(edit.frames).to(edit.frames.device)
+    own = clip.frames.to(edit.frames)
+    error = float((edit.frames - own)[kept].square().mean()) if kept.any() else 0.0
+    before = MOST if error == 0 else min(MOST, -10 * math.log10(error))
+    facts = {**edit.facts, "composite": composite, "held_psnr_before_composite": round(before, 4)}
+    return replace(edit, frames=edit.frames.where(~kept, own), facts=facts)

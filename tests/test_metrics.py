@@ -21,6 +21,7 @@ from evaluation.metrics.lpips import Lpips
 from evaluation.metrics.masked_psnr import MaskedPsnr
 from evaluation.metrics.oracle_psnr import OraclePsnr
 from evaluation.metrics.q_edit import QEdit
+from evaluation.metrics.source_psnr import SourcePsnr
 from evaluation.metrics.warp_error import WarpError
 from evaluation.suite import Suite
 from freemask.errors import UserError
@@ -528,3 +529,15 @@ def test_metric_suites_compose_to_a_mapping():
         for path in YAMLS:
             config = OmegaConf.to_container(compose(overrides=[f"+metric={path.stem}"]))["metric"]
             assert ("_target_" in config) or all("_target_" in part for part in config.values()), path.name
+
+
+def test_source_psnr_is_of_all_pixels_whatever_the_region():
+    source = smooth()
+    edited = source.clone()
+    edited[0] = (source[0] + 0.1).clamp(0, 1)
+    nowhere = torch.zeros_like(source[:, 0], dtype=torch.bool)
+    for region in (nowhere, ~nowhere):
+        case = Case(source, edited, TASK, region=region)
+        wanted = -10 * math.log10(float((case.edited - case.source).double().square().mean()))
+        assert SourcePsnr()(case) == {"source_psnr": pytest.approx(wanted, abs=1e-4)}
+    assert SourcePsnr()(Case(source, source, TASK)) == {"source_psnr": 100.0}

@@ -183,6 +183,20 @@ def test_outside_the_mask_uniedit_follows_the_source_alone(backbone, clip):
     assert any("empty in 5 of 5" in words for words in edit.warnings)
 
 
+def test_a_style_is_for_the_whole_frame_unless_asked_for(backbone, clip):
+    style = replace(TASK, target="pixel red car on grass", words={"car": "car"}, kind="style")
+    masked = FlowEdit(STEPS, mask=Segmentation())
+    edits = [
+        method(backbone, clip, style, torch.Generator().manual_seed(0))
+        for method in (masked, FlowEdit(STEPS), replace(masked, masked_for=["style"]))
+    ]
+    assert torch.equal(edits[0].frames, edits[1].frames) and edits[0].facts["mask_used"] is False
+    assert not torch.equal(edits[2].frames, edits[1].frames)
+    masked.check(style, lambda: pytest.fail("the clip is not needed where no mask acts"))
+    with pytest.raises(UserError, match="shape"):
+        FlowEdit(masked_for=["shap"])
+
+
 @pytest.mark.parametrize("mask", [Layer(layer="blocks.1", share=0.5), Layer(layer="blocks.1"), Agreement()])
 def test_heat_costs_one_call_for_each_time_that_is_asked_for(mask, backbone, clip):
     told = []

@@ -1,9 +1,7 @@
 """FlowAlign (Kim et al., 2025): FlowEdit without empty texts. Guidance starts from the clip's own prompt, and a term
 pulls the edit's clean latent towards the clip's."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -11,18 +9,13 @@ from torch import Generator, Tensor
 
 from freemask.diffusion.guidance import cfg, strength
 from freemask.errors import UserError
-from freemask.masks.plan import MaskStrategy
-from freemask.masks.strategies.none import NoMask
-from freemask.methods import composite
-from freemask.methods.common import at_least, check_mask, of_kind, whole
-from freemask.methods.composite import composited
-from freemask.methods.renoised import Held
-from freemask.settings import Effect
+from freemask.methods.common import at_least, whole
+from freemask.methods.renoised import Held, Masked
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 
 @dataclass(frozen=True)
-class FlowAlign:
+class FlowAlign(Masked):
     """`reach` is the share of the steps that act, from the clean end. `pull` draws to the clip at each step, in the
     mask and outside it alike (zeta). Without a number, `guidance` is the model's own times `emphasis`."""
 
@@ -31,32 +24,24 @@ class FlowAlign:
     emphasis: float | int = 3.9
     reach: float | int = 0.7
     pull: float | int = 1e-3
-    mask: MaskStrategy = field(default_factory=NoMask)
-    composite: str = "none"
-    heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
         for name in ("guidance", "emphasis", "pull"):
             at_least(name, getattr(self, name), 0)
-        of_kind("mask", self.mask, MaskStrategy)
-        composite.check(self.composite)
         if not 0 < self.reach <= 1:
             raise UserError(
                 "'reach' is a share of the steps.", came=self.reach, expected="above 0, at most 1"
             )
-
-    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
-        """Before any model is there; the clip is read only where it is needed."""
-        check_mask(self.mask, task, clip)
 
     @torch.no_grad()
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         held = Held.of(backbone, clip, task, self.steps, rng)
-        held.mask_by(self.mask, self.heat_gb, progress)
+        self.masks_for(held, progress)
         acting = range(int(self.steps * (1 - self.reach) + 1e-6), self.steps)
         with held.watch.stage("sampling"):
             z = held.clean
@@ -64,7 +49,7 @@ class FlowAlign:
             for done, i in enumerate(acting):
                 z = self.step(held, z, i)
                 progress("sampling", done + 1, len(acting))
-        return composited(held.edit(z, {"network_calls": len(acting)}), clip, self.composite)
+        return self.finished(held, z, {"network_calls": len(acting)})
 
     def step(self, held: Held, z: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:
         now, to, path = held.levels[i], held.levels[i + 1], held.path

@@ -4,8 +4,8 @@ No inversion: from the clip itself, the latent moves along the difference of two
 and that of the clip's own, both at latents with the same noise.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -19,10 +19,8 @@ from freemask.errors import UserError
 from freemask.fusion import ops
 from freemask.masks.plan import MaskStrategy
 from freemask.masks.strategies.none import NoMask
-from freemask.methods import composite
-from freemask.methods.common import at_least, check_mask, of_kind, whole
-from freemask.methods.composite import composited
-from freemask.methods.renoised import Held
+from freemask.methods.common import at_least, whole
+from freemask.methods.renoised import OF_OBJECTS, Held, Masked
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, silent
 
@@ -31,7 +29,7 @@ STEPS = ("euler", "unipc")
 
 
 @dataclass(frozen=True)
-class FlowEdit:
+class FlowEdit(Masked):
     """`reach` is the share of the steps that act, from the clean end (n_max); `skip` leaves out so many noisy steps
     instead, whatever their number. `ending` is the share of the last steps that sample under the target alone (n_min).
     `draws`: noises at each step, over which the difference is a mean (n_avg).
@@ -57,11 +55,9 @@ class FlowEdit:
     coupling: str = "shifted"
     lag: bool = False
     solver: str = "euler"
-    mask: MaskStrategy = field(default_factory=NoMask)
-    composite: str = "none"
-    heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("steps", 1), ("draws", 1)):
             whole(name, getattr(self, name))
             at_least(name, getattr(self, name), least)
@@ -69,8 +65,6 @@ class FlowEdit:
             at_least(name, getattr(self, name), 0)
         one_of("coupling", self.coupling, COUPLINGS)
         one_of("solver", self.solver, STEPS)
-        of_kind("mask", self.mask, MaskStrategy)
-        composite.check(self.composite)
         if not (0 < self.reach <= 1 and 0 <= self.ending <= 1):
             raise UserError(
                 "'reach' and 'ending' are shares of the steps.",
@@ -90,20 +84,16 @@ class FlowEdit:
         first = self.steps - max(1, round(self.reach * self.steps)) if self.skip is None else self.skip
         return range(first, self.steps - round(self.ending * self.steps))
 
-    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
-        """Before any model is there; the clip is read only where it is needed."""
-        check_mask(self.mask, task, clip)
-
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         held = Held.of(backbone, clip, task, self.steps, rng, negative=self.negative)
-        held.mask_by(self.mask, self.heat_gb, progress)
+        self.masks_for(held, progress)
         comparing = Comparing.of(self, held)
         with held.watch.stage("sampling"):
             edited = comparing.all(progress)
         facts = {"network_calls": comparing.calls, "source_guidance": comparing.source_guidance}
-        return composited(held.edit(edited, facts), clip, self.composite)
+        return self.finished(held, edited, facts)
 
 
 @dataclass
@@ -212,6 +202,7 @@ def wan_edit(  # noqa: PLR0913 -- this signature is the schema that users fill i
     source_guidance: float | int | None = None,
     negative: str = "",
     mask: MaskStrategy | None = None,
+    masked_for: Sequence[str] = OF_OBJECTS,
     composite: str = "none",
     heat_gb: Annotated[float | int, Effect.NONE] = 2,
 ) -> FlowEdit:
@@ -221,7 +212,7 @@ def wan_edit(  # noqa: PLR0913 -- this signature is the schema that users fill i
     one_of("variant", variant, ("paper", "official"))
     mask = NoMask() if mask is None else mask
     settings: dict[str, Any] = {"emphasis": 2.4, "negative": negative, "mask": mask}
-    settings |= {"composite": composite, "heat_gb": heat_gb}
+    settings |= {"masked_for": masked_for, "composite": composite, "heat_gb": heat_gb}
     if variant == "paper":
         return FlowEdit(steps, guidance, source_guidance, reach=0.82, **settings)
     if guidance not in (None, 12):

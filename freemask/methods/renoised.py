@@ -7,6 +7,7 @@ noise of that level.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -15,16 +16,49 @@ from torch import Generator, Tensor
 from freemask.attention.record import GIB, Keep, Recording, recorder
 from freemask.diffusion.flow import Flow
 from freemask.diffusion.guidance import given_to
-from freemask.diffusion.noise_paths import CLEAN
+from freemask.diffusion.noise_paths import CLEAN, one_of
 from freemask.errors import UserError
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, remembered
 from freemask.masks.strategies.none import NoMask
-from freemask.methods import shown
-from freemask.methods.common import Stopwatch, path_warnings
-from freemask.types import NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
+from freemask.methods import composite, shown
+from freemask.methods.common import Stopwatch, check_mask, of_kind, path_warnings
+from freemask.methods.composite import composited
+from freemask.settings import Effect
+from freemask.types import KINDS, NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
 
 Noise = Callable[[], Tensor]
+OF_OBJECTS = ("attribute", "shape", "background")  # edits that leave the rest of a clip alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masked:
+    """The settings that such methods have in common. `mask` holds the clip outside, in edits of the kinds `masked_for`;
+    `composite`: pixels puts the clip's own back where the mask lets nothing change; `heat_gb` bounds the word heat."""
+
+    mask: MaskStrategy = field(default_factory=NoMask)
+    masked_for: Sequence[str] = OF_OBJECTS
+    composite: str = "none"
+    heat_gb: Annotated[float | int, Effect.NONE] = 2
+
+    def __post_init__(self) -> None:
+        of_kind("mask", self.mask, MaskStrategy)
+        composite.check(self.composite)
+        for kind in self.masked_for:
+            one_of("kind of edit in masked_for", kind, KINDS)
+
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
+        """Before any model is there; the clip is read only where it is needed."""
+        check_mask(self._acting(task), task, clip)
+
+    def masks_for(self, held: "Held", progress: Progress) -> None:
+        held.mask_by(self._acting(held.subject.task), int(self.heat_gb * GIB), progress)
+
+    def finished(self, held: "Held", latents: Tensor, facts: Facts) -> Edit:
+        return composited(held.edit(latents, facts), held.subject.clip, self.composite)
+
+    def _acting(self, task: EditTask) -> MaskStrategy:
+        return self.mask if task.kind in self.masked_for else NoMask()
 
 
 @dataclass
@@ -71,11 +105,11 @@ class Held:
         apart = torch.Generator().manual_seed(rng.initial_seed())
         return cls(backbone, subject, clean, _drawing(rng, clean), _drawing(apart, clean), watch)
 
-    def mask_by(self, strategy: MaskStrategy, heat_gb: float | int, progress: Progress) -> None:
+    def mask_by(self, strategy: MaskStrategy, budget: int, progress: Progress) -> None:
         """Choose the masks; afterwards the edit records what they want of it."""
         if isinstance(strategy, NoMask):
             return
-        keeps, budget = strategy.keeps(self.subject), int(heat_gb * GIB)
+        keeps = strategy.keeps(self.subject)
         with self.watch.stage("heat"):
             source = self._heat(keeps, Recording(budget), progress)
         with self.watch.stage("masks"):

@@ -1,8 +1,7 @@
 """UniEdit-Flow (Jiao et al., 2025): an inversion that loses little (Uni-Inv), then steps that lead both prompts from
 the same latent and follow the target where their velocities differ."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -11,18 +10,14 @@ from torch import Generator, Tensor
 
 from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
-from freemask.masks.plan import MaskStrategy
-from freemask.masks.strategies.none import NoMask
-from freemask.methods import composite
-from freemask.methods.common import at_least, check_mask, of_kind, whole
-from freemask.methods.composite import composited
-from freemask.methods.renoised import Held
+from freemask.methods.common import at_least, whole
+from freemask.methods.renoised import Held, Masked
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 
 @dataclass(frozen=True)
-class UniEditFlow:
+class UniEditFlow(Masked):
     """`reach` is the share of the steps that are inverted and sampled, from the clean end (alpha); `omega` how strongly
     the difference of the two velocities leads. No guidance by an empty text.
 
@@ -32,18 +27,14 @@ class UniEditFlow:
     steps: int = 15
     reach: float | int = 0.6
     omega: float | int = 5.0
-    mask: MaskStrategy = field(default_factory=NoMask)
-    composite: str = "none"
     inversions: Annotated[str | None, Effect.NONE] = None
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
-    heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
         at_least("omega", self.omega, 0)
-        of_kind("mask", self.mask, MaskStrategy)
-        composite.check(self.composite)
         if not 0 < self.reach <= 1 or not self.acting:
             raise UserError(
                 "'reach' is a share of the steps, of which one at least must act.",
@@ -55,16 +46,12 @@ class UniEditFlow:
     def acting(self) -> range:
         return range(self.steps - int(self.reach * self.steps + 1e-6), self.steps)
 
-    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
-        """Before any model is there; the clip is read only where it is needed."""
-        check_mask(self.mask, task, clip)
-
     @torch.no_grad()
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         held = Held.of(backbone, clip, task, self.steps, rng)
-        held.mask_by(self.mask, self.heat_gb, progress)
+        self.masks_for(held, progress)
         times, acting = held.subject.times[: len(self.acting)], self.acting
         with held.watch.stage("inversion"):
             store, empty = Inversions(self.inversions, self.inversions_gb), held.subject.given["uncond"]
@@ -75,11 +62,7 @@ class UniEditFlow:
             for done, i in enumerate(acting):
                 x = self.step(held, x, i)
                 progress("sampling", done + 1, len(acting))
-        return composited(
-            held.edit(x, {"inversion_passes": inversion.passes, "network_calls": len(acting)}),
-            clip,
-            self.composite,
-        )
+        return self.finished(held, x, {"inversion_passes": inversion.passes, "network_calls": len(acting)})
 
     def step(self, held: Held, x: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:
         now, to, path = held.levels[i], held.levels[i + 1], held.path

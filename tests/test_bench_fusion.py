@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from experiments.cli.app import main
+from experiments.cost import work
 from experiments.cost.job import SETTING, Cell, Measuring, cells_of
 from experiments.cost.machine import peak_of
 from experiments.cost.report import data_of, growth
-from experiments.cost.work import Layer, official_maps, pattern
+from experiments.cost.work import in_mode, official_maps, pattern
 from experiments.runs.store import RunStore
 from freemask.errors import UserError
+from freemask.masks.strategies.layer import Layer
 from freemask.memory import forget_rss_peak
+from freemask.methods.flow_edit import FlowEdit
+from freemask.methods.invert_fuse import InvertFuse
 
 SMALL = [
     "model=random_image",
@@ -243,7 +247,7 @@ def test_what_the_official_code_keeps_of_stable_diffusion():
     """39 GB for 8 frames of 512 x 512 and 50 steps in half precision, with one reference frame; 75 GB with two."""
     sides = {64: 5, 32: 5, 16: 5, 8: 1}  # rows of a grid: layers
     layers = [
-        Layer(f"{side} {i} {kind}", kind, 8, side * side, 77)
+        work.Layer(f"{side} {i} {kind}", kind, 8, side * side, 77)
         for side, count in sides.items()
         for i in range(count)
         for kind in ("self", "cross")
@@ -262,3 +266,14 @@ def test_the_pattern_is_a_moving_picture():
     assert float(clip.min()) >= 0 and float(clip.max()) <= 1
     assert all(float((a - b).abs().max()) > 0.05 for a, b in zip(clip, clip[1:], strict=False))
     assert torch.equal(clip, pattern(6, 16, 24)[:4])
+
+
+def test_free_is_another_method_with_the_same_masks():
+    """It is timed like the others, and compared with nothing, for it is another edit."""
+    fused = InvertFuse(steps=3, guidance=4.0, mask=Layer(layer="blocks.0"))
+    free = in_mode(fused, "free", 5)
+    assert isinstance(free, FlowEdit) and list(free.active) == list(range(5))
+    assert (free.guidance, free.mask) == (4.0, fused.mask)
+    options = {"at_frames": 2, "at_steps": 2, "repeats": 1, "modes": ["plain", "recompute", "free"]}
+    cells = [*cells_of({**options, "frames": [], "steps": [], "grid_modes": []})]
+    assert {cell.what for cell in cells if cell.mode == "free"} == {"memory", "time"}

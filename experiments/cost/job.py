@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.config.build import build
 from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, peak_of
-from experiments.cost.work import Edits, layers, official_maps, reach_of, timed
+from experiments.cost.work import FREE, Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
@@ -52,7 +52,8 @@ def cells_of(options: Mapping[str, Any]) -> Iterator[Cell]:
     for frames, mode, steps in sorted({*grid, *((at[0], mode, at[1]) for mode in modes)}):
         yield Cell("memory", mode, frames, steps)
     for mode in sorted(modes, key=lambda each: each != "recompute"):
-        yield Cell("kept", mode, *at)
+        if mode != FREE:  # another edit, which is compared with nothing
+            yield Cell("kept", mode, *at)
     for number in range(options["repeats"]):
         for mode in modes if number % 2 == 0 else modes[::-1]:
             yield Cell("time", mode, *at, number)

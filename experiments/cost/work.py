@@ -17,18 +17,26 @@ from freemask.attention.math import attend
 from freemask.attention.rewire import references
 from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.loops import Callbacks, sample
+from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import OFF, InvertFuse
-from freemask.types import QKV, Backbone, Clip, EditTask, Taps, Where
+from freemask.types import QKV, Backbone, Clip, EditTask, Method, Taps, Where
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
-# its queries and keys.
-Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk"]
+# its queries and keys. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone.
+FREE = "free"
+Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so many queries
 
 
-def in_mode(method: InvertFuse, mode: str, steps: int) -> InvertFuse:
+def in_mode(method: InvertFuse, mode: str, steps: int) -> Method:
     """The same edit in another mode. Its inversion is always made anew."""
+    if mode == FREE:
+        return FlowEdit(steps, method.guidance, mask=method.mask)
+    return fused_in_mode(method, mode, steps)
+
+
+def fused_in_mode(method: InvertFuse, mode: str, steps: int) -> InvertFuse:
     one = replace(method, steps=steps, inversions=None)
     if mode == "plain":
         return replace(one, fusion=OFF)
@@ -57,7 +65,7 @@ class Edits:
 
     def kept(self, mode: str, frames: int, steps: int) -> tuple[Tensor, dict[str, float]]:
         """The same edit step by step: its frames, and the MB of what it keeps until its end."""
-        method, clip = in_mode(self.method, mode, steps), self.clip(frames)
+        method, clip = fused_in_mode(self.method, mode, steps), self.clip(frames)
         clean = Inversion([self.backbone.encode(clip.frames)], ())
         with method.begin(self.backbone, clip, self.task, known=clean) as editing:
             inversion, lender, times = editing.inversion, editing.lender, editing.subject.times

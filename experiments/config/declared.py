@@ -37,7 +37,7 @@ def declared(target: str) -> dict[str, Any]:
 
 
 def _found(name: str) -> Place | None:
-    """Also where a package hands it on from the module that it is from."""
+    """Also where a package hands it on from the module that it is from, or a class has it from another one."""
     home, _, last = name.rpartition(".")
     tree = _tree(home) if home else None
     within = Place(tree, tree) if tree else _found(home) if home else None
@@ -48,7 +48,9 @@ def _found(name: str) -> Place | None:
             return _found(f"{node.module}.{last}")
         if last in _names(node):
             return Place(node, within.tree)
-    return None
+    module = home.rpartition(".")[0]
+    bases = [ast.unparse(each) for each in getattr(within.node, "bases", ())]
+    return next((found for base in bases if (found := _found(f"{module}.{base}.{last}"))), None)
 
 
 def _names(node: ast.AST) -> list[str]:

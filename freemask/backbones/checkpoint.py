@@ -198,7 +198,7 @@ def _library(name: str) -> Any:
     import diffusers
     import transformers
 
-    return transformers if name == "text_encoder" else diffusers
+    return transformers if name.startswith("text_encoder") else diffusers
 
 
 def _is_hub_id(path: str) -> bool:

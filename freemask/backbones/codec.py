@@ -9,8 +9,6 @@ from torch import Tensor
 
 from freemask.errors import UserError
 
-CHUNK = 4  # frames that AutoencoderKLWan takes at once, whatever its configuration says
-
 
 class Codec:
     """A VAE that works frame by frame, `batch` frames at a time. It never runs in half precision."""
@@ -73,39 +71,45 @@ class Codec:
 
 
 class CausalCodec(Codec):
-    """A VAE over time (AutoencoderKLWan): the first frame alone, and each later latent for `compression` frames. It
-    goes through a clip in order, so that there is no batch to choose."""
+    """A VAE over time: the first frame alone, and each later latent for `compression` frames. It goes through a clip
+    in order, so that there is no batch to choose."""
 
-    def __init__(self, vae: Any, *, patch: int = 1, tiling: bool = False) -> None:
+    def __init__(self, vae: Any, compression: int, *, patch: int = 1, tiling: bool = False) -> None:
         super().__init__(vae, patch=patch, tiling=tiling)
-        self.compression = int(vae.config.scale_factor_temporal)
-        if self.compression != CHUNK or 2 ** sum(vae.config.temperal_downsample) != CHUNK:
-            raise UserError(
-                "This VAE compresses time in another way than its own code can run.",
-                came=f"scale_factor_temporal {self.compression}",
-                expected=f"{CHUNK} frames in a latent frame",
-            )
-        mean, std = (torch.tensor(list(vae.config[f"latents_{name}"])) for name in ("mean", "std"))
-        self.mean, self.std = (each.view(1, -1, 1, 1).to(vae.device, vae.dtype) for each in (mean, std))
+        self.compression = compression
+        self.mean, self.std = (each.view(1, -1, 1, 1).to(vae.device, vae.dtype) for each in _statistics(vae))
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
-        """The VAE drops what is beyond 1 + 4 k frames: the last frame is repeated up to there."""
+        """Such a VAE drops what is beyond 1 + compression k frames: the last frame is repeated up to there."""
         self._check(frames)
         lacking = -(len(frames) - 1) % self.compression
         whole = torch.cat([frames, frames[-1:].expand(lacking, *frames.shape[1:])])
-        found = self._latents(self._clip(whole * 2 - 1))
-        return ((rearrange(found, "1 c f h w -> f c h w") - self.mean) / self.std).contiguous()
+        found = rearrange(self._latents(self._clip(whole * 2 - 1)), "1 c f h w -> f c h w") - self.shift
+        return ((found - self.mean) / self.std * self.scale).contiguous()
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "lf c lh lw"]) -> Float[Tensor, "f 3 h w"]:
         """As many frames as the latents may stand for."""
-        own = latents.to(self.vae.device, self.vae.dtype) * self.std + self.mean
-        frames = rearrange(self.vae.decode(self._clip(own)).sample, "1 c f h w -> f c h w")
+        moved = latents.to(self.vae.device, self.vae.dtype)
+        own = self._clip(moved / self.scale * self.std + self.mean + self.shift)
+        frames = rearrange(self._decoded(own), "1 c f h w -> f c h w")
         return (frames.float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    def _decoded(self, own: Float[Tensor, "1 c lf lh lw"]) -> Float[Tensor, "1 3 f h w"]:
+        return self.vae.decode(own).sample
 
     def _clip(self, stack: Tensor) -> Tensor:
         return rearrange(stack, "f c h w -> 1 c f h w").contiguous().to(self.vae.device, self.vae.dtype)
+
+
+def _statistics(vae: Any) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each channel of the latents, from the configuration or the weights; none known: 0 and 1."""
+    kept = {"latents_mean": 0.0, "latents_std": 1.0, **dict(vae.named_buffers())}
+    mean, std = (
+        torch.as_tensor(vae.config.get(name) or kept[name]) for name in ("latents_mean", "latents_std")
+    )
+    return mean, std
 
 
 def _multiple(vae: Any) -> int:

@@ -1,0 +1,225 @@
+"""What video transformers share: cells of latents, latent frames that fill them, and how a checkpoint becomes one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.attention.processor import Call, Slot
+from freemask.backbones import checkpoint, identity
+from freemask.backbones.checkpoint import Checkpoint
+from freemask.backbones.codec import Codec
+from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
+from freemask.diffusion.flow import Flow
+from freemask.diffusion.scheduler import noise_path
+from freemask.errors import UserError
+from freemask.settings import Effect
+from freemask.types import Grid, NoisePath, Site
+
+COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+Cells = tuple[int, int, int]  # latent frames, rows and columns of the latent in one token
+
+
+class Parts(NamedTuple):
+    """The parts of a checkpoint, on their device. `reader` makes a Text of a prompt and has `max_tokens`."""
+
+    network: Any
+    codec: Codec
+    reader: Any
+    noise_path: NoisePath
+
+
+class VideoTransformer(Network):
+    """A transformer over the tokens of all frames, with its autoencoder and text encoder, behind one door.
+
+    A family says which classes its parts have, and fills in `cells`, `attention`, `codec_of`, `reader_of` and `_call`.
+    The transformer runs in `dtype` (what its class keeps in single precision stays so), the text encoder in
+    `text_dtype`; autoencoder and latents stay in single precision (double for float64).
+    """
+
+    networks: ClassVar[tuple[str, ...]]
+    vaes: ClassVar[tuple[str, ...]]
+    native_size: ClassVar[Sequence[int]]
+    text_columns: ClassVar[int]  # where nobody says how many
+    conditions: ClassVar[Mapping[str, str]] = {"text": "l d, one for the whole clip"}
+    more_parts: ClassVar[tuple[str, ...]] = ()  # which some checkpoints of the family have
+
+    def __init__(self, parts: Parts, *, name: str, native: Sequence[int], attention_slicing: int = 0) -> None:
+        slot = Slot()
+        self.patch: Cells = self.cells(parts.network)
+        height, width = sides("native", native, 2)
+        super().__init__(
+            *parts,
+            slot=slot,
+            sites=self.attention(parts.network, slot),
+            features={},
+            takes=self.conditions,
+            name=name,
+            attention_slicing=attention_slicing,
+        )
+        self.native = height, width
+
+    @staticmethod
+    def cells(network: Any) -> Cells:
+        raise NotImplementedError
+
+    @staticmethod
+    def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
+        """Puts our processors in, and says where they sit, in the order of the call."""
+        raise NotImplementedError
+
+    @classmethod
+    def codec_of(cls, vae: Any, *, patch: int, tiling: bool) -> Codec:
+        raise NotImplementedError
+
+    @classmethod
+    def reader_of(
+        cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
+    ) -> Any:
+        raise NotImplementedError
+
+    def _call(
+        self, x: Float[Tensor, "s lf c lh lw"], told: Float[Tensor, " s"], parts: Mapping[str, Tensor]
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        """The network, in its own layout; `told` is the time for it. The latents fill whole cells."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, files: Checkpoint) -> None:
+        """Refuses, from the files alone, what the family cannot run."""
+
+    @classmethod
+    def facts(cls, files: Checkpoint) -> dict[str, Any]:
+        """What else of the checkpoint is part of the model's identity, where it is there."""
+        return {}
+
+    @classmethod
+    def network_of(cls, files: Checkpoint, dtype: torch.dtype) -> Any:
+        network: Any = files.part("transformer", cls.networks, dtype)
+        if dtype == torch.float64:  # what its class keeps in single precision would be too narrow
+            network = torch.nn.Module.to(network, dtype)
+        return network
+
+    @classmethod
+    def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
+        cls,
+        path: Annotated[str | Path, Effect.FILES],
+        device: Annotated[str, Effect.NONE] = "cpu",
+        dtype: str = "float32",
+        *,
+        text_device: Annotated[str | None, Effect.NONE] = None,
+        text_dtype: str | None = None,
+        max_tokens: int | None = None,
+        grid: str | None = None,
+        shift: float | int | None = None,
+        native: Sequence[int] | None = None,
+        revision: str | None = None,
+        local_files_only: Annotated[bool, Effect.NONE] = False,
+        allow_pickle: Annotated[bool, Effect.NONE] = False,
+        guidance: float | int = 5.0,
+        attention_slicing: Annotated[int, Effect.NONE] = 0,
+        vae_tiling: bool = False,
+    ) -> "VideoTransformer":
+        """`path` is a folder in diffusers layout or a hub id; nothing is downloaded for the former.
+
+        `text_device` and `text_dtype`: the text encoder may be larger than the transformer; None: as `device`, and in
+        single precision. `max_tokens` columns of text; None: as many as the family was trained with. `grid` and
+        `shift` of the noise path; None: as the scheduler's file says. `native`: height and width it was trained on.
+        `vae_tiling` saves memory and changes pixels a little at the seams.
+        """
+        files = checkpoint.find(
+            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        )
+        cls.check(files)
+        way = chosen_path(noise_path(files.scheduler()), grid, shift)
+        place, precision = device_of(device), dtype_of(dtype)
+        network = cls.network_of(files, precision).to(place)
+        vae = files.part("vae", cls.vaes, wide(precision)).to(place)
+        reader = cls.reader_of(
+            files,
+            device=device_of(text_device or device),
+            dtype=wide(precision) if text_dtype is None else dtype_of(text_dtype),
+            max_tokens=cls.text_columns if max_tokens is None else max_tokens,
+        )
+        codec = cls.codec_of(vae, patch=cls.cells(network)[1], tiling=vae_tiling)
+        name = cls.named(files, max_tokens=max_tokens, grid=grid, shift=shift)
+        made = cls(
+            Parts(network, codec, reader, way),
+            name=name,
+            native=cls.native_size if native is None else native,
+            attention_slicing=attention_slicing,
+        )
+        made.guidance = of_prompts(guidance)
+        return made
+
+    @classmethod
+    def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model
+        cls,
+        path: str | Path,
+        *,
+        max_tokens: int | None = None,
+        grid: str | None = None,
+        shift: float | int | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        allow_pickle: bool = False,
+    ) -> str:
+        """The identity of what `load` would make, from the files alone."""
+        files = checkpoint.find(
+            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        )
+        return cls.named(files, max_tokens=max_tokens, grid=grid, shift=shift)
+
+    @classmethod
+    def named(cls, files: Checkpoint, *, max_tokens: int | None, **chosen: Any) -> str:
+        """What was chosen beside the files is part of the name only where it was."""
+        more = [part for part in cls.more_parts if part in files.classes]
+        parts = identity.of_folder(files.folder, [*COMPONENTS, *more])
+        chosen["max_tokens"] = None if max_tokens == cls.text_columns else max_tokens
+        facts = {key: value for key, value in {**cls.facts(files), **chosen}.items() if value is not None}
+        return identity.of_facts({"parts": parts, **facts}) if facts else parts
+
+    def grid(self, site: Site, frames: int, height: int, width: int) -> Grid:
+        latents = 1 + -(-(frames - 1) // self.compression)
+        return Grid(-(-latents // self.patch[0]), height // self.multiple, width // self.multiple)
+
+    def _run(
+        self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        """Where latent frames share a cell, the last one is repeated until all cells are full."""
+        (deep, high, across), frames, (height, width) = self.patch, x.shape[1], x.shape[-2:]
+        if height % high or width % across or parts["text"].ndim != 3:
+            raise UserError(
+                "This model cannot take a clip or a text of this form.",
+                came=f"latents of {height}x{width}, texts of {tuple(parts['text'].shape[1:])}",
+                expected=f"sides that are multiples of {high}, and one text for the whole clip: l d",
+            )
+        lacking = -frames % deep
+        whole = torch.cat([x, x[:, -1:].expand(-1, lacking, -1, -1, -1)], dim=1)
+        call.frames, call.height, call.width = whole.shape[1] // deep, height // high, width // across
+        told = torch.full((len(x),), float(self.noise_path.told(call.t)), device=self.device)
+        return self._call(whole, told, parts)[:, :frames]
+
+
+def sides(name: str, given: Sequence[int], count: int) -> tuple[int, ...]:
+    """Whole numbers above 0, so many of them."""
+    if len(given) != count or any(isinstance(each, bool) or each < 1 for each in given):
+        raise UserError(f"'{name}' is not possible.", came=given, expected=f"{count} whole numbers above 0")
+    return tuple(int(each) for each in given)
+
+
+def chosen_path(path: NoisePath, grid: str | None, shift: float | int | None) -> NoisePath:
+    """The path of a checkpoint, with what the user chose in place of what its file says."""
+    if grid is None and shift is None:
+        return path
+    if not isinstance(path, Flow):
+        raise UserError(
+            "Grid and shift are those of flow matching.",
+            came=f"grid={grid}, shift={shift}",
+            expected="null: the checkpoint's noise path is another",
+        )
+    return replace(path, grid=grid or path.grid, shift=path.shift if shift is None else shift)

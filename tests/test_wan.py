@@ -378,11 +378,6 @@ def test_other_precisions(saved, dtype):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (
-            lambda to: rewrite(to / "model_index.json", transformer_2=["diffusers", "WanTransformer3DModel"]),
-            "transformer_2",
-        ),
-        (lambda to: rewrite(to / "model_index.json", expand_timesteps=True), "expand_timesteps"),
         (lambda to: rewrite(to / "model_index.json", transformer=["diffusers", "LTXVideo"]), "another kind"),
         (lambda to: rewrite(to / "model_index.json", vae=["diffusers", "AutoencoderKL"]), "another kind"),
         (lambda to: (to / "transformer").rename(to / "unet"), "lacks its 'transformer'"),

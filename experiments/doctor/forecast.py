@@ -40,6 +40,8 @@ class Shape:
 MODELSCOPE = Shape(1413, 424, 320, 128, 8, 4, (256, 256))
 STABLE_DIFFUSION = Shape(860, 207, 320, 128, 8, 4, (512, 512))
 
+UNETS = ("unet3d", "inflated2d", "i2vgen")  # the modules of models that are reckoned here
+
 ASSUMPTIONS = (
     f"weights + stored inversion latents + the larger of UNet ({LIVE} live tensors of its widest level) and "
     f"autoencoder ({LIVE_VAE} per frame in hand); no attention matrix is kept; rough to a factor of 1.5"
@@ -59,7 +61,7 @@ def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{key} must be a whole number above 0", came=f"{key}={config[key]}")
     if path is None:
         return {"state": "this model has no weights on disk; it needs about 1 GB, the libraries themselves"}
-    if "wan" in str(model.get("_target_")):
+    if not any(family in str(model.get("_target_")) for family in UNETS):
         return {
             "state": "what transformers need is not reckoned yet; freemask list model says how large they are"
         }

@@ -99,7 +99,11 @@ class VideoTransformer(Network):
 
     @classmethod
     def network_of(cls, files: Checkpoint, dtype: torch.dtype) -> Any:
-        network: Any = files.part("transformer", cls.networks, dtype)
+        return cls.transformer(files, "transformer", dtype)
+
+    @classmethod
+    def transformer(cls, files: Checkpoint, part: str, dtype: torch.dtype) -> Any:
+        network: Any = files.part(part, cls.networks, dtype)
         if dtype == torch.float64:  # what its class keeps in single precision would be too narrow
             network = torch.nn.Module.to(network, dtype)
         return network

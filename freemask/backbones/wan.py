@@ -1,4 +1,4 @@
-"""Text-to-video transformers of diffusers' WanTransformer3DModel: Wan2.1 and networks built like it."""
+"""Text-to-video transformers of diffusers' WanTransformer3DModel: Wan2.1, Wan2.2, and networks built like them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from freemask.attention.processor import Slot
 from freemask.backbones import identity, tiny_wan, wan_attention
@@ -21,28 +21,67 @@ from freemask.settings import Effect
 from freemask.types import Site
 
 ENCODERS = ("UMT5EncoderModel", "T5EncoderModel", "CLIPTextModel")
+TRAIN_TIMES = 1000  # where the scheduler's file does not say
 CHUNK = 4  # frames that AutoencoderKLWan takes at once, whatever its configuration says
 
 
+class Experts(nn.Module):
+    """Two transformers that share the noise path: one for times from `boundary` on, another below, as in Wan2.2-A14B.
+
+    Both have the same layers under the same names, and the time says which runs. So what is seen of a layer at a time
+    is of the one that runs there, up the path and down it: a codebook has one cost for each layer and time as ever,
+    and a curve over layers has both in it, each at its own times.
+    """
+
+    def __init__(self, transformer: Any, transformer_2: Any, boundary: float) -> None:
+        super().__init__()
+        self.transformer, self.transformer_2, self.boundary = transformer, transformer_2, boundary
+        self.config, self.dtype = transformer.config, transformer.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.device
+
+    def forward(self, maps: Tensor, told: Tensor, text: Tensor, **options: Any) -> Any:
+        expert = self.transformer if told[0] >= self.boundary else self.transformer_2
+        return expert(maps, told, text, **options)
+
+
 class Wan(VideoTransformer):
-    """A WanTransformer3DModel with its autoencoder and text encoder, behind one door."""
+    """A WanTransformer3DModel, or two of them, with autoencoder and text encoder, behind one door.
+
+    Pipelines with `expand_timesteps` (Wan2.2-TI2V-5B) tell the network a time for every token. Where no first frame
+    is given, as here, these times are all the same, and one says as much.
+    """
 
     networks = ("WanTransformer3DModel",)
     vaes = ("AutoencoderKLWan", "AutoencoderDC")
     native_size = (480, 832)
     text_columns = 512
+    more_parts = ("transformer_2",)
 
     @classmethod
     def check(cls, files: Checkpoint) -> None:
-        """Refuse pipelines that need more than one network, or more than one time for all tokens."""
-        came = ["two transformers (transformer_2)"] if "transformer_2" in files.classes else []
-        came += ["a time for every token (expand_timesteps)"] if files.index().get("expand_timesteps") else []
-        if came:
+        """Two networks need a boundary between them, and one needs none."""
+        two, boundary = "transformer_2" in files.classes, _boundary(files)
+        if two != (boundary is not None):
             raise UserError(
-                "This kind of Wan checkpoint is not run yet.",
-                came=", ".join(came),
-                expected="one transformer and one time, as in Wan2.1-T2V-1.3B",
+                "It is not clear at which times which transformer of this checkpoint runs.",
+                came=f"{'a' if two else 'no'} transformer_2, and the boundary_ratio {boundary}",
+                expected="both in model_index.json, as in Wan2.2-T2V-A14B, or neither",
             )
+
+    @classmethod
+    def facts(cls, files: Checkpoint) -> dict[str, Any]:
+        return {"boundary": _boundary(files)}
+
+    @classmethod
+    def network_of(cls, files: Checkpoint, dtype: torch.dtype) -> Any:
+        first, boundary = super().network_of(files, dtype), _boundary(files)
+        if boundary is None:
+            return first
+        times = int(files.scheduler().get("num_train_timesteps", TRAIN_TIMES))
+        return Experts(first, cls.transformer(files, "transformer_2", dtype), boundary * times)
 
     @staticmethod
     def cells(network: Any) -> Cells:
@@ -50,9 +89,17 @@ class Wan(VideoTransformer):
 
     @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
-        sites = wan_attention.attention_sites(network)
-        wan_attention.install(network, sites, slot)
-        return sites
+        experts = [network.transformer, network.transformer_2] if isinstance(network, Experts) else [network]
+        found = [wan_attention.attention_sites(each) for each in experts]
+        if found[0] != found[-1]:
+            raise UserError(
+                "The two transformers of this checkpoint are not built alike.",
+                came=" and ".join(f"{len(each)} attention layers" for each in found),
+                expected="the same layers in both",
+            )
+        for each in experts:
+            wan_attention.install(each, found[0], slot)
+        return found[0]
 
     @classmethod
     def codec_of(cls, vae: Any, *, patch: int, tiling: bool = False) -> Codec:
@@ -103,3 +150,8 @@ class Wan(VideoTransformer):
         maps = rearrange(x, "s f c h w -> s c f h w").contiguous()
         out = self.network(maps, told, parts["text"], return_dict=False)[0]
         return rearrange(out, "s c f h w -> s f c h w")
+
+
+def _boundary(files: Checkpoint) -> float | None:
+    """The noise level from which on the first of two transformers runs."""
+    return files.index().get("boundary_ratio")

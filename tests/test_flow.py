@@ -114,6 +114,39 @@ def test_levels_rise_between_clean_and_noise_and_survive_being_written(shift, st
     assert [float(f"{t}") for t in levels] == levels and all(isinstance(t, float) for t in levels)
 
 
+# As the file of LTX-Video has it.
+BENT = {"use_dynamic_shifting": True, "base_shift": 0.95, "max_shift": 2.05, "base_image_seq_len": 1024}
+BENT = {**BENT, "max_image_seq_len": 4096, "shift_terminal": 0.1}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+@pytest.mark.parametrize("config", [{"shift": 7.0}, BENT, {**BENT, "shift_terminal": None}], ids=str)
+def test_a_grid_that_the_pipeline_cuts(config, steps):
+    """LTX and HunyuanVideo give their scheduler the sigmas, and the former how far to bend them."""
+    theirs = FlowMatchEulerDiscreteScheduler(**config)
+    ours = noise_path({**theirs.config, "_class_name": type(theirs).__name__}, grid="even")
+    bend = {"mu": 0.95} if "base_shift" in config else {}
+    if steps == 1:  # their stretching would divide by zero
+        theirs.register_to_config(shift_terminal=None)
+    theirs.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), **bend)
+    sigmas = np.array([ours.sigma(t) for t in (CLEAN, *ours.times(steps))][::-1])
+    assert np.abs(sigmas - theirs.sigmas.double().numpy()).max() < 2e-7  # single precision, in another order
+    assert [ours.told(t) for t in ours.times(steps)] == ours.times(steps)
+
+
+def test_a_shift_that_follows_the_clip_is_said():
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **BENT}
+    (said,) = noise_path(config).warnings
+    assert "1024 video tokens" in said and "2.59" in said
+    chosen = noise_path(config, shift=3.0, grid="even")
+    assert chosen == Flow(shift=3.0, grid="even", terminal=0.1) and not chosen.warnings
+    with pytest.raises(UserError, match="time_shift_type"):
+        noise_path({**config, "time_shift_type": "linear"})
+    assert noise_path({**config, "use_dynamic_shifting": False, "time_shift_type": "linear"}).shift == 1.0
+    with pytest.raises(UserError, match="not possible"):
+        Flow(terminal=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -1,7 +1,6 @@
 """What video transformers share: cells of latents, latent frames that fill them, and how a checkpoint becomes one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -14,7 +13,6 @@ from freemask.backbones import checkpoint, identity
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
-from freemask.diffusion.flow import Flow
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -46,6 +44,9 @@ class VideoTransformer(Network):
     native_size: ClassVar[Sequence[int]]
     text_columns: ClassVar[int]  # where nobody says how many
     conditions: ClassVar[Mapping[str, str]] = {"text": "l d, one for the whole clip"}
+    own_grid: ClassVar[str | None] = (
+        None  # of pipelines that cut the noise path themselves, whatever the scheduler
+    )
     more_parts: ClassVar[tuple[str, ...]] = ()  # which some checkpoints of the family have
 
     def __init__(self, parts: Parts, *, name: str, native: Sequence[int], attention_slicing: int = 0) -> None:
@@ -139,7 +140,7 @@ class VideoTransformer(Network):
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
         cls.check(files)
-        way = chosen_path(noise_path(files.scheduler()), grid, shift)
+        way = noise_path(files.scheduler(), grid=grid or cls.own_grid, shift=shift)
         place, precision = device_of(device), dtype_of(dtype)
         network = cls.network_of(files, precision).to(place)
         vae = files.part("vae", cls.vaes, wide(precision)).to(place)
@@ -214,16 +215,3 @@ def sides(name: str, given: Sequence[int], count: int) -> tuple[int, ...]:
     if len(given) != count or any(isinstance(each, bool) or each < 1 for each in given):
         raise UserError(f"'{name}' is not possible.", came=given, expected=f"{count} whole numbers above 0")
     return tuple(int(each) for each in given)
-
-
-def chosen_path(path: NoisePath, grid: str | None, shift: float | int | None) -> NoisePath:
-    """The path of a checkpoint, with what the user chose in place of what its file says."""
-    if grid is None and shift is None:
-        return path
-    if not isinstance(path, Flow):
-        raise UserError(
-            "Grid and shift are those of flow matching.",
-            came=f"grid={grid}, shift={shift}",
-            expected="null: the checkpoint's noise path is another",
-        )
-    return replace(path, grid=grid or path.grid, shift=path.shift if shift is None else shift)

@@ -1,5 +1,6 @@
 """The noise path of flow matching: a straight line from the clean latent to noise, and the grids that cut it."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,8 +21,6 @@ SCHEDULERS = {
 }
 # Keys that ask for another path, and what each may say that changes nothing.
 REFUSED: Mapping[str, tuple[Any, ...]] = {
-    "use_dynamic_shifting": (None, False),
-    "shift_terminal": (None, 0),
     "invert_sigmas": (None, False),
     "stochastic_sampling": (None, False),
     "use_karras_sigmas": (None, False),
@@ -30,6 +29,10 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
     "final_sigmas_type": (None, "zero"),
     "prediction_type": (None, "flow_prediction"),
 }
+# These too, but for the one scheduler whose way to read them is known; and this one where the shift follows the clip.
+REFUSED_OF_MOST = {"use_dynamic_shifting": (None, False), "shift_terminal": (None, 0)}
+REFUSED_WHERE_BENT = {"time_shift_type": (None, "exponential")}
+FRACTIONS = ("euler", "even")  # grids whose times the network is told as they are
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,17 @@ class Flow:
     name for the shift and still differ by up to 0.24 in sigma:
 
     `euler` goes from sigma 1 down to the shifted sigma of time 1, which it shifts once more; `unipc` from 1 towards
-    time 1, `wan` from 1 - 1 / train_times towards 0, both without their last point. The latter two tell the network
-    whole times. Steps are Euler's: a scheduler's solver of higher order is a way to travel, and no part of the path.
+    time 1, `wan` from 1 - 1 / train_times towards 0, both without their last point. These two tell the network whole
+    times. `even` is what pipelines that cut the path themselves give their scheduler (LTX, HunyuanVideo): from 1 down
+    to 1 / steps. With a `terminal` above 0 the grid is stretched so that it ends there, before the last step. Steps
+    are Euler's: a scheduler's solver of higher order is a way to travel, and no part of the path.
     """
 
     prediction: ClassVar[str] = "velocity"
     shift: float | int = 1.0
     grid: str = "euler"
     train_times: int = 1000
+    terminal: float | int = 0
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -57,10 +63,16 @@ class Flow:
             raise UserError(
                 "The shift of the noise path is not possible.", came=self.shift, expected="above 0"
             )
+        if not 0 <= self.terminal < 1:
+            raise UserError(
+                "The end of the noise path is not possible.",
+                came=self.terminal,
+                expected="0 or more, below 1",
+            )
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "Flow":
-        """From the content of a scheduler_config.json."""
+    def from_config(cls, config: Mapping[str, Any], shift: float | int | None = None) -> "Flow":
+        """From the content of a scheduler_config.json; `shift` stands in for what it says."""
         name = str(config.get("_class_name", ""))
         if name not in SCHEDULERS:
             raise UserError(
@@ -69,21 +81,23 @@ class Flow:
                 expected=", ".join(SCHEDULERS),
                 todo=nearest(name, SCHEDULERS),
             )
-        for key, harmless in REFUSED.items():
-            if config.get(key) not in harmless:
-                raise UserError(
-                    f"The scheduler's '{key}' asks for another noise path than those that are known.",
-                    came=config[key],
-                    expected=f"{harmless[-1]}, or nothing said",
-                )
-        grid, shift = SCHEDULERS[name]
-        value = config.get(shift)
-        asked = "the scheduler asks for thresholding, which is switched off: latents are not images"
+        grid, key = SCHEDULERS[name]
+        bent = bool(config.get("use_dynamic_shifting"))
+        of_most = {} if name == "FlowMatchEulerDiscreteScheduler" else REFUSED_OF_MOST
+        _refuse(config, {**REFUSED, **of_most, **(REFUSED_WHERE_BENT if bent else {})})
+        warnings = []
+        if config.get("thresholding"):
+            warnings = ["the scheduler asks for thresholding, which is switched off: latents are not images"]
+        if shift is None and bent:
+            shift, words = _of_shortest(config)
+            warnings.append(words)
+        said = config.get(key) if shift is None else shift
         return cls(
-            shift=1.0 if value is None else value,
+            shift=1.0 if said is None else said,
             grid=grid,
             train_times=int(config.get("num_train_timesteps", 1000)),
-            warnings=(asked,) if config.get("thresholding") else (),
+            terminal=config.get("shift_terminal") or 0,
+            warnings=tuple(warnings),
         )
 
     def times(self, steps: int) -> list[Time]:
@@ -94,11 +108,15 @@ class Flow:
                 came=steps,
                 expected=f"1 to {self.train_times}",
             )
-        return [float(level) for level in GRIDS[self.grid](self, steps)[::-1]]
+        levels = GRIDS[self.grid](self, steps)
+        if self.terminal and steps > 1:
+            top = self.train_times
+            levels = top - (top - levels) * ((1 - self.terminal) * top / (top - levels[-1]))
+        return [float(level) for level in levels[::-1]]
 
     def told(self, t: Time) -> Time:
         """What the network is given for a level: the level itself, or what is before its point."""
-        return float(t) if self.grid == "euler" else int(t)
+        return float(t) if self.grid in FRACTIONS else int(t)
 
     def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
         """Move x along the velocity, wherever the network was called."""
@@ -137,6 +155,24 @@ class Flow:
         return self.shift * sigma / (1 + (self.shift - 1) * sigma)
 
 
+def _refuse(config: Mapping[str, Any], keys: Mapping[str, tuple[Any, ...]]) -> None:
+    for key, harmless in keys.items():
+        if config.get(key) not in harmless:
+            raise UserError(
+                f"The scheduler's '{key}' asks for another noise path than those that are known.",
+                came=config[key],
+                expected=f"{harmless[-1]}, or nothing said",
+            )
+
+
+def _of_shortest(config: Mapping[str, Any]) -> tuple[float, str]:
+    """Where longer clips have a larger shift: that of the shortest, for all. A time must mean the same in every clip,
+    or what was calibrated at it would say nothing."""
+    shift, tokens = math.exp(config.get("base_shift", 0.5)), config.get("base_image_seq_len", 256)
+    words = f"the shift of the noise path is {shift:.3g}, as for {tokens} video tokens"
+    return shift, f"{words}; the scheduler would raise it for longer clips (model.shift)"
+
+
 def _euler(path: Flow, steps: int) -> np.ndarray:
     """In the single precision of the scheduler, so that its own times come out to the bit."""
     last = float(path.shifted(np.float32(1 / path.train_times)))
@@ -155,4 +191,15 @@ def _wan(path: Flow, steps: int) -> np.ndarray:
     return path.shifted(sigmas)[:0:-1] * path.train_times
 
 
-GRIDS: Mapping[str, Callable[[Flow, int], np.ndarray]] = {"euler": _euler, "unipc": _unipc, "wan": _wan}
+def _even(path: Flow, steps: int) -> np.ndarray:
+    """In single precision, as that of `euler`."""
+    sigmas = path.shifted(np.linspace(1, 1 / steps, steps))
+    return sigmas.astype(np.float32) * np.float32(path.train_times)
+
+
+GRIDS: Mapping[str, Callable[[Flow, int], np.ndarray]] = {
+    "euler": _euler,
+    "unipc": _unipc,
+    "wan": _wan,
+    "even": _even,
+}

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -54,14 +55,25 @@ class T5Reader:
 
     @torch.no_grad()
     def __call__(self, prompt: str) -> Text:
-        """Without padding in the encoder, where what comes behind the end mark changes nothing before it."""
         read = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)
         ids = tuple(read["input_ids"])
         check_length(prompt, len(ids), self.max_tokens)
-        hidden = self.encoder(torch.tensor([ids], device=self.encoder.device))[0][0]
-        tokens = pad(hidden, (0, 0, 0, self.max_tokens - len(ids)))
         spans = tuple((int(start), int(end)) for start, end in read["offset_mapping"])
-        return Text(prompt, tokens, columns_of_prompt(prompt, spans), len(ids), ids, spans)
+        return Text(prompt, self._columns(ids), columns_of_prompt(prompt, spans), len(ids), ids, spans)
+
+    def _columns(self, ids: tuple[int, ...]) -> Float[Tensor, "l d"]:
+        """Without padding in the encoder, where what comes behind the end mark changes nothing before it."""
+        hidden = self.encoder(torch.tensor([ids], device=self.encoder.device))[0][0]
+        return pad(hidden, (0, 0, 0, self.max_tokens - len(ids)))
+
+
+class PaddedReader(T5Reader):
+    """As CogVideoX reads: the encoder sees the padding, which changes what it says of the words, and all columns that
+    it puts out are attended to."""
+
+    def _columns(self, ids: tuple[int, ...]) -> Float[Tensor, "l d"]:
+        padded = [*ids, *[self.tokenizer.pad_token_id] * (self.max_tokens - len(ids))]
+        return self.encoder(torch.tensor([padded], device=self.encoder.device))[0][0]
 
 
 def _check_offsets(tokenizer: Any) -> None:

@@ -1,6 +1,7 @@
 """What video transformers share: cells of latents, latent frames that fill them, and how a checkpoint becomes one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -29,6 +30,23 @@ class Parts(NamedTuple):
     codec: Codec
     reader: Any
     noise_path: NoisePath
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user may choose for any family; see `VideoTransformer.load`."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    text_device: str | None = None
+    text_dtype: str | None = None
+    max_tokens: int | None = None
+    grid: str | None = None
+    shift: float | int | None = None
+    native: Sequence[int] | None = None
+    guidance: float | int = 5.0
+    attention_slicing: int = 0
+    vae_tiling: bool = False
 
 
 class VideoTransformer(Network):
@@ -139,26 +157,44 @@ class VideoTransformer(Network):
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
+        wishes = Wishes(
+            device=device,
+            dtype=dtype,
+            text_device=text_device,
+            text_dtype=text_dtype,
+            max_tokens=max_tokens,
+            grid=grid,
+            shift=shift,
+            native=native,
+            guidance=guidance,
+            attention_slicing=attention_slicing,
+            vae_tiling=vae_tiling,
+        )
+        return cls.made(files, wishes)
+
+    @classmethod
+    def made(cls, files: Checkpoint, wishes: Wishes, **own: Any) -> Any:
+        """`own`: what only this family's class takes."""
         cls.check(files)
-        way = noise_path(files.scheduler(), grid=grid or cls.own_grid, shift=shift)
-        place, precision = device_of(device), dtype_of(dtype)
+        way = noise_path(files.scheduler(), grid=wishes.grid or cls.own_grid, shift=wishes.shift)
+        place, precision = device_of(wishes.device), dtype_of(wishes.dtype)
         network = cls.network_of(files, precision).to(place)
         vae = files.part("vae", cls.vaes, wide(precision)).to(place)
         reader = cls.reader_of(
             files,
-            device=device_of(text_device or device),
-            dtype=wide(precision) if text_dtype is None else dtype_of(text_dtype),
-            max_tokens=cls.text_columns if max_tokens is None else max_tokens,
+            device=device_of(wishes.text_device or wishes.device),
+            dtype=wide(precision) if wishes.text_dtype is None else dtype_of(wishes.text_dtype),
+            max_tokens=cls.text_columns if wishes.max_tokens is None else wishes.max_tokens,
         )
-        codec = cls.codec_of(vae, patch=cls.cells(network)[1], tiling=vae_tiling)
-        name = cls.named(files, max_tokens=max_tokens, grid=grid, shift=shift)
+        codec = cls.codec_of(vae, patch=cls.cells(network)[1], tiling=wishes.vae_tiling)
         made = cls(
             Parts(network, codec, reader, way),
-            name=name,
-            native=cls.native_size if native is None else native,
-            attention_slicing=attention_slicing,
+            name=cls.named(files, wishes, **own),
+            native=cls.native_size if wishes.native is None else wishes.native,
+            attention_slicing=wishes.attention_slicing,
+            **own,
         )
-        made.guidance = of_prompts(guidance)
+        made.guidance = of_prompts(wishes.guidance)
         return made
 
     @classmethod
@@ -177,14 +213,15 @@ class VideoTransformer(Network):
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
-        return cls.named(files, max_tokens=max_tokens, grid=grid, shift=shift)
+        return cls.named(files, Wishes(max_tokens=max_tokens, grid=grid, shift=shift))
 
     @classmethod
-    def named(cls, files: Checkpoint, *, max_tokens: int | None, **chosen: Any) -> str:
+    def named(cls, files: Checkpoint, wishes: Wishes, **own: Any) -> str:
         """What was chosen beside the files is part of the name only where it was."""
         more = [part for part in cls.more_parts if part in files.classes]
         parts = identity.of_folder(files.folder, [*COMPONENTS, *more])
-        chosen["max_tokens"] = None if max_tokens == cls.text_columns else max_tokens
+        tokens = None if wishes.max_tokens == cls.text_columns else wishes.max_tokens
+        chosen = {"grid": wishes.grid, "shift": wishes.shift, "max_tokens": tokens, **own}
         facts = {key: value for key, value in {**cls.facts(files), **chosen}.items() if value is not None}
         return identity.of_facts({"parts": parts, **facts}) if facts else parts
 

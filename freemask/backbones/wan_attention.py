@@ -29,11 +29,24 @@ class WanProcessor:
         mask: Tensor | None = None,
         rotary: Rotary | None = None,
     ) -> Tensor:
-        if mask is not None:
-            raise RuntimeError(f"{self.site.name} was given an attention mask, which taps would not see")
-        out = self.slot.call.attention(self.site, _projected(attn, hidden, context, rotary))
+        out = self.slot.call.attention(self.site, self.projected(attn, hidden, context, mask, rotary))
         out = rearrange(out, "s 1 heads n e -> s n (heads e)").to(hidden.dtype)
         return attn.to_out[1](attn.to_out[0](out))
+
+    def projected(
+        self, attn: Any, hidden: Tensor, context: Tensor | None, mask: Tensor | None, rotary: Rotary | None
+    ) -> QKV:
+        """Queries and keys are normalised over all heads together, before the heads are split."""
+        if mask is not None:
+            raise RuntimeError(f"{self.site.name} was given an attention mask, which taps would not see")
+        q, k, v = (
+            rearrange(each, "s n (heads d) -> s n heads d", heads=attn.heads)
+            for each in normed(attn, hidden, context)
+        )
+        if rotary is not None:
+            q, k = rotated(q, *rotary), rotated(k, *rotary)
+        q, k, v = (rearrange(each, "s n heads d -> s 1 heads n d") for each in (q, k, v))
+        return QKV(q=q, k=k, v=v, scale=q.shape[-1] ** -0.5, hidden=hidden[:, None])
 
 
 def attention_sites(network: Any) -> dict[str, Site]:
@@ -47,30 +60,25 @@ def attention_sites(network: Any) -> dict[str, Site]:
     }
 
 
-def install(network: Any, sites: dict[str, Site], slot: Slot) -> None:
+def install(
+    network: Any, sites: dict[str, Site], slot: Slot, kind: type[WanProcessor] = WanProcessor
+) -> None:
     """Once, at construction: a processor per site."""
     missing = {name.removesuffix(".processor") for name in network.attn_processors} ^ set(sites)
     if missing:
         raise RuntimeError(f"attention layers without a known kind: {sorted(missing)}")
-    network.set_attn_processor(
-        {f"{name}.processor": WanProcessor(site, slot) for name, site in sites.items()}
-    )
+    network.set_attn_processor({f"{name}.processor": kind(site, slot) for name, site in sites.items()})
 
 
-def _projected(attn: Any, hidden: Tensor, context: Tensor | None, rotary: Rotary | None) -> QKV:
-    """Queries and keys are normalised over all heads together, before the heads are split."""
+def normed(attn: Any, hidden: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of all heads in one row."""
     context = hidden if context is None else context
-    projected = attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(context)), attn.to_v(context)
-    q, k, v = (rearrange(each, "s n (heads d) -> s n heads d", heads=attn.heads) for each in projected)
-    if rotary is not None:
-        q, k = rotated(q, *rotary), rotated(k, *rotary)
-    q, k, v = (rearrange(each, "s n heads d -> s 1 heads n d") for each in (q, k, v))
-    return QKV(q=q, k=k, v=v, scale=q.shape[-1] ** -0.5, hidden=hidden[:, None])
+    return attn.norm_q(attn.to_q(hidden)), attn.norm_k(attn.to_k(context)), attn.to_v(context)
 
 
 def rotated(
-    x: Float[Tensor, "s n heads d"], cos: Float[Tensor, "1 n 1 d"], sin: Float[Tensor, "1 n 1 d"]
-) -> Float[Tensor, "s n heads d"]:
+    x: Float[Tensor, "s n *d"], cos: Float[Tensor, "#s n *#d"], sin: Float[Tensor, "#s n *#d"]
+) -> Float[Tensor, "s n *d"]:
     """Neighbouring channels as pairs, each turned by the angle of its token's place; tables hold every angle twice."""
     first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = cos[..., 0::2], sin[..., 1::2]

@@ -1,0 +1,194 @@
+"""Text-to-video transformers of diffusers' LTXVideoTransformer3DModel: LTX-Video 0.9.x."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.attention.processor import Slot
+from freemask.backbones import checkpoint, identity, ltx_attention, tiny_ltx
+from freemask.backbones.checkpoint import Checkpoint
+from freemask.backbones.codec import CausalCodec
+from freemask.backbones.network import device_of, dtype_of
+from freemask.backbones.text import PaddedReader
+from freemask.backbones.transformer import Cells, Parts, VideoTransformer, Wishes
+from freemask.diffusion.flow import Flow
+from freemask.errors import UserError
+from freemask.settings import Effect
+from freemask.types import Given, Site, Text
+
+FPS = 25  # of the library's pipeline
+CLEAN_TIME = 0.0  # for autoencoders that clean up as they decode: nothing is left to clean
+
+
+class LtxReader(PaddedReader):
+    """The encoder sees the padding, the network does not: a mask says which columns there are."""
+
+    def __call__(self, prompt: str) -> Text:
+        text = super().__call__(prompt)
+        mask = (torch.arange(self.max_tokens) < text.length).to(text.tokens)
+        return replace(text, more={"mask": mask})
+
+
+class LtxCodec(CausalCodec):
+    """Since 0.9.1 its decoder is told a time, and adds noise of its own: always the same here."""
+
+    def _decoded(self, own: Float[Tensor, "1 c lf lh lw"]) -> Float[Tensor, "1 3 f h w"]:
+        time = torch.full((1,), CLEAN_TIME).to(own) if self.vae.config.timestep_conditioning else None
+        with torch.random.fork_rng(devices=[own.device] if own.is_cuda else []):
+            torch.manual_seed(0)
+            return self.vae.decode(own, time).sample
+
+
+class Ltx(VideoTransformer):
+    """An LTXVideoTransformer3DModel with its autoencoder and text encoder, behind one door.
+
+    It knows how much time lies between frames: `fps` of a clip, 25 as the library's pipeline takes.
+    """
+
+    networks = ("LTXVideoTransformer3DModel",)
+    vaes = ("AutoencoderKLLTXVideo",)
+    native_size = (512, 704)
+    text_columns = 128
+    own_grid = "even"
+    conditions = {
+        **VideoTransformer.conditions,
+        "mask": "l, 1 where the text has a column; left out: all it has",
+    }
+
+    def __init__(self, parts: Parts, *, fps: float | int = FPS, **options: Any) -> None:
+        if not fps > 0:
+            raise UserError("model.fps is the number of frames in a second.", came=fps, expected="above 0")
+        super().__init__(parts, **options)
+        self.fps = fps
+
+    @staticmethod
+    def cells(network: Any) -> Cells:
+        return 1, 1, 1
+
+    @staticmethod
+    def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
+        return ltx_attention.attention(network, slot)
+
+    @classmethod
+    def codec_of(cls, vae: Any, *, patch: int = 1, tiling: bool = False) -> LtxCodec:
+        return LtxCodec(vae, int(vae.temporal_compression_ratio), patch=patch, tiling=tiling)
+
+    @classmethod
+    def reader_of(
+        cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
+    ) -> LtxReader:
+        encoder = files.part("text_encoder", ("T5EncoderModel",), dtype).to(device)
+        return LtxReader(files.tokenizer(), encoder, max_tokens)
+
+    @classmethod
+    def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
+        cls,
+        path: Annotated[str | Path, Effect.FILES],
+        device: Annotated[str, Effect.NONE] = "cpu",
+        dtype: str = "float32",
+        *,
+        text_device: Annotated[str | None, Effect.NONE] = None,
+        text_dtype: str | None = None,
+        max_tokens: int | None = None,
+        fps: float | int = FPS,
+        grid: str | None = None,
+        shift: float | int | None = None,
+        native: Sequence[int] | None = None,
+        revision: str | None = None,
+        local_files_only: Annotated[bool, Effect.NONE] = False,
+        allow_pickle: Annotated[bool, Effect.NONE] = False,
+        guidance: float | int = 3.0,
+        attention_slicing: Annotated[int, Effect.NONE] = 0,
+        vae_tiling: bool = False,
+    ) -> "Ltx":
+        """As for Wan, and `fps`: how many frames of a clip make a second. The scheduler's shift grows with the length
+        of a clip; None is that of the shortest."""
+        files = checkpoint.find(
+            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        )
+        wishes = Wishes(
+            device=device,
+            dtype=dtype,
+            text_device=text_device,
+            text_dtype=text_dtype,
+            max_tokens=max_tokens,
+            grid=grid,
+            shift=shift,
+            native=native,
+            guidance=guidance,
+            attention_slicing=attention_slicing,
+            vae_tiling=vae_tiling,
+        )
+        return cls.made(files, wishes, fps=fps)
+
+    @classmethod
+    def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model
+        cls,
+        path: str | Path,
+        *,
+        max_tokens: int | None = None,
+        fps: float | int = FPS,
+        grid: str | None = None,
+        shift: float | int | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        allow_pickle: bool = False,
+    ) -> str:
+        """The identity of what `load` would make, from the files alone."""
+        files = checkpoint.find(
+            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        )
+        return cls.named(files, Wishes(max_tokens=max_tokens, grid=grid, shift=shift), fps=fps)
+
+    @classmethod
+    def named(cls, files: Checkpoint, wishes: Wishes, *, fps: float | int = FPS) -> str:
+        return super().named(files, wishes, fps=None if fps == FPS else fps)
+
+    @classmethod
+    def random(  # noqa: PLR0913 -- as for load
+        cls,
+        seed: int = 0,
+        *,
+        device: Annotated[str, Effect.NONE] = "cpu",
+        dtype: str = "float32",
+        max_tokens: int = 32,
+        fps: float | int = FPS,
+        grid: str = "even",
+        shift: float | int = 2.6,
+    ) -> "Ltx":
+        """A tiny network with random weights: no files, no meaning, every code path."""
+        made, place = tiny_ltx.parts(seed, dtype_of(dtype), max_tokens), device_of(device)
+        modules = {"transformer": made.transformer, "vae": made.vae, "text_encoder": made.text_encoder}
+        facts = {"fps": fps, "grid": grid, "shift": shift, "tokens": max_tokens}
+        codec = cls.codec_of(made.vae.to(place))
+        reader = LtxReader(made.tokenizer, made.text_encoder.to(place), max_tokens)
+        way = Flow(shift=shift, grid=grid, terminal=0.1)
+        parts = Parts(made.transformer.to(place), codec, reader, way)
+        return cls(parts, name=identity.of_modules(modules, facts), native=(32, 32), fps=fps)
+
+    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
+        if "mask" in given.parts or "text" not in given.parts:
+            return given
+        return given.plus(mask=torch.ones(given.parts["text"].shape[-2]))
+
+    def _call(
+        self, x: Float[Tensor, "s lf c lh lw"], told: Float[Tensor, " s"], parts: Mapping[str, Tensor]
+    ) -> Float[Tensor, "s lf c lh lw"]:
+        size = dict(zip(("num_frames", "height", "width"), (x.shape[1], *x.shape[-2:]), strict=True))
+        steps = (
+            self.compression / self.fps,
+            self.multiple,
+            self.multiple,
+        )  # seconds and pixels from cell to cell
+        tokens = rearrange(x, "s f c h w -> s (f h w) c")
+        columns = parts["mask"][:, None] > 0.5
+        out = self.network(
+            tokens, parts["text"], told, columns, **size, rope_interpolation_scale=steps, return_dict=False
+        )[0]
+        return rearrange(out, "s (f h w) c -> s f c h w", f=x.shape[1], h=x.shape[-2])

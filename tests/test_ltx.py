@@ -289,4 +289,5 @@ def test_an_edit_from_the_command_line(tmp_path, monkeypatch):
     words += ["method=freemask", "mask=agreement", "method.steps=3", "metric=pixels", "out=out"]
     assert main([*words, "size=[32,48]", "frames=8"]) == 0
     row = json.loads(next(Path("out/rows").iterdir()).read_text().splitlines()[-1])
+    assert any("1 + 8 k" in said for said in row["warnings"])
     assert row["status"] == "done" and len(list(Path("out/frames").iterdir())) == 8

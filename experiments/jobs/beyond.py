@@ -26,6 +26,17 @@ def remarks(backbone: Backbone, embedded: str, task: EditTask, data: DataSource)
     return [*doubts(task), *unknown(backbone, embedded, task, data)]
 
 
+def repeated(compression: int, frames: int) -> list[str]:
+    """Models that compress time take the first frame and then so many at once; the last ones may be too few."""
+    lacking = -(frames - 1) % compression
+    if not lacking:
+        return []
+    shown = (
+        f"this model wants 1 + {compression} k frames, and is shown the last of {frames} {lacking + 1} times"
+    )
+    return [f"{shown}; what is too many is cut off afterwards (frames={frames + lacking} would fill it)"]
+
+
 def unknown(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
     """`embedded`: as `shipped` gives it. Embedded models know each word of their world by one token, and spell others
     out."""

@@ -56,6 +56,7 @@ class Editor:
             outcome.clip, outcome.oracle = truth.clip, truth.oracle
             outcome.tell(frames=list(truth.clip.frames.shape))
             outcome.warnings += beyond.remarks(self.backbone, self.embedded, task, data)
+            outcome.warnings += beyond.repeated(self.backbone.compression, len(truth.clip.frames))
             self._tell(method, outcome)
         with outcome.timed("edit"):
             edit = method(self.backbone, truth.clip, task, seeds.generator(self.seed, task.id), progress)

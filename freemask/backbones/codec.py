@@ -32,6 +32,10 @@ class Codec:
         self.shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
         self.multiple = _multiple(vae) * patch
 
+    def to(self, device: torch.device) -> "Codec":
+        self.vae.to(device)
+        return self
+
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c lh lw"]:
         self._check(frames)
@@ -78,6 +82,11 @@ class CausalCodec(Codec):
         super().__init__(vae, patch=patch, tiling=tiling)
         self.compression = compression
         self.mean, self.std = (each.view(1, -1, 1, 1).to(vae.device, vae.dtype) for each in _statistics(vae))
+
+    def to(self, device: torch.device) -> "CausalCodec":
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        super().to(device)
+        return self
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:

@@ -15,8 +15,10 @@ from freemask.backbones import checkpoint, identity, ltx_attention, tiny_ltx
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
 from freemask.backbones.network import device_of, dtype_of
+from freemask.backbones.parts import Cells, Parts, Wishes
 from freemask.backbones.text import PaddedReader
-from freemask.backbones.transformer import Cells, Parts, VideoTransformer, Wishes
+from freemask.backbones.transformer import VideoTransformer
+from freemask.backbones.turns import Offload
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -106,6 +108,7 @@ class Ltx(VideoTransformer):
         guidance: float | int = 3.0,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_tiling: bool = False,
+        offload: Annotated[Offload, Effect.NONE] = "none",
     ) -> "Ltx":
         """As for Wan, and `fps`: how many frames of a clip make a second. The scheduler's shift grows with the length
         of a clip; None is that of the shortest."""
@@ -124,6 +127,7 @@ class Ltx(VideoTransformer):
             guidance=guidance,
             attention_slicing=attention_slicing,
             vae_tiling=vae_tiling,
+            offload=offload,
         )
         return cls.made(files, wishes, fps=fps)
 

@@ -53,6 +53,10 @@ class T5Reader:
         self.tokenizer, self.encoder = tokenizer, encoder.eval().requires_grad_(False)
         self.max_tokens = min(int(tokenizer.model_max_length), max_tokens)
 
+    def to(self, device: torch.device) -> "T5Reader":
+        self.encoder.to(device)
+        return self
+
     @torch.no_grad()
     def __call__(self, prompt: str) -> Text:
         read = self.tokenizer(prompt, return_offsets_mapping=True, verbose=False)

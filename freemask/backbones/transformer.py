@@ -1,9 +1,8 @@
 """What video transformers share: cells of latents, latent frames that fill them, and how a checkpoint becomes one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,39 +13,14 @@ from freemask.backbones import checkpoint, identity
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
+from freemask.backbones.parts import Cells, Parts, Wishes, sides
+from freemask.backbones.turns import REST, Offload, Turns, checked
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
-from freemask.types import Grid, NoisePath, Site
+from freemask.types import Grid, Site, Text
 
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
-Cells = tuple[int, int, int]  # latent frames, rows and columns of the latent in one token
-
-
-class Parts(NamedTuple):
-    """The parts of a checkpoint, on their device. `reader` makes a Text of a prompt and has `max_tokens`."""
-
-    network: Any
-    codec: Codec
-    reader: Any
-    noise_path: NoisePath
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a user may choose for any family; see `VideoTransformer.load`."""
-
-    device: str = "cpu"
-    dtype: str = "float32"
-    text_device: str | None = None
-    text_dtype: str | None = None
-    max_tokens: int | None = None
-    grid: str | None = None
-    shift: float | int | None = None
-    native: Sequence[int] | None = None
-    guidance: float | int = 5.0
-    attention_slicing: int = 0
-    vae_tiling: bool = False
 
 
 class VideoTransformer(Network):
@@ -67,7 +41,15 @@ class VideoTransformer(Network):
     )
     more_parts: ClassVar[tuple[str, ...]] = ()  # which some checkpoints of the family have
 
-    def __init__(self, parts: Parts, *, name: str, native: Sequence[int], attention_slicing: int = 0) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        name: str,
+        native: Sequence[int],
+        attention_slicing: int = 0,
+        turns: Turns | None = None,
+    ) -> None:
         slot = Slot()
         self.patch: Cells = self.cells(parts.network)
         height, width = sides("native", native, 2)
@@ -81,6 +63,8 @@ class VideoTransformer(Network):
             attention_slicing=attention_slicing,
         )
         self.native = height, width
+        self.turns = Turns(self.device) if turns is None else turns
+        self.device = self.turns.card
 
     @staticmethod
     def cells(network: Any) -> Cells:
@@ -146,13 +130,15 @@ class VideoTransformer(Network):
         guidance: float | int = 5.0,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_tiling: bool = False,
+        offload: Annotated[Offload, Effect.NONE] = "none",
     ) -> "VideoTransformer":
         """`path` is a folder in diffusers layout or a hub id; nothing is downloaded for the former.
 
         `text_device` and `text_dtype`: the text encoder may be larger than the transformer; None: as `device`, and in
         single precision. `max_tokens` columns of text; None: as many as the family was trained with. `grid` and
         `shift` of the noise path; None: as the scheduler's file says. `native`: height and width it was trained on.
-        `vae_tiling` saves memory and changes pixels a little at the seams.
+        `vae_tiling` saves memory and changes pixels a little at the seams. `offload`: what leaves the GPU while it is
+        not used: none, text (the text encoder), or model (text encoder, autoencoder and transformer take turns).
         """
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
@@ -169,6 +155,7 @@ class VideoTransformer(Network):
             guidance=guidance,
             attention_slicing=attention_slicing,
             vae_tiling=vae_tiling,
+            offload=offload,
         )
         return cls.made(files, wishes)
 
@@ -177,21 +164,25 @@ class VideoTransformer(Network):
         """`own`: what only this family's class takes."""
         cls.check(files)
         way = noise_path(files.scheduler(), grid=wishes.grid or cls.own_grid, shift=wishes.shift)
-        place, precision = device_of(wishes.device), dtype_of(wishes.dtype)
+        card, precision = device_of(wishes.device), dtype_of(wishes.dtype)
+        offload, texts = checked(wishes.offload, card), device_of(wishes.text_device or wishes.device)
+        place = REST if offload == "model" else card
         network = cls.network_of(files, precision).to(place)
         vae = files.part("vae", cls.vaes, wide(precision)).to(place)
         reader = cls.reader_of(
             files,
-            device=device_of(wishes.text_device or wishes.device),
+            device=texts if offload == "none" else REST,
             dtype=wide(precision) if wishes.text_dtype is None else dtype_of(wishes.text_dtype),
             max_tokens=cls.text_columns if wishes.max_tokens is None else wishes.max_tokens,
         )
         codec = cls.codec_of(vae, patch=cls.cells(network)[1], tiling=wishes.vae_tiling)
+        guests = [reader] if offload != "none" and texts == card else []
         made = cls(
             Parts(network, codec, reader, way),
             name=cls.named(files, wishes, **own),
             native=cls.native_size if wishes.native is None else wishes.native,
             attention_slicing=wishes.attention_slicing,
+            turns=Turns(card, [*guests, codec, *cls.experts(network)] if offload == "model" else guests),
             **own,
         )
         made.guidance = of_prompts(wishes.guidance)
@@ -225,6 +216,29 @@ class VideoTransformer(Network):
         facts = {key: value for key, value in {**cls.facts(files), **chosen}.items() if value is not None}
         return identity.of_facts({"parts": parts, **facts}) if facts else parts
 
+    @classmethod
+    def experts(cls, network: Any) -> Sequence[Any]:
+        """The networks of which one runs at a time."""
+        return [network]
+
+    def expert(self, told: Float[Tensor, " s"]) -> Any:
+        """The one that runs at this time."""
+        return self.network
+
+    def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
+        self.turns.take(self.codec)
+        return super().encode(frames)
+
+    def decode(
+        self, latents: Float[Tensor, "lf c lh lw"], frames: int | None = None
+    ) -> Float[Tensor, "f 3 h w"]:
+        self.turns.take(self.codec)
+        return super().decode(latents, frames)
+
+    def embed(self, prompt: str) -> Text:
+        self.turns.take(self.reader)
+        return super().embed(prompt)
+
     def grid(self, site: Site, frames: int, height: int, width: int) -> Grid:
         latents = 1 + -(-(frames - 1) // self.compression)
         return Grid(-(-latents // self.patch[0]), height // self.multiple, width // self.multiple)
@@ -244,11 +258,5 @@ class VideoTransformer(Network):
         whole = torch.cat([x, x[:, -1:].expand(-1, lacking, -1, -1, -1)], dim=1)
         call.frames, call.height, call.width = whole.shape[1] // deep, height // high, width // across
         told = torch.full((len(x),), float(self.noise_path.told(call.t)), device=self.device)
+        self.turns.take(self.expert(told))
         return self._call(whole, told, parts)[:, :frames]
-
-
-def sides(name: str, given: Sequence[int], count: int) -> tuple[int, ...]:
-    """Whole numbers above 0, so many of them."""
-    if len(given) != count or any(isinstance(each, bool) or each < 1 for each in given):
-        raise UserError(f"'{name}' is not possible.", came=given, expected=f"{count} whole numbers above 0")
-    return tuple(int(each) for each in given)

@@ -13,8 +13,9 @@ from freemask.backbones import identity, tiny_wan, wan_attention
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec, Codec
 from freemask.backbones.network import device_of, dtype_of
+from freemask.backbones.parts import Cells, Parts, sides
 from freemask.backbones.text import T5Reader
-from freemask.backbones.transformer import Cells, Parts, VideoTransformer, sides
+from freemask.backbones.transformer import VideoTransformer
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -43,8 +44,10 @@ class Experts(nn.Module):
         return self.transformer.device
 
     def forward(self, maps: Tensor, told: Tensor, text: Tensor, **options: Any) -> Any:
-        expert = self.transformer if told[0] >= self.boundary else self.transformer_2
-        return expert(maps, told, text, **options)
+        return self.at(told)(maps, told, text, **options)
+
+    def at(self, told: Tensor) -> Any:
+        return self.transformer if told[0] >= self.boundary else self.transformer_2
 
 
 class Wan(VideoTransformer):
@@ -89,7 +92,7 @@ class Wan(VideoTransformer):
 
     @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
-        experts = [network.transformer, network.transformer_2] if isinstance(network, Experts) else [network]
+        experts = Wan.experts(network)
         found = [wan_attention.attention_sites(each) for each in experts]
         if found[0] != found[-1]:
             raise UserError(
@@ -100,6 +103,14 @@ class Wan(VideoTransformer):
         for each in experts:
             wan_attention.install(each, found[0], slot)
         return found[0]
+
+    @classmethod
+    def experts(cls, network: Any) -> Sequence[Any]:
+        two = isinstance(network, Experts)
+        return [network.transformer, network.transformer_2] if two else [network]
+
+    def expert(self, told: Float[Tensor, " s"]) -> Any:
+        return self.network.at(told) if isinstance(self.network, Experts) else self.network
 
     @classmethod
     def codec_of(cls, vae: Any, *, patch: int, tiling: bool = False) -> Codec:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +133,15 @@ def test_a_grid_that_the_pipeline_cuts(config, steps):
     sigmas = np.array([ours.sigma(t) for t in (CLEAN, *ours.times(steps))][::-1])
     assert np.abs(sigmas - theirs.sigmas.double().numpy()).max() < 2e-7  # single precision, in another order
     assert [ours.told(t) for t in ours.times(steps)] == ours.times(steps)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 51])
+def test_a_grid_that_is_slow_first(steps):
+    theirs = FlowMatchEulerDiscreteScheduler()
+    theirs.set_timesteps(timesteps=(linear_quadratic_schedule(steps) * 1000).tolist())
+    ours = noise_path({**theirs.config, "_class_name": type(theirs).__name__}, grid="quadratic")
+    sigmas = np.array([ours.sigma(t) for t in (CLEAN, *ours.times(steps))][::-1])
+    assert np.abs(sigmas - theirs.sigmas.double().numpy()).max() < 2e-7
 
 
 def test_a_shift_that_follows_the_clip_is_said():

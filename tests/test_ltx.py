@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, LTXPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, LTXConditionPipeline, LTXPipeline
 from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
 from einops import rearrange
 from PIL import Image
@@ -227,6 +227,33 @@ def test_a_sampled_clip_is_the_librarys(ours, pipe):
     made = sample(ours, x, guided(ours, ours.embed(PROMPT), 3.0), 5)
     close(made, rearrange(pipe._unpack_latents(theirs, 3, 4, 8), "1 c f h w -> f c h w"))
     assert (made - x).abs().max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers' own
+def test_a_sampled_clip_of_a_late_checkpoint_is_the_librarys(pipe, tmp_path):
+    """From 0.9.5 on: other places of frames in time, another grid, another pipeline."""
+    parts = {**pipe.components, "scheduler": FlowMatchEulerDiscreteScheduler()}
+    late = LTXConditionPipeline(**parts)
+    late.set_progress_bar_config(disable=True)
+    late.save_pretrained(tmp_path)
+    model, rng = Ltx.load(tmp_path), torch.Generator().manual_seed(3)
+    assert model.noise_path == Flow(grid="quadratic") and not model.noise_path.warnings
+    theirs = late(
+        prompt=PROMPT,
+        height=32,
+        width=64,
+        num_frames=17,
+        num_inference_steps=6,
+        guidance_scale=3.0,
+        generator=rng,
+        output_type="latent",
+        max_sequence_length=32,
+    ).frames
+    (x,) = rearrange(torch.randn(1, 8, 3, 4, 8, generator=rng.manual_seed(3)), "s c f h w -> s f c h w")
+    made = sample(model, x, guided(model, model.embed(PROMPT), 3.0), 6)
+    close(made, rearrange(theirs, "1 c f h w -> f c h w"))
+    plain = Ltx.load(tmp_path, grid="even")
+    assert model.identity == Ltx.identify(tmp_path) != plain.identity
 
 
 def test_the_path_is_that_of_the_shortest_clips_and_says_so(folder, ours):

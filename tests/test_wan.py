@@ -516,7 +516,7 @@ def test_masked_edits_on_latents_of_several_frames(clip, frames, mask):
     row = json.loads(next(Path("out/rows").iterdir()).read_text().splitlines()[-1])
     assert row["status"] == "done" and 0 < row["facts"]["mask_share"] < 1
     (*_, said) = [each for each in row["warnings"] if "cut off" in each] or [""]
-    assert (("8 2 times" in said) and ("frames=9" in said)) is (frames == 8)
+    assert (("8 2 times" in said) and ("clip of 9" in said)) is (frames == 8)
 
 
 def test_layers_of_all_tokens_serve_self_attention_and_then_temporal(clip):

@@ -34,7 +34,7 @@ def repeated(compression: int, frames: int) -> list[str]:
     shown = (
         f"this model wants 1 + {compression} k frames, and is shown the last of {frames} {lacking + 1} times"
     )
-    return [f"{shown}; what is too many is cut off afterwards (frames={frames + lacking} would fill it)"]
+    return [f"{shown}; what is too many is cut off afterwards (a clip of {frames + lacking} would fill it)"]
 
 
 def unknown(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:

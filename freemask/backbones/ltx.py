@@ -1,7 +1,6 @@
 """Text-to-video transformers of diffusers' LTXVideoTransformer3DModel: LTX-Video 0.9.x."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,61 +12,41 @@ from torch import Tensor
 from freemask.attention.processor import Slot
 from freemask.backbones import checkpoint, identity, ltx_attention, tiny_ltx
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.codec import CausalCodec
+from freemask.backbones.ltx_parts import LtxCodec, LtxReader
 from freemask.backbones.network import device_of, dtype_of
 from freemask.backbones.parts import Cells, Parts, Wishes
-from freemask.backbones.text import PaddedReader
 from freemask.backbones.transformer import VideoTransformer
 from freemask.backbones.turns import Offload
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
-from freemask.types import Given, Site, Text
+from freemask.types import Given, Site
 
 FPS = 25  # of the library's pipeline
-CLEAN_TIME = 0.0  # for autoencoders that clean up as they decode: nothing is left to clean
-
-
-class LtxReader(PaddedReader):
-    """The encoder sees the padding, the network does not: a mask says which columns there are."""
-
-    def __call__(self, prompt: str) -> Text:
-        text = super().__call__(prompt)
-        mask = (torch.arange(self.max_tokens) < text.length).to(text.tokens)
-        return replace(text, more={"mask": mask})
-
-
-class LtxCodec(CausalCodec):
-    """Since 0.9.1 its decoder is told a time, and adds noise of its own: always the same here."""
-
-    def _decoded(self, own: Float[Tensor, "1 c lf lh lw"]) -> Float[Tensor, "1 3 f h w"]:
-        time = torch.full((1,), CLEAN_TIME).to(own) if self.vae.config.timestep_conditioning else None
-        with torch.random.fork_rng(devices=[own.device] if own.is_cuda else []):
-            torch.manual_seed(0)
-            return self.vae.decode(own, time).sample
 
 
 class Ltx(VideoTransformer):
     """An LTXVideoTransformer3DModel with its autoencoder and text encoder, behind one door.
 
-    It knows how much time lies between frames: `fps` of a clip, 25 as the library's pipeline takes.
+    It knows how much time lies between frames: `fps` of a clip, 25 as the library's pipeline takes. Checkpoints from
+    0.9.5 on (`late`) place latent frames where the first of their frames is, read prompts without their padding, and
+    cut the noise path in another way.
     """
 
     networks = ("LTXVideoTransformer3DModel",)
     vaes = ("AutoencoderKLLTXVideo",)
     native_size = (512, 704)
     text_columns = 128
-    own_grid = "even"
     conditions = {
         **VideoTransformer.conditions,
         "mask": "l, 1 where the text has a column; left out: all it has",
     }
 
-    def __init__(self, parts: Parts, *, fps: float | int = FPS, **options: Any) -> None:
+    def __init__(self, parts: Parts, *, fps: float | int = FPS, late: bool = False, **options: Any) -> None:
         if not fps > 0:
             raise UserError("model.fps is the number of frames in a second.", came=fps, expected="above 0")
         super().__init__(parts, **options)
-        self.fps = fps
+        self.fps, self.late = fps, late
 
     @staticmethod
     def cells(network: Any) -> Cells:
@@ -78,6 +57,10 @@ class Ltx(VideoTransformer):
         return ltx_attention.attention(network, slot)
 
     @classmethod
+    def grid_of(cls, files: Checkpoint) -> str:
+        return "quadratic" if _late(files) else "even"
+
+    @classmethod
     def codec_of(cls, vae: Any, *, patch: int = 1, tiling: bool = False) -> LtxCodec:
         return LtxCodec(vae, int(vae.temporal_compression_ratio), patch=patch, tiling=tiling)
 
@@ -86,7 +69,7 @@ class Ltx(VideoTransformer):
         cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
     ) -> LtxReader:
         encoder = files.part("text_encoder", ("T5EncoderModel",), dtype).to(device)
-        return LtxReader(files.tokenizer(), encoder, max_tokens)
+        return LtxReader(files.tokenizer(), encoder, max_tokens, late=_late(files))
 
     @classmethod
     def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
@@ -129,7 +112,7 @@ class Ltx(VideoTransformer):
             vae_tiling=vae_tiling,
             offload=offload,
         )
-        return cls.made(files, wishes, fps=fps)
+        return cls.made(files, wishes, fps=fps, late=_late(files))
 
     @classmethod
     def identify(  # noqa: PLR0913 -- those arguments of `load` that choose the model
@@ -148,11 +131,12 @@ class Ltx(VideoTransformer):
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
-        return cls.named(files, Wishes(max_tokens=max_tokens, grid=grid, shift=shift), fps=fps)
+        wishes = Wishes(max_tokens=max_tokens, grid=grid, shift=shift)
+        return cls.named(files, wishes, fps=fps, late=_late(files))
 
     @classmethod
-    def named(cls, files: Checkpoint, wishes: Wishes, *, fps: float | int = FPS) -> str:
-        return super().named(files, wishes, fps=None if fps == FPS else fps)
+    def named(cls, files: Checkpoint, wishes: Wishes, *, fps: float | int, late: bool) -> str:
+        return super().named(files, wishes, fps=None if fps == FPS else float(fps), late=late or None)
 
     @classmethod
     def random(  # noqa: PLR0913 -- as for load
@@ -184,15 +168,21 @@ class Ltx(VideoTransformer):
     def _call(
         self, x: Float[Tensor, "s lf c lh lw"], told: Float[Tensor, " s"], parts: Mapping[str, Tensor]
     ) -> Float[Tensor, "s lf c lh lw"]:
-        size = dict(zip(("num_frames", "height", "width"), (x.shape[1], *x.shape[-2:]), strict=True))
-        steps = (
-            self.compression / self.fps,
-            self.multiple,
-            self.multiple,
-        )  # seconds and pixels from cell to cell
-        tokens = rearrange(x, "s f c h w -> s (f h w) c")
-        columns = parts["mask"][:, None] > 0.5
-        out = self.network(
-            tokens, parts["text"], told, columns, **size, rope_interpolation_scale=steps, return_dict=False
-        )[0]
-        return rearrange(out, "s (f h w) c -> s f c h w", f=x.shape[1], h=x.shape[-2])
+        size = x.shape[1], *x.shape[-2:]
+        tokens, columns = rearrange(x, "s f c h w -> s (f h w) c"), parts["mask"][:, None] > 0.5
+        places = self._places(*size).expand(len(x), -1, -1)
+        out = self.network(tokens, parts["text"], told, columns, video_coords=places, return_dict=False)[0]
+        return rearrange(out, "s (f h w) c -> s f c h w", f=size[0], h=size[1])
+
+    def _places(self, frames: int, height: int, width: int) -> Float[Tensor, "1 3 n"]:
+        """Of every token: seconds, and pixels down and across."""
+        first = self.compression - 1 if self.late else 0  # frames that the first latent does not have
+        seconds = (torch.arange(frames) * self.compression - first).clamp(min=0) / self.fps
+        pixels = (torch.arange(side) * float(self.multiple) for side in (height, width))
+        grids = torch.meshgrid(seconds, *pixels, indexing="ij")
+        return torch.stack(grids).flatten(1)[None].to(self.device)
+
+
+def _late(files: Checkpoint) -> bool:
+    """Whether the checkpoint is one of 0.9.5 or later, which belong to another pipeline."""
+    return files.index().get("_class_name") == "LTXConditionPipeline"

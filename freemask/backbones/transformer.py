@@ -36,9 +36,7 @@ class VideoTransformer(Network):
     native_size: ClassVar[Sequence[int]]
     text_columns: ClassVar[int]  # where nobody says how many
     conditions: ClassVar[Mapping[str, str]] = {"text": "l d, one for the whole clip"}
-    own_grid: ClassVar[str | None] = (
-        None  # of pipelines that cut the noise path themselves, whatever the scheduler
-    )
+    own_grid: ClassVar[str | None] = None  # of pipelines that cut the noise path themselves
     more_parts: ClassVar[tuple[str, ...]] = ()  # which some checkpoints of the family have
 
     def __init__(
@@ -94,6 +92,11 @@ class VideoTransformer(Network):
     @classmethod
     def check(cls, files: Checkpoint) -> None:
         """Refuses, from the files alone, what the family cannot run."""
+
+    @classmethod
+    def grid_of(cls, files: Checkpoint) -> str | None:
+        """How the checkpoint's pipeline cuts the noise path; None: as its scheduler does."""
+        return cls.own_grid
 
     @classmethod
     def facts(cls, files: Checkpoint) -> dict[str, Any]:
@@ -163,7 +166,7 @@ class VideoTransformer(Network):
     def made(cls, files: Checkpoint, wishes: Wishes, **own: Any) -> Any:
         """`own`: what only this family's class takes."""
         cls.check(files)
-        way = noise_path(files.scheduler(), grid=wishes.grid or cls.own_grid, shift=wishes.shift)
+        way = noise_path(files.scheduler(), grid=wishes.grid or cls.grid_of(files), shift=wishes.shift)
         card, precision = device_of(wishes.device), dtype_of(wishes.dtype)
         offload, texts = checked(wishes.offload, card), device_of(wishes.text_device or wishes.device)
         place = REST if offload == "model" else card

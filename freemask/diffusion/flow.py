@@ -1,13 +1,13 @@
 """The noise path of flow matching: a straight line from the clean latent to noise, and the grids that cut it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import Tensor
 
+from freemask.diffusion.grids import GRIDS
 from freemask.diffusion.noise_paths import CLEAN, one_of, renoised
 from freemask.errors import UserError, nearest
 from freemask.types import Time
@@ -32,7 +32,7 @@ REFUSED: Mapping[str, tuple[Any, ...]] = {
 # These too, but for the one scheduler whose way to read them is known; and this one where the shift follows the clip.
 REFUSED_OF_MOST = {"use_dynamic_shifting": (None, False), "shift_terminal": (None, 0)}
 REFUSED_WHERE_BENT = {"time_shift_type": (None, "exponential")}
-FRACTIONS = ("euler", "even")  # grids whose times the network is told as they are
+FRACTIONS = ("euler", "even", "quadratic")  # grids whose times the network is told as they are
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Flow:
 
     `euler` goes from sigma 1 down to the shifted sigma of time 1, which it shifts once more; `unipc` from 1 towards
     time 1, `wan` from 1 - 1 / train_times towards 0, both without their last point. These two tell the network whole
-    times. `even` is what pipelines that cut the path themselves give their scheduler (LTX, HunyuanVideo): from 1 down
-    to 1 / steps. With a `terminal` above 0 the grid is stretched so that it ends there, before the last step. Steps
-    are Euler's: a scheduler's solver of higher order is a way to travel, and no part of the path.
+    times. The others are what pipelines give their scheduler: `even` goes from 1 down to 1 / steps (LTX, HunyuanVideo),
+    `quadratic` slowly first and then ever faster (LTX from 0.9.5 on). With a `terminal` above 0 the grid is stretched
+    so that it ends there, before the last step. Steps are Euler's: a scheduler's solver of higher order is a way to
+    travel, and no part of the path.
     """
 
     prediction: ClassVar[str] = "velocity"
@@ -108,7 +109,7 @@ class Flow:
                 came=steps,
                 expected=f"1 to {self.train_times}",
             )
-        levels = GRIDS[self.grid](self, steps)
+        levels = GRIDS[self.grid](self.shifted, self.train_times, steps)
         if self.terminal and steps > 1:
             top = self.train_times
             levels = top - (top - levels) * ((1 - self.terminal) * top / (top - levels[-1]))
@@ -171,35 +172,3 @@ def _of_shortest(config: Mapping[str, Any]) -> tuple[float, str]:
     shift, tokens = math.exp(config.get("base_shift", 0.5)), config.get("base_image_seq_len", 256)
     words = f"the shift of the noise path is {shift:.3g}, as for {tokens} video tokens"
     return shift, f"{words}; the scheduler would raise it for longer clips (model.shift)"
-
-
-def _euler(path: Flow, steps: int) -> np.ndarray:
-    """In the single precision of the scheduler, so that its own times come out to the bit."""
-    last = float(path.shifted(np.float32(1 / path.train_times)))
-    sigmas = np.linspace(path.train_times, last * path.train_times, steps) / path.train_times
-    return path.shifted(sigmas).astype(np.float32) * np.float32(path.train_times)
-
-
-def _unipc(path: Flow, steps: int) -> np.ndarray:
-    sigmas = path.shifted(np.linspace(1, 1 / path.train_times, steps + 1)[:-1])
-    sigmas[0] -= 1e-6  # at 1 the scheduler's own solver would divide by zero
-    return sigmas * path.train_times
-
-
-def _wan(path: Flow, steps: int) -> np.ndarray:
-    sigmas = 1.0 - np.linspace(1, 1 / path.train_times, steps + 1)
-    return path.shifted(sigmas)[:0:-1] * path.train_times
-
-
-def _even(path: Flow, steps: int) -> np.ndarray:
-    """In single precision, as that of `euler`."""
-    sigmas = path.shifted(np.linspace(1, 1 / steps, steps))
-    return sigmas.astype(np.float32) * np.float32(path.train_times)
-
-
-GRIDS: Mapping[str, Callable[[Flow, int], np.ndarray]] = {
-    "euler": _euler,
-    "unipc": _unipc,
-    "wan": _wan,
-    "even": _even,
-}

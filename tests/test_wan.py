@@ -225,16 +225,20 @@ def test_some_weights_may_change_for_a_while(backbone):
 # --- text and codec ---------------------------------------------------------------------------------------------
 
 
-def test_text_is_the_librarys_with_zeros_behind_the_end(backbone):
+@pytest.mark.parametrize("prompt", [PROMPT, "", "ein grünes Auto", "a red 🚗 on grass"])
+def test_text_is_the_librarys_with_zeros_behind_the_end(backbone, prompt):
     """As the pipeline of diffusers does it: padded and masked in the encoder, then cut."""
-    reader, text = backbone.reader, backbone.embed(PROMPT)
-    padded = reader.tokenizer(PROMPT, padding="max_length", max_length=32, return_tensors="pt")
+    reader, text = backbone.reader, backbone.embed(prompt)
+    padded = reader.tokenizer(prompt, padding="max_length", max_length=32, return_tensors="pt")
     length = int(padded["attention_mask"].sum())
     with torch.no_grad():
         hidden = reader.encoder(padded["input_ids"], padded["attention_mask"]).last_hidden_state[0]
     close(text.tokens[:length], hidden[:length])
     assert text.tokens.shape == (32, 16) and not text.tokens[length:].any() and text.length == length
     assert list(text.ids) == padded["input_ids"][0, :length].tolist()
+    for word, columns in text.columns.items():  # split as it may be, and written in any letters
+        spans = dict.fromkeys(text.spans[column] for column in columns)
+        assert "".join(prompt[start:end] for start, end in spans).endswith(word)
 
 
 def test_words_know_their_columns(backbone):

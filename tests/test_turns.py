@@ -59,6 +59,25 @@ def test_guests_come_when_they_are_used_and_leave_for_others():
     assert first.place == card
 
 
+def test_where_memory_has_run_out_all_take_turns_for_a_while():
+    card, (text, codec, network) = torch.device("meta"), (Part() for _ in range(3))
+    codec.place = network.place = card
+    turns, places = Turns(card, [text], [codec, network]), lambda: [text.place, codec.place, network.place]
+    turns.take(text)
+    turns.take(network)
+    with turns.of_all() as changed:
+        assert changed == {"model.offload": "text -> model"} and places() == [REST] * 3
+        for used, place in ((network, 2), (codec, 1), (text, 0)):
+            turns.take(used)
+            assert places() == [card if i == place else REST for i in range(3)]
+    assert places() == [REST, card, card] and turns.guests == [text]
+    turns.take(codec)
+    assert places() == [REST, card, card]
+    for calm in (Turns(card, [text]), Turns(REST, [], [codec])):
+        with calm.of_all() as changed:
+            assert not changed
+
+
 def edited(model):
     """A clip up the noise path and down again under another prompt: all that an edit asks of a model."""
     clip = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -96,6 +115,8 @@ def test_where_parts_are_kept(folder, options, guests, kept):
     model = Wan.load(folder, device="meta", **options)
     places = model.network.device, model.codec.vae.device, model.reader.encoder.device
     assert tuple(place.type for place in places) == kept
+    others = [part for part in model.turns.others if part not in model.turns.guests]
+    assert len(others) + guests == (3 if "text_device" in options else 4)
     assert len(model.turns.guests) == guests and model.device.type == "meta"
     if "model" in options.values():
         model.turns.take(model.codec)

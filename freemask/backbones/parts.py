@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
+from freemask.backbones.network import device_of, dtype_of, wide
+from freemask.backbones.turns import REST, Turns, checked
 from freemask.errors import UserError
 from freemask.types import NoisePath
 
@@ -36,6 +39,26 @@ class Wishes:
     attention_slicing: int = 0
     vae_tiling: bool = False
     offload: str = "none"
+
+
+def read(family: Any, files: Checkpoint, wishes: Wishes, way: NoisePath) -> tuple[Parts, Turns]:
+    """Every part where it is kept, and which of them leave the card. `family`: a class of video transformers."""
+    card, precision = device_of(wishes.device), dtype_of(wishes.dtype)
+    offload, texts = checked(wishes.offload, card), device_of(wishes.text_device or wishes.device)
+    place = REST if offload == "model" else card
+    network = family.network_of(files, precision).to(place)
+    vae = files.part("vae", family.vaes, wide(precision)).to(place)
+    reader = family.reader_of(
+        files,
+        device=REST if offload != "none" and texts == card else texts,
+        dtype=wide(precision) if wishes.text_dtype is None else dtype_of(wishes.text_dtype),
+        max_tokens=family.text_columns if wishes.max_tokens is None else wishes.max_tokens,
+    )
+    codec = family.codec_of(vae, patch=family.cells(network)[1], tiling=wishes.vae_tiling)
+    movable = [*([reader] if texts == card else []), codec, *family.experts(network)]
+    guests = [part for part in movable if offload == "model" or (offload == "text" and part is reader)]
+    others = [part for part in movable if part not in guests]
+    return Parts(network, codec, reader, way), Turns(card, guests, others)
 
 
 def sides(name: str, given: Sequence[int], count: int) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """What video transformers share: cells of latents, latent frames that fill them, and how a checkpoint becomes one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -12,9 +13,9 @@ from freemask.attention.processor import Call, Slot
 from freemask.backbones import checkpoint, identity
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
-from freemask.backbones.network import Network, device_of, dtype_of, of_prompts, wide
-from freemask.backbones.parts import Cells, Parts, Wishes, sides
-from freemask.backbones.turns import REST, Offload, Turns, checked
+from freemask.backbones.network import Network, of_prompts
+from freemask.backbones.parts import Cells, Parts, Wishes, read, sides
+from freemask.backbones.turns import Offload, Turns
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -167,25 +168,13 @@ class VideoTransformer(Network):
         """`own`: what only this family's class takes."""
         cls.check(files)
         way = noise_path(files.scheduler(), grid=wishes.grid or cls.grid_of(files), shift=wishes.shift)
-        card, precision = device_of(wishes.device), dtype_of(wishes.dtype)
-        offload, texts = checked(wishes.offload, card), device_of(wishes.text_device or wishes.device)
-        place = REST if offload == "model" else card
-        network = cls.network_of(files, precision).to(place)
-        vae = files.part("vae", cls.vaes, wide(precision)).to(place)
-        reader = cls.reader_of(
-            files,
-            device=texts if offload == "none" else REST,
-            dtype=wide(precision) if wishes.text_dtype is None else dtype_of(wishes.text_dtype),
-            max_tokens=cls.text_columns if wishes.max_tokens is None else wishes.max_tokens,
-        )
-        codec = cls.codec_of(vae, patch=cls.cells(network)[1], tiling=wishes.vae_tiling)
-        guests = [reader] if offload != "none" and texts == card else []
+        parts, turns = read(cls, files, wishes, way)
         made = cls(
-            Parts(network, codec, reader, way),
+            parts,
             name=cls.named(files, wishes, **own),
             native=cls.native_size if wishes.native is None else wishes.native,
             attention_slicing=wishes.attention_slicing,
-            turns=Turns(card, [*guests, codec, *cls.experts(network)] if offload == "model" else guests),
+            turns=turns,
             **own,
         )
         made.guidance = of_prompts(wishes.guidance)
@@ -241,6 +230,11 @@ class VideoTransformer(Network):
     def embed(self, prompt: str) -> Text:
         self.turns.take(self.reader)
         return super().embed(prompt)
+
+    @contextmanager
+    def saving_memory(self) -> Iterator[dict[str, str]]:
+        with super().saving_memory() as changed, self.turns.of_all() as moved:
+            yield {**changed, **moved}
 
     def grid(self, site: Site, frames: int, height: int, width: int) -> Grid:
         latents = 1 + -(-(frames - 1) // self.compression)

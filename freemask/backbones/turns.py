@@ -1,6 +1,7 @@
 """Parts of a model that take turns on the card: those that may leave it do, as soon as another part is used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,10 +14,10 @@ REST = torch.device("cpu")
 
 class Turns:
     """`guests` rest in main memory and come to the card when they are used; all others stay there. Nothing moves as
-    long as one part is used again and again, as in the steps of a loop."""
+    long as one part is used again and again, as in the steps of a loop. `others` may become guests for a while."""
 
-    def __init__(self, card: torch.device, guests: Sequence[Any] = ()) -> None:
-        self.card, self.guests = card, list(guests)
+    def __init__(self, card: torch.device, guests: Sequence[Any] = (), others: Sequence[Any] = ()) -> None:
+        self.card, self.guests, self.others = card, list(guests), list(others)
         self._here: Any = None
 
     def take(self, part: Any) -> Any:
@@ -26,6 +27,28 @@ class Turns:
             self._move(part, self.card)
             self._here = part
         return part
+
+    @contextmanager
+    def of_all(self) -> Iterator[dict[str, str]]:
+        """While it is entered, all parts that can take turns do; says what that changes."""
+        if not self.others or self.card == REST:
+            yield {}
+            return
+        before = self.guests
+        self._all_rest([*before, *self.others])
+        try:
+            yield {"model.offload": f"{'text' if before else 'none'} -> model"}
+        finally:
+            self._all_rest(before)
+            for part in self.others:
+                part.to(self.card)
+
+    def _all_rest(self, guests: list[Any]) -> None:
+        """Nobody is on the card but those who stay; from now on these take turns."""
+        self.take(None)
+        for part in guests:
+            part.to(REST)
+        self.guests = guests
 
     def _move(self, part: Any, to: torch.device) -> None:
         if not any(part is guest for guest in self.guests):

@@ -18,6 +18,7 @@ class Place(NamedTuple):
 
     node: ast.AST
     tree: ast.Module
+    module: str
 
 
 @cache
@@ -32,25 +33,29 @@ def declared(target: str) -> dict[str, Any]:
     if isinstance(maker, ast.FunctionDef):
         arguments = [*maker.args.args, *maker.args.kwonlyargs]
         return {each.arg: _read(each.annotation, found.tree) for each in arguments if each.annotation}
-    fields = [each for each in body if isinstance(each, ast.AnnAssign)]
-    return {ast.unparse(each.target): _read(each.annotation, found.tree) for each in fields}
+    fields = {each: said for base in reversed(_bases(found)) for each, said in declared(base).items()}
+    own = [each for each in body if isinstance(each, ast.AnnAssign)]
+    return fields | {ast.unparse(each.target): _read(each.annotation, found.tree) for each in own}
 
 
 def _found(name: str) -> Place | None:
     """Also where a package hands it on from the module that it is from, or a class has it from another one."""
     home, _, last = name.rpartition(".")
     tree = _tree(home) if home else None
-    within = Place(tree, tree) if tree else _found(home) if home else None
+    within = Place(tree, tree, home) if tree else _found(home) if home else None
     if within is None:
         return None
     for node in getattr(within.node, "body", ()):
         if isinstance(node, ast.ImportFrom) and last in [each.name for each in node.names]:
             return _found(f"{node.module}.{last}")
         if last in _names(node):
-            return Place(node, within.tree)
-    module = home.rpartition(".")[0]
-    bases = [ast.unparse(each) for each in getattr(within.node, "bases", ())]
-    return next((found for base in bases if (found := _found(f"{module}.{base}.{last}"))), None)
+            return Place(node, within.tree, within.module)
+    inherited = (_found(f"{base}.{last}") for base in _bases(within))
+    return next(filter(None, inherited), None)
+
+
+def _bases(place: Place) -> list[str]:
+    return [f"{place.module}.{ast.unparse(each)}" for each in getattr(place.node, "bases", ())]
 
 
 def _names(node: ast.AST) -> list[str]:

@@ -65,6 +65,35 @@ def test_every_step_equals_diffusers(config, steps):
         close(ours.clean(x, prediction, now=now, call=now), their.pred_original_sample)
 
 
+@pytest.mark.parametrize("shift", [3.0, 1.0])
+@pytest.mark.parametrize("steps", [4, 10, 50])
+def test_a_shifted_table_equals_cogvideox(shift, steps):
+    """As its checkpoints say it. Both keep the table in double precision; at the noisy end no signal is left."""
+    from diffusers import CogVideoXDDIMScheduler
+
+    asked = {"prediction_type": "v_prediction", "timestep_spacing": "trailing", "snr_shift_scale": shift}
+    theirs = CogVideoXDDIMScheduler(rescale_betas_zero_snr=True, clip_sample=False, **asked)
+    theirs.set_timesteps(steps)
+    ours = Ddim.from_config(theirs.config)
+    assert not ours.warnings and ours.times(steps)[::-1] == theirs.timesteps.tolist()
+    levels = [CLEAN, *ours.times(steps)]
+    rng = torch.Generator().manual_seed(0)
+    for now, to in zip(levels[:0:-1], levels[-2::-1], strict=True):
+        x, prediction = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
+        close(ours.step(x, prediction, now=now, call=now, to=to), theirs.step(prediction, now, x).prev_sample)
+    assert ours.scales(999) == (0.0, 1.0) and ours.scales(CLEAN) == (1.0, 0.0)
+
+
+def test_what_a_shifted_table_means_where_its_file_is_silent():
+    from diffusers import CogVideoXDDIMScheduler
+
+    path = Ddim.from_config({"_class_name": "CogVideoXDDIMScheduler"})
+    assert path == Ddim.from_config(CogVideoXDDIMScheduler().config) and path.snr_shift_scale == 3.0
+    assert path != Ddim.from_config({"_class_name": "DDIMScheduler"})
+    with pytest.raises(UserError, match="shift"):
+        Ddim(snr_shift_scale=0)
+
+
 def close(ours, theirs):
     torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-11)
 

@@ -37,6 +37,14 @@ ABSENT: dict[str, Any] = {
     "steps_offset": 0,
     "set_alpha_to_one": True,
 }
+# What CogVideoX's own schedulers mean where the file leaves it out; their table is one of double precision.
+SHIFTED = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
+OF_SHIFTED: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "snr_shift_scale": 3.0,
+}
 RENAMED = {
     "num_train_timesteps": "train_times",
     "prediction_type": "prediction",
@@ -46,7 +54,8 @@ RENAMED = {
 
 @dataclass(frozen=True)
 class Ddim:
-    """The deterministic path of DDIM. The defaults are those of Stable Diffusion and Zeroscope."""
+    """The deterministic path of DDIM. The defaults are those of Stable Diffusion and Zeroscope. `snr_shift_scale`: the
+    ratio of signal to noise is divided by it, as CogVideoX has it (None: an ordinary table)."""
 
     train_times: int = 1000
     beta_start: float = 0.00085
@@ -58,12 +67,17 @@ class Ddim:
     steps_offset: int = 1
     set_alpha_to_one: bool = False
     rescale_betas_zero_snr: bool = False
+    snr_shift_scale: float | int | None = None
     warnings: Sequence[str] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         one_of("prediction type", self.prediction, PREDICTIONS)
         one_of("time spacing", self.spacing, SPACINGS)
         one_of("beta schedule", self.beta_schedule, SCHEDULES)
+        if self.snr_shift_scale is not None and not self.snr_shift_scale > 0:
+            raise UserError(
+                "The shift of the noise table is not possible.", came=self.snr_shift_scale, expected="above 0"
+            )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Ddim":
@@ -75,7 +89,7 @@ class Ddim:
                 came=name,
                 expected="a DDIM, DDPM, PNDM or similar scheduler",
             )
-        given = dict(ABSENT)
+        given = ABSENT | (OF_SHIFTED if name in SHIFTED else {})
         ours = {each.name for each in fields(cls)} - {"warnings"}
         warnings = []
         for key, value in config.items():
@@ -177,7 +191,7 @@ class Ddim:
     @cached_property
     def _alphas(self) -> list[float]:
         betas = Betas(self.beta_schedule, self.train_times, self.beta_start, self.beta_end)
-        return alphas_cumprod(betas, self.trained_betas, self.rescale_betas_zero_snr)
+        return alphas_cumprod(betas, self.trained_betas, self.rescale_betas_zero_snr, self.snr_shift_scale)
 
     def _weights(self, call: Time, to: Time) -> tuple[float, float]:
         """The step from `call` to `to` is linear: x_to = first * x_call + second * prediction."""

@@ -109,6 +109,10 @@ class Bias(Protocol):
 
     def streams(self, part: slice) -> "Bias": ...
 
+    def columns(self, part: slice) -> "Bias":
+        """Of some of the keys."""
+        ...
+
 
 @dataclass(frozen=True)
 class QKV:
@@ -119,12 +123,16 @@ class QKV:
     hidden: Float[Tensor, "s b n c"] | None = None
     bias: Bias | None = None
     rows: int = 0  # of the attention batch at once, to save memory; 0: all
+    # Of each query's attention, where these keys are not all that it looks at: `attend` multiplies by it.
+    share: Float[Tensor, "s b heads n 1"] | None = None
 
     def streams(self, part: slice) -> "QKV":
         """Some streams of the stack, as views: keys that frames share stay shared."""
         hidden = None if self.hidden is None else self.hidden[part]
         bias = None if self.bias is None else self.bias.streams(part)
-        return replace(self, q=self.q[part], k=self.k[part], v=self.v[part], hidden=hidden, bias=bias)
+        share = None if self.share is None else self.share[part]
+        own = {"q": self.q[part], "k": self.k[part], "v": self.v[part]}
+        return replace(self, **own, hidden=hidden, bias=bias, share=share)
 
     def stream(self, place: int) -> "QKV":
         """One stream of the stack, as a stack of one."""

@@ -369,12 +369,11 @@ def test_a_part_that_serves_no_layer_is_refused(part):
         Fusion(**only(**{part: "plain"}), **limit).policies(subject(), masks=True)
 
 
-def test_joint_layers_are_not_passed_over_in_silence():
+def test_joint_layers_serve_every_part():
     joint = Site("blocks.0.attn", "joint", 1, batch="1", tokens="(f h w)", text="first")
-    made = subject(sites={**SITES, joint.name: joint})
-    with pytest.raises(UserError, match="joint attention"):
-        Fusion(**only(cross="plain")).policies(made, masks=True)
-    assert not Fusion(**only(latent="masked")).policies(made, masks=True).attention
+    made = Fusion().policies(subject(sites={joint.name: joint}), masks=True)
+    assert set(made.attention) == {"temporal", "cross", "self"}
+    assert all(policy.serves(joint, GRID) for policy in made.attention.values())
 
 
 def test_spatial_fusion_serves_attention_over_all_frames_too():

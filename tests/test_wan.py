@@ -540,8 +540,8 @@ def test_where_both_could_act_self_attention_goes_first():
     where = Where(both, 1, Grid(2, 4, 4), ("source", "cond"))
     parts = {"temporal": Temporal(Window(0, 9), True), "self": Self(Window(2, 5), True)}
     editing = SimpleNamespace(policies=Policies(parts))
-    acting = [Editing.part_of(editing, where, i) for i in range(10)]
-    assert acting == ["temporal"] * 2 + ["self"] * 3 + ["temporal"] * 4 + [None]
+    acting = [Editing.parts_of(editing, where, i) for i in range(10)]
+    assert acting == [["temporal"]] * 2 + [["self"]] * 3 + [["temporal"]] * 4 + [[]]
 
 
 def test_the_transformer_that_ships_knows_its_world():

@@ -23,6 +23,9 @@ class KeyMask(Bias):
     def streams(self, part: slice) -> "KeyMask":
         return KeyMask(_part(self.allowed, part))
 
+    def columns(self, part: slice) -> "KeyMask":
+        return KeyMask(self.allowed[..., part])
+
 
 @dataclass(frozen=True)
 class Additive(Bias):
@@ -35,6 +38,9 @@ class Additive(Bias):
 
     def streams(self, part: slice) -> "Additive":
         return Additive(_part(self.values, part))
+
+    def columns(self, part: slice) -> "Additive":
+        return Additive(self.values[..., part])
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,9 @@ class Regions(Bias):
 
     def streams(self, part: slice) -> "Regions":
         return Regions(_part(self.queries, part), _part(self.keys, part), self.only)
+
+    def columns(self, part: slice) -> "Regions":
+        return Regions(self.queries, self.keys[:, :, part], self.only)
 
 
 def _part(values: Tensor, part: slice) -> Tensor:

@@ -17,7 +17,9 @@ PIECE = 2**22  # numbers of a bias that are made at once: 1024 rows of 4096 keys
 
 
 def attend(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
-    """softmax(q k^T scale + bias) v, through the batch in pieces of `qkv.rows` where that is above 0."""
+    """softmax(q k^T scale + bias) v, through the batch in pieces of `qkv.rows` where that is above 0; times `share`."""
+    if qkv.share is not None:
+        return qkv.share * attend(replace(qkv, share=None))
     if qkv.bias is not None:
         return _with_bias(qkv)
     if _share_keys(qkv):
@@ -36,13 +38,14 @@ def attend(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
 def probabilities(qkv: QKV) -> Float[Tensor, "s b heads n m"]:
     """The attention matrix itself: quadratic memory, for tests and for short (temporal) sequences."""
     logits = qkv.q @ qkv.k.transpose(-1, -2) * qkv.scale
+    share = 1 if qkv.share is None else qkv.share
     if qkv.bias is None:
-        return torch.softmax(logits, dim=-1)
+        return torch.softmax(logits, dim=-1) * share
     logits = logits + qkv.bias.rows(slice(None)).to(logits)
     blind = logits.isneginf().all(
         dim=-1, keepdim=True
     )  # as the kernels do: a query without keys gets nothing
-    return torch.softmax(logits, dim=-1).masked_fill(blind, 0)
+    return torch.softmax(logits, dim=-1).masked_fill(blind, 0) * share
 
 
 def word_mass(qkv: QKV, groups: Sequence[Sequence[int]]) -> Float[Tensor, "s b heads n g"]:

@@ -31,14 +31,12 @@ def borrowed(
     return theirs if mask is None else blend(mask, attend(own), theirs)
 
 
-def mixed_keys(
-    own: QKV, lender: QKV, mask: Float[Tensor, "1 b 1 n 1"] | None
-) -> Float[Tensor, "1 b heads n e"]:
-    """Attention of mixed queries and keys: the edit's where the mask is 1, the source's elsewhere (eq. 10)."""
+def mixed(own: QKV, lender: QKV, mask: Float[Tensor, "1 b 1 n 1"] | None) -> QKV:
+    """Queries and keys: the edit's where the mask is 1, the source's elsewhere (eq. 10)."""
     if mask is None:
-        return attend(lender)
+        return lender
     v = own.v if lender.v is own.v else blend(mask, own.v, lender.v)
-    return attend(replace(own, q=blend(mask, own.q, lender.q), k=blend(mask, own.k, lender.k), v=v))
+    return replace(own, q=blend(mask, own.q, lender.q), k=blend(mask, own.k, lender.k), v=v)
 
 
 def mapped_words(

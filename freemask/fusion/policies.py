@@ -58,7 +58,7 @@ class Temporal:
     `inside` says whose queries and keys fill the mask: the edit's in the paper, the source's in the official code.
     """
 
-    roles: ClassVar[tuple[Role, ...]] = ("temporal", "space_time")
+    roles: ClassVar[tuple[Role, ...]] = ("temporal", "space_time", "joint")
     window: Window
     masked: bool
     keys: bool = True
@@ -74,10 +74,13 @@ class Temporal:
         return site.role in self.roles and _few(grid, self.most_positions) and not skipped
 
     def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor:
-        mask = mask if self.keys else None
-        if mask is not None and self.inside == "source":
-            mask = 1 - mask
-        return ops.mixed_keys(own, source, mask)
+        return attend(ops.mixed(own, source, self.edits(mask)))
+
+    def edits(self, mask: RowMask) -> RowMask:
+        """Where queries and keys are the edit's."""
+        if mask is None or not self.keys:
+            return None
+        return 1 - mask if self.inside == "source" else mask
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Self:
     """Attention within frames, or among all video tokens: the source's map where the mask is 0; `inverse` turns the
     mask round."""
 
-    roles: ClassVar[tuple[Role, ...]] = ("self", "space_time")
+    roles: ClassVar[tuple[Role, ...]] = ("self", "space_time", "joint")
     window: Window
     masked: bool
     inverse: bool = False
@@ -98,9 +101,11 @@ class Self:
         return site.role in self.roles and _few(grid, self.most_queries)
 
     def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor:
-        if mask is not None and self.inverse:
-            mask = 1 - mask
-        return ops.borrowed(own, source, mask)
+        return ops.borrowed(own, source, self.edits(mask))
+
+    def edits(self, mask: RowMask) -> RowMask:
+        """Where the map is the edit's."""
+        return 1 - mask if mask is not None and self.inverse else mask
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Cross:
     values too, its words are its own and nothing is mapped.
     """
 
-    roles: ClassVar[tuple[Role, ...]] = ("cross",)
+    roles: ClassVar[tuple[Role, ...]] = ("cross", "joint")
     gates: Bool[Tensor, "steps l"]
     masked: bool
     words: WordMap

@@ -115,7 +115,6 @@ class Fusion:
         }
         for part, policy in made.items():
             _check_serves(part, policy, subject)
-        _check_joint(made, subject)
         return Policies(
             attention=made,
             latent=self._latent(subject, self.mode("latent"), masks),
@@ -187,18 +186,6 @@ def _check_serves(part: str, policy: Policy, subject: Subject) -> None:
         expected=f"layers of {' or '.join(policy.roles)} attention within the limits of the fusion",
         todo=f"switch it off: fusion.{part}=off",
     )
-
-
-def _check_joint(policies: Mapping[Part, Policy], subject: Subject) -> None:
-    """Attention of video and text at once belongs to no part, and would be left out in silence."""
-    joint = [name for name, site in subject.sites.items() if site.role == "joint"]
-    if policies and joint:
-        raise UserError(
-            "this fusion cannot act in layers of joint attention",
-            came=f"{len(joint)} of them, such as {joint[0]}",
-            expected="layers of text, spatial and temporal attention",
-            todo="fusion=none, fusion=latents, or another model",
-        )
 
 
 def _by_word(key: str, given: Mapping[str, Any] | Sequence[Sequence[Any]] | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from freemask.attention.record import Keep, Recording, recorder
 from freemask.diffusion.guidance import Conditions, at, cfg
 from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.noise_paths import CLEAN
-from freemask.fusion import ops
+from freemask.fusion import joint, ops
 from freemask.fusion.policies import RowMask
 from freemask.fusion.settings import Part, Policies
 from freemask.masks.plan import MaskPlan, Subject, Wanted
@@ -82,31 +82,36 @@ class Editing:
         """Attention of sampling step i: fused for the conditional stream, as it is for the others."""
 
         def tap(where: Where, qkv: QKV) -> Tensor:
-            part = self.part_of(where, i)
-            if part is None:
+            parts = self.parts_of(where, i)
+            if not parts:
                 return attend(qkv)
             place = where.streams.index("cond")
             own, source = qkv.stream(place), self._source(where, qkv)
             if not self.policies.lends_values:
                 source = replace(source, v=own.v)  # maps are fused, the values are the edit's
-            # eq. 10 for temporal attention (ops.mixed_keys), eq. 11 for text attention (ops.mapped_words, mixed by
+            # eq. 10 for temporal attention (ops.mixed), eq. 11 for text attention (ops.mapped_words, mixed by
             # the mask with the edit's own), and self-attention row by row (ops.borrowed)
-            fused = self.policies.attention[part](own, source, self._mask(part, where, own.q), i)
+            acting = {part: (self.policies.attention[part], self._mask(part, where, own.q)) for part in parts}
+            if where.site.role == "joint":
+                fused = joint.fused(own, source, where, acting, i)
+            else:
+                ((policy, mask),) = acting.values()
+                fused = policy(own, source, mask, i)
             before, after = qkv.streams(slice(0, place)), qkv.streams(slice(place + 1, None))
             others = [attend(each) if len(each.q) else fused[:0] for each in (before, after)]
             return torch.cat([others[0], fused, others[1]])
 
         return tap
 
-    def part_of(self, where: Where, i: int) -> Part | None:
-        """Which part of the fusion acts in this layer at step i. Layers of all video tokens are both self and temporal
-        attention: they serve the former while it acts, then the latter."""
+    def parts_of(self, where: Where, i: int) -> list[Part]:
+        """Which parts of the fusion act in this layer at step i. Layers of all video tokens are both self and temporal
+        attention: they serve the former while it acts, then the latter. Joint ones are text attention as well."""
         acting: list[Part] = [
             part
             for part, policy in self.policies.attention.items()
             if policy.awake(i) and policy.serves(where.site, where.grid)
         ]
-        return "self" if "self" in acting else acting[0] if acting else None
+        return [part for part in acting if part != "temporal" or "self" not in acting]
 
     def _source(self, where: Where, qkv: QKV) -> QKV:
         """The source's queries and keys: of its stream, or kept from the inversion."""

@@ -233,8 +233,10 @@ def _spy(cache: Features | None, policies: Policies, subject: Subject) -> Spy | 
     steps = {t: len(subject.times) - 1 - place for place, t in enumerate(subject.times)}
 
     def spy(where: Where, qkv: QKV) -> None:
-        for policy in policies.attention.values() if where.t in steps else ():
-            if policy.awake(steps[where.t]) and policy.serves(where.site, where.grid):
-                cache.put(where, qkv, values=policies.lends_values)
+        if where.t not in steps:
+            return
+        i, acting = steps[where.t], policies.attention.values()
+        if any(policy.awake(i) and policy.serves(where.site, where.grid) for policy in acting):
+            cache.put(where, qkv, values=policies.lends_values)
 
     return spy

@@ -10,6 +10,7 @@ from freemask.attention.bias import Additive, KeyMask, Regions
 from freemask.attention.layout import in_rows
 from freemask.attention.math import attend, probabilities
 from freemask.backbones.cogvideox import CogVideoX
+from freemask.backbones.hunyuan import Hunyuan
 from freemask.fusion import joint, ops, policies
 from freemask.fusion.policies import Cross, Self, Temporal, Window
 from freemask.fusion.settings import Fusion
@@ -191,7 +192,7 @@ def test_attention_to_some_keys_and_its_share():
 
 # --- whole edits, on tiny networks ------------------------------------------------------------------------------
 
-FAMILIES = {"cogvideox": CogVideoX}
+FAMILIES = {"cogvideox": CogVideoX, "hunyuan": Hunyuan}
 
 
 @pytest.fixture(params=FAMILIES)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from freemask.attention.bias import KeyMask
 from freemask.errors import UserError
 from freemask.types import QKV, Time, Where
 
@@ -44,12 +45,12 @@ class Features:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" and place != "device" else None
 
     def put(self, where: Where, qkv: QKV, *, values: bool) -> None:
-        """Of a stack of one stream: q and k, and v where asked."""
-        if qkv.bias is not None:
+        """Of a stack of one stream: q and k, and v where asked; and which keys may be looked at."""
+        if not isinstance(qkv.bias, KeyMask | None):
             raise UserError(
                 "the features of layers with a bias cannot be kept",
                 came=where.site.name,
-                expected="attention without a bias",
+                expected="attention without a bias, or with a mask of keys",
                 todo="use method.features=recompute",
             )
         kept = {"q": qkv.q, "k": qkv.k} | ({"v": qkv.v} if values else {})
@@ -57,6 +58,8 @@ class Features:
             if value.stride(1) == 0:  # one set of keys for all frames: kept once
                 self._shared.add(f"{where.site.name} {name}")
                 kept[name] = value[:, :1]
+        if qkv.bias is not None:
+            kept["keys"] = qkv.bias.allowed
         size = sum(value.numel() * value.element_size() for value in kept.values())
         self.bytes += size
         if self.bytes > self.budget:
@@ -84,7 +87,9 @@ class Features:
         q = slot[f"{name} q"]
         k = self._whole(f"{name} k", slot[f"{name} k"], q)
         v = self._whole(f"{name} v", slot[f"{name} v"], q) if f"{name} v" in slot else k
-        return QKV(q=q, k=k, v=v, scale=self._scales[name])
+        allowed = slot.get(f"{name} keys")
+        bias = None if allowed is None else KeyMask(allowed)
+        return QKV(q=q, k=k, v=v, scale=self._scales[name], bias=bias)
 
     def close(self) -> None:
         if self._worker is not None:

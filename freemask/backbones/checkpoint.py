@@ -52,13 +52,15 @@ class Checkpoint:
         with _no_bars(library):
             return _read(folder, lambda: getattr(library, kind).from_pretrained(folder, **options))
 
-    def tokenizer(self) -> Any:
+    def tokenizer(self, name: str = "tokenizer", *, as_filed: bool = False) -> Any:
+        """`as_filed`: as its tokenizer.json says, whatever its class would make of the words in it."""
         import transformers
 
-        kind = self.kind("tokenizer", ())
-        folder = self.folder / "tokenizer"
+        kind = self.kind(name, ())
         # transformers 4 has two classes of the same tokenizer; only the "Fast" one knows character offsets.
         choice: Any = getattr(transformers, f"{kind}Fast", None) or getattr(transformers, kind, None)
+        choice = transformers.PreTrainedTokenizerFast if as_filed else choice
+        folder = self.folder / name
         return _read(folder, lambda: choice.from_pretrained(folder, local_files_only=True))
 
     def scheduler(self) -> dict[str, Any]:

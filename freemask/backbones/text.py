@@ -16,7 +16,7 @@ class TextReader:
     """A tokenizer and a text encoder of transformers. `skip`: so many of its last layers are left out."""
 
     def __init__(self, tokenizer: Any, encoder: Any, skip: int = 0) -> None:
-        _check_offsets(tokenizer)
+        check_offsets(tokenizer)
         self.tokenizer, self.encoder, self.skip = tokenizer, encoder.eval().requires_grad_(False), skip
         self.max_tokens = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
 
@@ -45,7 +45,7 @@ class T5Reader:
     column. Wan's own is of the T5 family; CLIP's, which sees nothing behind a token either, will do."""
 
     def __init__(self, tokenizer: Any, encoder: Any, max_tokens: int) -> None:
-        _check_offsets(tokenizer)
+        check_offsets(tokenizer)
         if max_tokens < 2:
             raise UserError(
                 "max_tokens is the number of text columns.", came=max_tokens, expected="2 or more"
@@ -80,7 +80,7 @@ class PaddedReader(T5Reader):
         return self.encoder(torch.tensor([padded], device=self.encoder.device))[0][0]
 
 
-def _check_offsets(tokenizer: Any) -> None:
+def check_offsets(tokenizer: Any) -> None:
     if not tokenizer.is_fast:
         raise UserError(
             "The tokenizer does not say which characters its tokens stand for.",

@@ -4,6 +4,7 @@ layers say; checkpoints load or say why not; the command line edits with it."""
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,16 @@ def test_checkpoints_that_cannot_be_run_say_so(saved, tmp_path, file, changes, s
     shutil.copytree(saved[True], copy, copy_function=os.link)
     rewrite(copy / file, **changes)
     with pytest.raises(UserError, match=said):
+        CogVideoX.load(copy, max_tokens=32)
+
+
+def test_a_tokenizer_that_needs_another_package_says_which(saved, tmp_path, monkeypatch):
+    """As the published checkpoints have it."""
+    copy = tmp_path / "changed"
+    shutil.copytree(saved[True], copy)
+    (copy / "tokenizer" / "tokenizer.json").rename(copy / "tokenizer" / "spiece.model")
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(UserError, match="pip install sentencepiece"):
         CogVideoX.load(copy, max_tokens=32)
 
 

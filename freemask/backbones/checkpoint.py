@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Checkpoint:
         choice: Any = getattr(transformers, f"{kind}Fast", None) or getattr(transformers, kind, None)
         choice = transformers.PreTrainedTokenizerFast if as_filed else choice
         folder = self.folder / name
+        _check_package(folder)
         return _read(folder, lambda: choice.from_pretrained(folder, local_files_only=True))
 
     def scheduler(self) -> dict[str, Any]:
@@ -157,6 +159,18 @@ def _download(name: str, revision: str | None, local_files_only: bool, patterns:
             expected="a folder in diffusers layout, or a hub id that can be reached",
             todo=f"on a machine with a network run: hf download {name} --local-dir DIR, then give that folder",
         ) from error
+
+
+def _check_package(folder: Path) -> None:
+    """T5 is often published in the form of another package, without which the library speaks of a third one."""
+    kept = [each.name for each in folder.glob("*.model")]
+    if kept and not (folder / "tokenizer.json").is_file() and find_spec("sentencepiece") is None:
+        raise UserError(
+            "The checkpoint's tokenizer is kept in a form that another package reads.",
+            came=f"{folder} with {', '.join(kept)}",
+            expected="a tokenizer.json, or the package sentencepiece",
+            todo="pip install sentencepiece",
+        )
 
 
 def _read(folder: Path, build: Any) -> Any:

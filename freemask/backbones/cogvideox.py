@@ -12,8 +12,9 @@ from freemask.backbones import cogvideox_attention, identity, tiny_cogvideox
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
 from freemask.backbones.network import device_of, dtype_of
+from freemask.backbones.parts import Cells, Parts
 from freemask.backbones.text import PaddedReader
-from freemask.backbones.transformer import Cells, Parts, VideoTransformer
+from freemask.backbones.transformer import VideoTransformer
 from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Site

@@ -15,7 +15,9 @@ from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
 from freemask.backbones.hunyuan_text import HunyuanReader, Pair
 from freemask.backbones.network import device_of, dtype_of
-from freemask.backbones.transformer import Cells, Parts, VideoTransformer, Wishes
+from freemask.backbones.parts import Cells, Parts, Wishes
+from freemask.backbones.transformer import VideoTransformer
+from freemask.backbones.turns import Offload
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -98,6 +100,7 @@ class Hunyuan(VideoTransformer):
         guidance: float | int = 1.0,
         attention_slicing: Annotated[int, Effect.NONE] = 0,
         vae_tiling: bool = False,
+        offload: Annotated[Offload, Effect.NONE] = "none",
     ) -> "Hunyuan":
         """As for Wan, and `embedded_guidance`, which every stream is told."""
         files = checkpoint.find(
@@ -115,6 +118,7 @@ class Hunyuan(VideoTransformer):
             guidance=guidance,
             attention_slicing=attention_slicing,
             vae_tiling=vae_tiling,
+            offload=offload,
         )
         return cls.made(files, wishes, embedded_guidance=embedded_guidance)
 
@@ -155,14 +159,12 @@ class Hunyuan(VideoTransformer):
     ) -> "Hunyuan":
         """A tiny network with random weights: no files, no meaning, every code path."""
         made, place = tiny_hunyuan.parts(seed, dtype_of(dtype), max_tokens), device_of(device)
-        for pair in (made.language, made.clip):
-            pair.encoder.to(place)
         modules = {"transformer": made.transformer, "vae": made.vae, "text": made.language.encoder}
         codec = cls.codec_of(made.vae.to(place), patch=made.transformer.config.patch_size)
-        reader, path = HunyuanReader(made.language, made.clip, max_tokens), Flow(shift=7.0, grid="even")
+        reader = HunyuanReader(made.language, made.clip, max_tokens).to(place)
         facts = {"tokens": max_tokens, "guidance": float(embedded_guidance)}
         model = cls(
-            Parts(made.transformer.to(place), codec, reader, path),
+            Parts(made.transformer.to(place), codec, reader, Flow(shift=7.0, grid="even")),
             name=identity.of_modules({**modules, "clip": made.clip.encoder}, facts),
             native=(32, 32),
             embedded_guidance=embedded_guidance,

@@ -47,6 +47,11 @@ class HunyuanReader:
         for each in (language, clip):
             each.encoder.eval().requires_grad_(False)
 
+    def to(self, device: torch.device) -> "HunyuanReader":
+        for each in (self.language, self.clip):
+            each.encoder.to(device)
+        return self
+
     @torch.no_grad()
     def __call__(self, prompt: str) -> Text:
         asked, first = TEMPLATE.format(prompt), TEMPLATE.index("{}")

@@ -14,7 +14,7 @@ from freemask.attention.math import attend
 from freemask.attention.record import Recording, heat_of_words, recorder
 from freemask.backbones import tiny_hunyuan
 from freemask.backbones.hunyuan import Hunyuan
-from freemask.backbones.hunyuan_text import CROP, TEMPLATE
+from freemask.backbones.hunyuan_text import TEMPLATE
 from freemask.diffusion.flow import Flow
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import sample
@@ -161,7 +161,7 @@ def test_words_know_their_columns_within_the_sentence(backbone, prompt):
         covered = {i for column in text.columns[word] for i in range(*text.spans[column])}
         assert set(word) <= {prompt[i] for i in covered} <= {*word, " "}
     ids = backbone.reader.language.tokenizer(TEMPLATE.format(prompt))["input_ids"]
-    assert list(text.ids) == ids[CROP:] and len(text.spans) == text.length
+    assert list(text.ids) == ids[95:] and len(text.spans) == text.length
     assert text.spans[-1] == (0, 0)  # the end mark
 
 
@@ -220,7 +220,6 @@ def test_networks_with_more_than_video_and_text_are_refused(options, said):
     from diffusers import HunyuanVideoTransformer3DModel
 
     from freemask.attention.processor import Slot
-    from freemask.backbones.hunyuan_attention import install
 
     with pytest.raises(UserError, match=said):
-        install(HunyuanVideoTransformer3DModel(**{**tiny_hunyuan.NETWORK, **options}), Slot())
+        Hunyuan.attention(HunyuanVideoTransformer3DModel(**{**tiny_hunyuan.NETWORK, **options}), Slot())

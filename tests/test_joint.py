@@ -11,6 +11,7 @@ from freemask.attention.layout import in_rows
 from freemask.attention.math import attend, probabilities
 from freemask.backbones.cogvideox import CogVideoX
 from freemask.backbones.hunyuan import Hunyuan
+from freemask.backbones.hunyuan15 import Hunyuan15
 from freemask.fusion import joint, ops, policies
 from freemask.fusion.policies import Cross, Self, Temporal, Window
 from freemask.fusion.settings import Fusion
@@ -192,7 +193,7 @@ def test_attention_to_some_keys_and_its_share():
 
 # --- whole edits, on tiny networks ------------------------------------------------------------------------------
 
-FAMILIES = {"cogvideox": CogVideoX, "hunyuan": Hunyuan}
+FAMILIES = {"cogvideox": CogVideoX, "hunyuan": Hunyuan, "hunyuan15": Hunyuan15}
 
 
 @pytest.fixture(params=FAMILIES)

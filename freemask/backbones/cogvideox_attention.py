@@ -8,8 +8,8 @@ from einops import rearrange
 from torch import Tensor
 
 from freemask.attention.processor import Slot
+from freemask.backbones.parts import refuse_more
 from freemask.backbones.wan_attention import rotated
-from freemask.errors import UserError
 from freemask.types import QKV, Site
 
 Rotary = tuple[Tensor, Tensor]
@@ -77,10 +77,4 @@ def _check(network: Any) -> None:
         f"{config.in_channels} channels in, {config.out_channels} out": config.in_channels
         != config.out_channels,
     }
-    found = [words for words, wrong in strange.items() if wrong]
-    if found:
-        raise UserError(
-            "This transformer cannot be run as a text-to-video network.",
-            came=", ".join(found),
-            expected="a network like CogVideoX-2b or CogVideoX-5b: a noisy clip, a time and a text",
-        )
+    refuse_more(strange, "CogVideoX-2b or CogVideoX-5b: a noisy clip, a time and a text")

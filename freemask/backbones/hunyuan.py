@@ -15,7 +15,7 @@ from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
 from freemask.backbones.hunyuan_text import HunyuanReader, Pair
 from freemask.backbones.network import device_of, dtype_of
-from freemask.backbones.parts import Cells, Parts, Wishes
+from freemask.backbones.parts import Cells, Parts, Wishes, refuse_more
 from freemask.backbones.transformer import VideoTransformer
 from freemask.backbones.turns import Offload
 from freemask.diffusion.flow import Flow
@@ -61,6 +61,7 @@ class Hunyuan(VideoTransformer):
 
     @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
+        _check(network)
         return hunyuan_attention.install(network, slot)
 
     @classmethod
@@ -192,3 +193,18 @@ class Hunyuan(VideoTransformer):
             return_dict=False,
         )[0]
         return rearrange(out, "s c f h w -> s f c h w")
+
+
+def _check(network: Any) -> None:
+    """Refuse networks with more in them than video and text."""
+    config = network.config
+    blocks = [*network.transformer_blocks, *network.single_transformer_blocks]
+    strange = {
+        f"a picture as a condition ({config.image_condition_type})": config.image_condition_type is not None,
+        "projections that were fused": any(
+            getattr(block.attn, "fused_projections", False) for block in blocks
+        ),
+        f"{config.in_channels} channels in, {config.out_channels} out": config.in_channels
+        != config.out_channels,
+    }
+    refuse_more(strange, "HunyuanVideo: a noisy clip, a time, a guidance and a text")

@@ -1,18 +1,18 @@
-"""The attention layers of a HunyuanVideoTransformer3DModel: video and text tokens at once, the text last. In the first
-blocks text has projections of its own (dual), later ones share them (single)."""
+"""The attention layers of HunyuanVideo's transformers: video and text tokens at once, the text last. In the first
+blocks text has projections of its own (dual), later ones share them (single); version 1.5 has the former alone."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from freemask.attention.bias import KeyMask
 from freemask.attention.processor import Slot
 from freemask.backbones.wan_attention import rotated
-from freemask.errors import UserError
 from freemask.types import QKV, Site
 
 Rotary = tuple[Tensor, Tensor]
@@ -39,7 +39,7 @@ class HunyuanProcessor:
             *(rearrange(each, "s n heads d -> s 1 heads n d") for each in qkv),
             scale=qkv[0].shape[-1] ** -0.5,
             hidden=torch.cat([hidden_states, encoder_hidden_states], dim=1)[:, None],
-            bias=KeyMask(attention_mask[:, 0]),
+            bias=KeyMask(_allowed(attention_mask, hidden_states.shape[1])),
         )
         out = self.slot.call.attention(self.site, qkv, text)
         out = rearrange(out, "s 1 heads n e -> s n (heads e)").to(hidden_states.dtype)
@@ -51,17 +51,21 @@ class HunyuanProcessor:
 
 def install(network: Any, slot: Slot) -> Mapping[str, Site]:
     """A processor per block, once; the sites, in the order of the forward pass. The text's refiner keeps its own."""
-    _check(network)
     names = [
         f"{kind}.{i}.attn"
         for kind in ("transformer_blocks", "single_transformer_blocks")
-        for i in range(len(getattr(network, kind)))
+        for i in range(len(getattr(network, kind, ())))
     ]
     stride = network.config.patch_size
     sites = {name: Site(name, "joint", stride, batch="1", tokens="(f h w)", text="last") for name in names}
     ours = {f"{name}.processor": HunyuanProcessor(site, slot) for name, site in sites.items()}
     network.set_attn_processor({**network.attn_processors, **ours})
     return sites
+
+
+def _allowed(mask: Tensor, video: int) -> Bool[Tensor, "s 1 m"]:
+    """Which keys are looked at; version 1.5 says it of the text alone, and would make a matrix of it."""
+    return mask[:, 0] if mask.ndim == 4 else pad(mask.bool(), (video, 0), value=True)[:, None]
 
 
 def _projected(attn: Any, video: Tensor, text: Tensor, rotary: Rotary) -> Split:
@@ -82,24 +86,3 @@ def _projected(attn: Any, video: Tensor, text: Tensor, rotary: Rotary) -> Split:
 def _of(tokens: Float[Tensor, "s n c"], heads: int, layers: tuple, norms: tuple) -> Split:
     q, k, v = (rearrange(layer(tokens), "s n (heads d) -> s n heads d", heads=heads) for layer in layers)
     return norms[0](q), norms[1](k), v
-
-
-def _check(network: Any) -> None:
-    """Refuse networks with more in them than video and text."""
-    config = network.config
-    blocks = [*network.transformer_blocks, *network.single_transformer_blocks]
-    strange = {
-        f"a picture as a condition ({config.image_condition_type})": config.image_condition_type is not None,
-        "projections that were fused": any(
-            getattr(block.attn, "fused_projections", False) for block in blocks
-        ),
-        f"{config.in_channels} channels in, {config.out_channels} out": config.in_channels
-        != config.out_channels,
-    }
-    found = [words for words, wrong in strange.items() if wrong]
-    if found:
-        raise UserError(
-            "This transformer cannot be run as a text-to-video network.",
-            came=", ".join(found),
-            expected="a network like HunyuanVideo: a noisy clip, a time, a guidance and a text",
-        )

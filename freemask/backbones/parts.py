@@ -1,6 +1,6 @@
 """What a video transformer is made of, and what a user may choose when it is loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -66,3 +66,14 @@ def sides(name: str, given: Sequence[int], count: int) -> tuple[int, ...]:
     if len(given) != count or any(isinstance(each, bool) or each < 1 for each in given):
         raise UserError(f"'{name}' is not possible.", came=given, expected=f"{count} whole numbers above 0")
     return tuple(int(each) for each in given)
+
+
+def refuse_more(strange: Mapping[str, bool], like: str) -> None:
+    """Networks with more in them than video and text; `strange` says what, and whether it is there."""
+    found = [words for words, there in strange.items() if there]
+    if found:
+        raise UserError(
+            "This transformer cannot be run as a text-to-video network.",
+            came=", ".join(found),
+            expected=f"a network like {like}",
+        )

@@ -1,12 +1,13 @@
 """A tiny video transformer of HunyuanVideo's kind, with random weights and tokenizers made on the fly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from freemask.backbones import tiny
-from freemask.backbones.hunyuan_text import CROP, TEMPLATE, Pair
+from freemask.backbones.hunyuan_text import TEMPLATE, HunyuanReader, Pair
 
 CHANNELS, TEXT_WIDTH = 4, 16
 MARKS = ("<pad>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -56,7 +57,7 @@ def parts(seed: int, dtype: torch.dtype, max_tokens: int) -> Parts:
     from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
     from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel
 
-    reader, other = tokenizer(CROP + max_tokens), tiny.tokenizer(77)
+    reader, other = tokenizer(HunyuanReader.crop + max_tokens), tiny.tokenizer(77)
     marks = {f"{mark}_token_id": getattr(other, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
     size = {"vocab_size": len(other), "max_position_embeddings": 77}
     with torch.random.fork_rng(devices=[]):
@@ -72,20 +73,13 @@ def parts(seed: int, dtype: torch.dtype, max_tokens: int) -> Parts:
 
 
 def tokenizer(max_tokens: int) -> Any:
-    """Byte-pair encoding that knows the sentence around a prompt and a few words; all else falls into bytes."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        special_tokens=list(MARKS), initial_alphabet=letters, vocab_size=2000, show_progress=False
-    )
     sentence = TEMPLATE
     for mark in MARKS:
         sentence = sentence.replace(mark, "\n")
-    made.train_from_iterator([sentence, *(f"{word} {word}" for word in tiny.WORDS)], trainer)
+    made = bytes_and_words(MARKS, [sentence])
     made.post_processor = processors.TemplateProcessing(
         single=f"{MARKS[1]} $A", special_tokens=[(MARKS[1], made.token_to_id(MARKS[1]))]
     )
@@ -93,3 +87,17 @@ def tokenizer(max_tokens: int) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=made, model_max_length=max_tokens, padding_side="right", **marks
     )
+
+
+def bytes_and_words(marks: Sequence[str], sentences: Sequence[str]) -> Any:
+    """Byte-pair encoding that knows the words of some sentences and a few others; all else falls into bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        special_tokens=list(marks), initial_alphabet=letters, vocab_size=2000, show_progress=False
+    )
+    made.train_from_iterator([*sentences, *(f"{word} {word}" for word in tiny.WORDS)], trainer)
+    return made

@@ -79,14 +79,15 @@ def _of_shared_keys(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
 
 
 def _with_bias(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
-    """Some query rows at a time, so that no more than PIECE numbers of the bias exist at once."""
+    """Some query rows at a time, so that no more than PIECE numbers of the bias exist at once. Where one row is for all
+    queries, as of a mask of keys, there is nothing to cut."""
     assert qkv.bias is not None
     streams, batch, heads, queries = qkv.q.shape[:4]
     k, v = (rearrange(x, "s b heads m d -> (s b) heads m d") for x in (qkv.k, qkv.v))
-    first = qkv.bias.rows(slice(0, 1))
-    alike = first.shape[:2] == (1, 1)  # not copied for every row of the batch
-    per_row = first[0, 0].numel() * (1 if alike else streams * batch)
-    step = max(1, min(queries, PIECE // max(1, per_row)))
+    form = qkv.bias.rows(slice(0, 0)).shape  # no query, or the one row for all
+    alike = form[:2] == (1, 1)  # not copied for every row of the batch
+    per_row = form[2] * form[4] * (1 if alike else streams * batch)
+    step = queries if form[3] else max(1, min(queries, PIECE // max(1, per_row)))
     out = []
     for start in range(0, queries, step):
         part = slice(start, start + step)
@@ -95,8 +96,7 @@ def _with_bias(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
         if bias.shape[:2] != (1, 1):
             bias = bias.expand(streams, batch, *bias.shape[2:])
         bias = rearrange(bias, "s b heads n m -> (s b) heads n m")
-        wide = bias.expand(-1, -1, q.shape[2], -1)  # a row for all queries is not copied
-        out.append(scaled_dot_product_attention(q, k, v, attn_mask=wide, scale=qkv.scale))
+        out.append(scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=qkv.scale))
     return rearrange(torch.cat(out, dim=2), "(s b) heads n e -> s b heads n e", s=streams)
 
 

@@ -34,6 +34,11 @@ def columns_of(text: Text, phrases: Iterable[str]) -> tuple[int, ...]:
     )
 
 
+def own_columns(text: Text) -> tuple[int, ...]:
+    """Token positions of the whole prompt, without begin and end marks and what stands behind them."""
+    return tuple(column for column, (start, end) in enumerate(text.spans) if start < end)
+
+
 def occurrences(text: Text, phrase: str) -> list[tuple[int, ...]]:
     """Token positions of each occurrence of a word or phrase. Case and punctuation around words do not matter."""
     wanted = [bare(word).casefold() for word in phrase.split()]

@@ -102,6 +102,7 @@ def test_the_best_is_compared_with_others_on_the_same_clips():
         "data": {},
         "binarise": {},
         "phrase": "described",
+        "heat": "word",
         "overlap": "foreground",
         "floor": 0.01,
     }
@@ -196,6 +197,11 @@ def test_another_floor_needs_no_new_measurement_and_another_threshold_a_new_fold
     assert max(map(max, book("a").cost)) <= 2 and book("a").floor == 0.5
     assert main([*RUN, "name=a", "data.clips=1", "binarise.threshold=0.5"]) == 2
     assert "binarise.threshold: 0.2 there, 0.5 here" in capsys.readouterr().err
+    assert main([*RUN, "name=a", "data.clips=1", "heat=share"]) == 2
+    assert "heat" in capsys.readouterr().err
+    assert main([*RUN, "name=share", "data.clips=1", "heat=share"]) == 0
+    assert (book("a").heat, book("share").heat) == ("word", "share")
+    assert rows("a").popitem()[1]["iou"] != rows("share").popitem()[1]["iou"]
 
 
 def test_the_official_overlap_counts_the_background(monkeypatch):
@@ -238,6 +244,7 @@ def test_several_models_share_a_figure_and_absent_ones_are_left_out(capsys, monk
         "phrase=first",
         "floor=0",
         "steps=0",
+        "heat=mass",
         "budget=0",
         "binarise.pool=2",
         "retry=all",

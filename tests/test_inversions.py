@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from freemask.attention.features import Features
-from freemask.attention.record import Keep, heat_of_words
+from freemask.attention.record import Keep, Words, heat_of_words
 from freemask.backbones.unet3d import UNet3D
 from freemask.diffusion.inversions import Inversions, Wish
 from freemask.diffusion.loops import invert
 from freemask.errors import UserError
 from freemask.types import QKV, Grid, Site, Where
+from freemask.words import own_columns
 
 PROMPT = "a red car on grass"
 
@@ -81,6 +82,20 @@ def test_a_new_word_walks_the_known_inversion_once(backbone, tmp_path):
     assert counting.calls == 3 and walked.passes == 3
     for key, value in direct.all("grass").items():
         torch.testing.assert_close(walked.kept.all("grass")[key], value)
+
+
+def test_the_share_of_a_word_is_kept_apart_from_its_heat(backbone, tmp_path):
+    text, x = backbone.embed(PROMPT), latents(backbone)
+    word = text.columns["car"]
+    shares = [heat_of_words("share", Words(word, among)) for among in (own_columns(text), (*word, 5))]
+    assert [
+        made(Inversions(tmp_path), backbone, x, keeps=[each]).passes for each in (heat(text), *shares)
+    ] == [3] * 3
+    counting = Counting(backbone)
+    again = made(Inversions(tmp_path), counting, x, keeps=[heat(text), shares[0]]).kept
+    assert counting.calls == 0
+    for key, share in again.all("share").items():
+        assert (share > again.all("car")[key]).all() and (share < 1).all()
 
 
 def test_everything_that_matters_is_in_the_key(backbone, tmp_path):

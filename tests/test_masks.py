@@ -13,7 +13,7 @@ from PIL import Image
 
 from experiments.config import choices
 from experiments.config.build import build
-from freemask.attention.record import Recording
+from freemask.attention.record import Recording, Words
 from freemask.errors import UserError
 from freemask.masks.agreement import agreed, decided
 from freemask.masks.around import other_columns, other_phrases
@@ -101,7 +101,7 @@ def record(keeps, subject, heat, times=None):
 
 
 def noise(keep, site, t, grid):
-    seed = sum(map(ord, f"{site.name}{sorted(keep.heat)}")) * 1000 + t
+    seed = sum(map(ord, f"{site.name}{sorted(keep.heat.columns)}")) * 1000 + t
     return torch.rand(*grid, generator=torch.Generator().manual_seed(seed))
 
 
@@ -219,7 +219,7 @@ def test_words_are_found_at_any_position_and_only_text_layers_are_kept(name, boo
         for keep in strategy(name, books).keeps(subject).source:
             literal = not hasattr(strategy(name, books), "phrase")  # it takes words as they are given
             plainly = {5} if source == "grass with a red car" and literal else columns
-            assert set(keep.heat) == plainly
+            assert set(keep.heat.columns) == plainly
             assert not any(
                 keep.wants(Where(site, TIMES[0], Grid(1, 1, 1), ("source",)))
                 for site in subject.sites.values()
@@ -267,7 +267,7 @@ def heat_at(subject, site, t, columns=(2, 3)):
     _, _, height, width = subject.clip.frames.shape
     stride = subject.sites[site].stride
     grid = Grid(len(subject.clip.frames), math.ceil(height / 2 / stride), math.ceil(width / 2 / stride))
-    return noise(SimpleNamespace(heat=columns), subject.sites[site], t, grid)
+    return noise(SimpleNamespace(heat=Words(columns)), subject.sites[site], t, grid)
 
 
 def slow_mean(heats):
@@ -297,6 +297,7 @@ def test_mmc_is_equation_8_and_its_ablations(kind, use_layer, use_time, books):
     subject = subject_of(words=words, kind=kind, target="a red car, a red truck", times=(1, 90, 130, 200))
     made = Mmc(folders=[str(books)], use_layer=use_layer, use_time=use_time)
     keeps, plan = made.keeps(subject), planned(made, subject)
+    assert keeps.source[0].heat == Words((2, 3))
     layers = [BEST] if use_layer else list(SITES)
     recorded = record(keeps.source, subject, noise).all("heat")
     assert {site for site, _ in recorded} == set(layers)
@@ -317,6 +318,18 @@ def test_a_calibrations_folder_stands_for_its_codebook(books, tmp_path):
     book = Codebook.read(books / "made-up.json")
     book.write(tmp_path / "codebook.json")
     assert Codebook.read(tmp_path).digest == book.digest
+
+
+def test_mmc_makes_masks_of_the_heat_that_the_codebook_was_measured_with(books, tmp_path):
+    replace(Codebook.read(books / "made-up.json"), heat="share").write(tmp_path / "b.json")
+    mmc = Mmc(folders=[str(tmp_path)])
+    (keep,) = mmc.keeps(subject_of()).source
+    assert mmc.told(subject_of())["mask_heat"] == "share"
+    assert keep.heat == Words((2, 3), among=(1, 2, 3, 4, 5))  # "red car" in the prompt without its marks
+    for made in (Agreement(heat="share"), Layer(heat="share"), Oracle(heat="share")):
+        assert made.keeps(subject_of()).source[0].heat == keep.heat
+        with pytest.raises(UserError, match="heat cannot be 'mass'"):
+            replace(made, heat="mass")
 
 
 def test_mmc_may_take_the_time_at_which_the_best_layer_matched_best(books, tmp_path):
@@ -465,7 +478,7 @@ def test_official_masks_written_out():
     made = Official(strides=[2], threshold=threshold)
     columns, other = (3,), (4,)
     keeps = made.keeps(subject)
-    assert [set(keep.heat) for keep in keeps.source] == [{3}, {3}]  # the word alone, not its colour
+    assert [set(keep.heat.columns) for keep in keeps.source] == [{3}, {3}]  # the word alone, not its colour
     t, plan = 181, planned(made, subject)
     sites = [name for name, stride in SITES.items() if stride == 2]
     heat = slow_mean([heat_at(subject, site, t, columns) for site in sites])
@@ -506,7 +519,7 @@ def test_official_may_take_missing_words_for_an_empty_mask(words):
     assert plan(Wanted("temporal", 1, Grid(3, 8, 12))).any() == ("car" in words)
     assert plan(Wanted("latent", 1, Grid(3, 8, 12))).any() == (words != {"zebra": "zebra"})
     given = Official(source_words=["car"], target_words=["truck", "grass"]).keeps(subject)
-    assert [set(keep.heat) for keep in (*given.source, *given.target)] == [{3}, {3}, {3, 5}]
+    assert [set(keep.heat.columns) for keep in (*given.source, *given.target)] == [{3}, {3}, {3, 5}]
 
 
 @pytest.mark.parametrize(
@@ -613,8 +626,12 @@ def test_a_background_is_what_the_things_before_it_leave(name, books):
     behind = subject_of(
         {"snow": "grass"}, "background", "a red car on snow", "a red car on grass", masks=masks
     )
-    asked = made.keeps(behind).source[0].heat
-    assert asked == made.keeps(subject_of(source="a red car on snow", masks=masks)).source[0].heat == (2, 3)
+    asked = made.keeps(behind).source[0].heat.columns
+    assert (
+        asked
+        == made.keeps(subject_of(source="a red car on snow", masks=masks)).source[0].heat.columns
+        == (2, 3)
+    )
     around = planned(made, behind, blob)
     car = planned(made, subject_of(masks=masks), blob)
     assert around.facts["mask_around"] == "red car" and "mask_around" not in car.facts
@@ -627,7 +644,7 @@ def test_a_background_is_what_the_things_before_it_leave(name, books):
 
 def test_a_background_alone_is_looked_for_by_its_own_word():
     alone = subject_of({"snow": "grass"}, "background", "the snow", "the grass")
-    assert Agreement().keeps(alone).source[0].heat == (2,)
+    assert Agreement().keeps(alone).source[0].heat.columns == (2,)
     plan, wanted = planned(Agreement(), alone, blob), Wanted("self", 1, Grid(3, 8, 12))
     assert torch.equal(plan(wanted), planned(Agreement(), subject_of(), blob)(wanted))
     assert "mask_around" not in plan.facts

@@ -8,7 +8,7 @@ import torch
 
 from freemask.attention.math import attend, probabilities, word_mass
 from freemask.attention.processor import Call, SiteProcessor, Slot
-from freemask.attention.record import Recording, heat_of_words, on_grid, recorder
+from freemask.attention.record import Recording, Words, heat_of_words, on_grid, recorder
 from freemask.errors import UserError
 from freemask.types import QKV, Grid, Site, Taps, Where
 
@@ -108,6 +108,19 @@ def test_heat_of_words_is_the_mean_over_heads_of_the_prompts_stream():
     expected = probabilities(qkv)[1][..., [2, 4]].sum(-1).mean(1).reshape(3, 5, 2)
     torch.testing.assert_close(kept.get("heat", where), expected, atol=1e-14, rtol=0)
     assert list(kept.all("heat")) == [("net.attn2", 21)]
+
+
+def test_a_share_is_the_means_over_heads_divided_by_those_of_other_columns():
+    where, qkv = heat_case()
+    p = probabilities(qkv)[1].mean(1)
+    expected = (p[..., [2, 4]].sum(-1) / p[..., 1:6].sum(-1)).reshape(3, 5, 2)
+    words = Words((4, 2, 2), among=(1, 2, 3, 4, 5))
+    found = heat_of_words("heat", words).shrink(where, qkv)
+    torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
+    faint = replace(
+        qkv, k=qkv.k.index_fill(-2, torch.arange(1, 6), 0), q=qkv.k[..., :1, :].expand_as(qkv.q) * 1e6
+    )
+    assert heat_of_words("heat", words).shrink(where, faint).isfinite().all()
 
 
 def test_heat_of_words_wants_only_what_was_chosen():

@@ -29,7 +29,7 @@ from experiments.runs.rows import Row
 from freemask.errors import UserError
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import check_floor
-from freemask.masks.words import check_phrase
+from freemask.masks.words import check_heat, check_phrase
 
 VERB = Verb(
     "measure which layer and time give the best masks, and write the codebook that masks look up",
@@ -56,6 +56,7 @@ class Options(Keys):
     name: str | None
     steps: int
     phrase: str
+    heat: str
     overlap: Literal["foreground", "two_class"]
     floor: float | int
     budget: float | int
@@ -67,6 +68,7 @@ class Options(Keys):
 
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
+        check_heat(self.heat)
         check_floor(self.floor)
         at_least("steps", self.steps, 1)
         at_least("limit", self.limit, 1)
@@ -125,6 +127,7 @@ def _about(variant: Variant, options: Options) -> dict[str, Any]:
         "data": variant.identity.parts["data"],
         "binarise": measure.binarise.settings(),
         "phrase": measure.phrase,
+        "heat": measure.kind,
         "overlap": measure.overlap,
         "floor": options.floor,
     }

@@ -23,7 +23,7 @@ from freemask.errors import UserError
 from freemask.masks.clock import Clock
 from freemask.masks.ops import Binarise, iou, two_class_iou
 from freemask.masks.plan import Subject
-from freemask.masks.words import located, source_columns
+from freemask.masks.words import as_heat, located, source_columns
 from freemask.types import Backbone, Clip, DataSource, EditTask, Progress, Taps, Time
 
 NO_MASK = "no mask"
@@ -82,24 +82,26 @@ def mask_of(clip: Clip, word: str) -> Bool[Tensor, "f h w"] | None:
 
 @dataclass(frozen=True)
 class Measure:
-    """How a word is measured; `budget` is the GiB that its heat may take."""
+    """How a word is measured; `budget` is the GiB that its heat may take, `kind` the heat's (`masks.words.HEATS`)."""
 
     steps: int
     phrase: str
     binarise: Binarise
     overlap: str
     budget: float
+    kind: str = "word"
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Measure":
         own = {key: config[key] for key in ("steps", "phrase", "overlap", "budget")}
-        return cls(**own, binarise=build(config["binarise"], "binarise"))
+        return cls(**own, kind=config["heat"], binarise=build(config["binarise"], "binarise"))
 
     def parts(self) -> dict[str, Any]:
         """Everything that changes a row. Floor and intervals do not: they come in when rows are put together."""
         return {
             "steps": self.steps,
             "phrase": self.phrase,
+            "heat": self.kind,
             "overlap": self.overlap,
             "binarise": self.binarise.settings(),
         }
@@ -109,8 +111,9 @@ class Measure:
         times = backbone.noise_path.times(self.steps)
         subject = Subject.of(backbone, clip, word.one, times)
         columns = source_columns(subject, self.phrase, [word.word])
+        words = as_heat(subject.source, columns, self.kind)
         recording = Recording(int(self.budget * GIB))
-        taps = Taps(attention=recorder([heat_of_words(HEAT, columns)], recording))
+        taps = Taps(attention=recorder([heat_of_words(HEAT, words)], recording))
         upwards = guided(backbone, subject.source, stream="source", taps=taps)
         invert(backbone, backbone.encode(clip.frames), upwards, times, progress=progress)
         return Heat.of(recording.all(HEAT), times, subject.clock)

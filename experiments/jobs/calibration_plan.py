@@ -34,7 +34,9 @@ def variants_of(
     listed = digest_of(tasks)
 
     def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
-        own = {key: config[key] for key in ("data", "steps", "phrase", "binarise", "overlap", "budget")}
+        own = {
+            key: config[key] for key in ("data", "steps", "phrase", "heat", "binarise", "overlap", "budget")
+        }
         made = {**own, "model": model}
         picked = {"model": option, "data": chosen.get("data")}
         whole = identity_over(listed, {**made, "method": {}, "metric": {}, "seed": None}, picked)

@@ -33,7 +33,7 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
     d = torch.tensor([row["iou"] for row in done], dtype=torch.float64)
     found = match(d, clips, floor=about["floor"])
     return Codebook(
-        **{key: about[key] for key in ("model", "data", "binarise", "phrase", "overlap", "floor")},
+        **{key: about[key] for key in ("model", "data", "binarise", "phrase", "heat", "overlap", "floor")},
         backbone=first["model"],
         words=sorted({row["word"] for row in done}),
         n=len(done),
@@ -150,8 +150,8 @@ def _facts(book: Codebook, rows: Sequence[Row] = ()) -> list[str]:
     single, floors = book.best_map(), book.floors
     how = ", ".join(f"{key} {value}" for key, value in book.binarise.items())
     return [
-        f"{book.model} ({book.backbone}): {book.n} of {book.of} items, {book.clips} clips; {how}; {book.overlap} "
-        f"overlap, at least {book.floor} each; 95 % intervals over clips",
+        f"{book.model} ({book.backbone}): {book.n} of {book.of} items, {book.clips} clips; heat: {book.heat}, {how}; "
+        f"{book.overlap} overlap, at least {book.floor} each; 95 % intervals over clips",
         *_best(book),
         f"mean overlap there: {book.overlap_at(book.best_site, book.best_time):.3f}",
         f"best single map: {single[0]} at {single[1]:g}, overlap {book.overlap_at(*single):.3f}",

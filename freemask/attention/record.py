@@ -13,20 +13,34 @@ from freemask.types import QKV, AttentionTap, Stream, Time, Where
 
 GIB = 2**30
 READS_TEXT = ("cross", "joint")
+TINY = 1e-12  # attention that is taken for none
 Spy = Callable[[Where, QKV], None]
+
+
+@dataclass(frozen=True, order=True)
+class Words:
+    """Text columns whose heat is meant: the attention that falls on them, or, where `among` names columns (they are
+    among them), the share of what falls on those."""
+
+    columns: tuple[int, ...]
+    among: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("columns", "among"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
 
 @dataclass(frozen=True)
 class Keep:
     """Which calls to keep something of (`wants`), and how much of each (`shrink`).
 
-    `heat` tells the text columns where what is kept is their heat and nothing else: a stored inversion knows it.
+    `heat` tells the words where what is kept is their heat and nothing else: a stored inversion knows it.
     """
 
     name: str
     wants: Callable[[Where], bool]
     shrink: Callable[[Where, QKV], Tensor]
-    heat: tuple[int, ...] | None = None
+    heat: Words | None = None
 
 
 class Recording:
@@ -107,18 +121,20 @@ def spying(spy: Spy, stream: Stream) -> AttentionTap:
 
 def heat_of_words(
     name: str,
-    columns: Sequence[int],
+    words: Sequence[int] | Words,
     *,
     strides: Collection[int] | None = None,
     sites: Collection[str] | None = None,
     times: Collection[Time] | None = None,
     stream: Stream | None = None,
 ) -> Keep:
-    """Attention that falls on text columns, mean over heads, as `f h w` of the layer's grid.
+    """Attention that falls on text columns, mean over heads, as `f h w` of the layer's grid; of `Words` with others
+    beside them, as the share that it is of theirs, both being means over heads.
 
     None means all; the stream defaults to the last of the stack, which is the one with the prompt.
     """
-    if not columns:
+    words = words if isinstance(words, Words) else Words(tuple(words))
+    if not words.columns:
         raise ValueError(f"'{name}': no text columns were given, so the heat would be zero everywhere")
 
     def wants(where: Where) -> bool:
@@ -133,7 +149,9 @@ def heat_of_words(
     def shrink(where: Where, qkv: QKV) -> Tensor:
         one = qkv.stream(len(where.streams) - 1 if stream is None else where.streams.index(stream))
         first = text_tokens(where, one.k.shape[-2]).start
-        mass = word_mass(one, [[first + column for column in columns]])
-        return on_grid(mass[0, ..., 0].mean(dim=1), where)
+        groups = [[first + column for column in each] for each in (words.columns, words.among) if each]
+        mass = word_mass(one, groups)[0].mean(dim=1)
+        heat = mass[..., 0] / mass[..., 1].clamp_min(TINY) if words.among else mass[..., 0]
+        return on_grid(heat, where)
 
-    return Keep(name, wants, shrink, tuple(sorted(set(columns))))
+    return Keep(name, wants, shrink, words)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from freemask.attention.record import GIB, Keep, Recording, Spy, heat_of_words, recorder, spying
+from freemask.attention.record import GIB, Keep, Recording, Spy, Words, heat_of_words, recorder, spying
 from freemask.diffusion.guidance import Predict, guided
 from freemask.diffusion.loops import invert
 from freemask.diffusion.noise_paths import CLEAN
@@ -23,7 +23,6 @@ from freemask.errors import UserError
 from freemask.types import AttentionTap, Backbone, Given, Grid, Progress, Taps, Text, Time, Where, silent
 
 GB = 10**9
-Columns = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Wish:
     at: Collection[Time] | None = None
 
     @property
-    def heats(self) -> set[Columns]:
+    def heats(self) -> set[Words]:
         return {keep.heat for keep in self.keeps if keep.heat is not None}
 
     def tap(self, keeps: Sequence[Keep], into: Recording) -> AttentionTap | None:
@@ -99,11 +98,11 @@ class Inversions:
         more = () if solver == EULER else (solver,)
         base, at = key_of(backbone, latents, given, times, more), wish.at or times
         made = self._known(base, times, latents)
-        known = {columns: self.load(_heat_key(base, columns, at)) for columns in wish.heats if made}
-        maps = {columns: found for columns, found in known.items() if found is not None}
+        known = {words: self.load(_heat_key(base, words, at)) for words in wish.heats if made}
+        maps = {words: found for words, found in known.items() if found is not None}
         new = sorted(wish.heats - set(maps))
         kept, fresh = Recording(wish.budget), Recording(wish.budget, device="cpu")
-        heats = [heat_of_words(_name(columns), columns, times=at, stream="source") for columns in new]
+        heats = [heat_of_words(str(words), words, times=at, stream="source") for words in new]
         tap = wish.tap([keep for keep in wish.keeps if keep.heat is None], kept)
         tap = recorder(heats, fresh, then=tap) if heats else tap
         passes = len(times) if tap is not None else 0
@@ -116,9 +115,9 @@ class Inversions:
                 self.save(base, _tensors(made))
         elif tap is not None:
             walk(backbone, made, given, Taps(attention=tap), progress=progress)
-        for columns in new:
-            maps[columns] = {f"{site}@{t}": heat for (site, t), heat in fresh.all(_name(columns)).items()}
-            self.save(_heat_key(base, columns, at), maps[columns])
+        for words in new:
+            maps[words] = {f"{site}@{t}": heat for (site, t), heat in fresh.all(str(words)).items()}
+            self.save(_heat_key(base, words, at), maps[words])
         for keep in wish.keeps:
             if keep.heat is not None:
                 _answer(backbone, keep, maps[keep.heat], kept, latents.device)
@@ -239,10 +238,6 @@ def _number(text: str) -> Time:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def _name(columns: Columns) -> str:
-    return "heat " + ",".join(map(str, columns))
-
-
 def key_of(
     backbone: Backbone, latents: Tensor, given: Given, times: Sequence[Time], more: Sequence[object] = ()
 ) -> str:
@@ -256,5 +251,5 @@ def key_of(
     return digest.hexdigest()[:32]
 
 
-def _heat_key(base: str, columns: Columns, times: Collection[Time]) -> str:
-    return hashlib.sha256(f"{base}/{columns}/{sorted(times)}".encode()).hexdigest()[:32]
+def _heat_key(base: str, words: Words, times: Collection[Time]) -> str:
+    return hashlib.sha256(f"{base}/{words}/{sorted(times)}".encode()).hexdigest()[:32]

@@ -6,10 +6,11 @@ A background's word gets heat from nowhere in particular; the words of the thing
 from collections.abc import Sequence
 from dataclasses import replace
 
+from freemask.attention.record import Words
 from freemask.data.lexicon import GROUNDS
 from freemask.masks.nouns import JOINS, groups, nouns
 from freemask.masks.plan import MaskPlan, Subject
-from freemask.masks.words import source_columns
+from freemask.masks.words import as_heat, source_columns
 from freemask.types import EditTask
 from freemask.words import bare
 
@@ -17,6 +18,11 @@ from freemask.words import bare
 WAYS = frozenset(
     {"left", "right", "forward", "forwards", "backward", "backwards", "away", "closer", "fast", "together"}
 )
+
+
+def words(subject: Subject, phrase: str = "described", heat: str = "word") -> Words:
+    """What is recorded of them in the source prompt."""
+    return as_heat(subject.source, columns(subject, phrase), heat)
 
 
 def columns(subject: Subject, phrase: str = "described") -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from freemask.errors import UserError
 from freemask.masks.mmc import Estimate
+from freemask.masks.words import HEATS
 from freemask.types import Time
 
 VERSION = 1
@@ -24,7 +25,8 @@ class Codebook:
     `n` of `of` items were measured, on `clips` different clips, with the tokens that `phrase` takes of `words`.
     `iou` and `cost` are layers x times, means over items; `lmmc` has one estimate for each layer, `tmmc` for each
     time. `grids` are heights and widths of the layers. `floors`: for each of several floors of the overlap the share of
-    masks that count as it, and the best layer and time; older codebooks do not say it.
+    masks that count as it, and the best layer and time. `heat`: a word's own, or its share of the prompt's
+    (`freemask.masks.words.HEATS`). Both are left out of files that have none, or the word's own.
     """
 
     backbone: str
@@ -51,6 +53,7 @@ class Codebook:
     made: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
     floors: Sequence[Mapping[str, Any]] = ()
+    heat: str = HEATS[0]
 
     @property
     def warning(self) -> str:
@@ -134,7 +137,8 @@ class Codebook:
 
     def text(self) -> str:
         """The JSON: one line for each key, and for each row of a table."""
-        values = {key: each for key, each in asdict(self).items() if key != "floors" or each}
+        unsaid = {"floors": (), "heat": HEATS[0]}
+        values = {key: each for key, each in asdict(self).items() if key not in unsaid or each != unsaid[key]}
         values |= {name: [each._asdict() for each in getattr(self, name)] for name in ("lmmc", "tmmc")}
         lines = [f"{json.dumps(key)}: {_spread(value)}" for key, value in values.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -160,6 +164,8 @@ class Codebook:
             raise ValueError(f"'iou' and 'cost' are not tables of {layers} layers and {times} times")
         if any({"floor", "share", "best_site", "best_time"} != set(each) for each in self.floors):
             raise ValueError("'floors' does not say share, best layer and best time of each")
+        if self.heat not in HEATS:
+            raise ValueError(f"'heat' is {self.heat}, which is none of {', '.join(HEATS)}")
         if self.best_site not in self.sites or self.best_time not in self.times:
             raise ValueError("the best layer or time is none of those measured")
 
@@ -170,7 +176,7 @@ def _estimates(rows: Any) -> list[Estimate]:
 
 
 def _kind(name: str) -> type | tuple[type, ...]:
-    if name in ("backbone", "model", "phrase", "overlap", "best_site"):
+    if name in ("backbone", "model", "phrase", "overlap", "best_site", "heat"):
         return str
     if name in ("data", "binarise", "made"):
         return Mapping

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.attention.record import READS_TEXT, Keep, Recording, heat_of_words
+from freemask.attention.record import READS_TEXT, Keep, Recording, Words, heat_of_words
 from freemask.errors import UserError, near
 from freemask.masks.ops import Binarise, resize
 from freemask.masks.plan import MaskPlan, Wanted
@@ -26,8 +26,8 @@ class Choice:
     sites: tuple[str, ...]
     times: tuple[Time, ...] | None = None
 
-    def keep(self, columns: Sequence[int]) -> Keep:
-        return heat_of_words(NAME, columns, sites=self.sites, times=self.times)
+    def keep(self, words: Words) -> Keep:
+        return heat_of_words(NAME, words, sites=self.sites, times=self.times)
 
     def heat(self, source: Recording) -> Callable[[Time], Tensor]:
         """The heat `f h w` at a network time."""

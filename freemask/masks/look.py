@@ -114,7 +114,7 @@ def _recorded(
     """The first inversion keeps the heat that any of them wants; the others find it in the store."""
     latents = backbone.encode(subject.clip.frames)
     heats = {keep.heat: keep for each in wished.values() for keep in each.source if keep.heat}
-    together = [replace(keep, name=f"heat of {columns}") for columns, keep in heats.items()]
+    together = [replace(keep, name=f"heat of {words}") for words, keep in heats.items()]
 
     def inverted(wish: Wish) -> Recording:
         return store.invert(

@@ -6,15 +6,19 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from freemask.attention.record import Words
 from freemask.errors import UserError
 from freemask.masks.nouns import described, following, objects
 from freemask.masks.plan import Subject, same_word
 from freemask.types import Clip, EditTask, Text
-from freemask.words import bare, columns_of, occurrences
+from freemask.words import bare, columns_of, occurrences, own_columns
 
 # Which tokens of "car" in "a red car" locate it: those of "red car", of the last word alone, of the phrase as it is.
 # On the embedded model the heat of "red car" matches the car far better than that of "car".
 PHRASE = ("described", "last", "all")
+# A word's heat: the attention that falls on it, or the share that it has of what falls on the prompt's own tokens. The
+# second leaves out marks and padding, of which Wan's texts mostly consist.
+HEATS = ("word", "share")
 
 
 def located(task: EditTask) -> dict[str, str]:
@@ -50,6 +54,17 @@ def target_columns(
 def check_phrase(phrase: str) -> None:
     if phrase not in PHRASE:
         raise UserError(f"phrase cannot be '{phrase}'", came=f"phrase={phrase}", expected=", ".join(PHRASE))
+
+
+def check_heat(heat: str) -> None:
+    if heat not in HEATS:
+        raise UserError(f"heat cannot be '{heat}'", came=f"heat={heat}", expected=" or ".join(HEATS))
+
+
+def as_heat(text: Text, columns: Sequence[int], heat: str) -> Words:
+    """What to record of these columns of a prompt."""
+    check_heat(heat)
+    return Words(tuple(columns), own_columns(text) if heat == "share" else ())
 
 
 def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:

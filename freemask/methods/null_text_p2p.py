@@ -134,7 +134,9 @@ def _after_fusion(editing: Editing, keep: Keep) -> Keep:
     """The heat of the same words in the maps that the edit really uses: the source's and reweighted ones included."""
 
     def shrink(where: Where, qkv: QKV) -> Tensor:
-        fused = editing.fusing(editing.step_at(where.t))(where, marked(qkv, [keep.heat or ()]))
+        fused = editing.fusing(editing.step_at(where.t))(
+            where, marked(qkv, [keep.heat.columns if keep.heat else ()])
+        )
         return on_grid(fused[where.streams.index("cond"), ..., 0].mean(dim=1), where)
 
     return replace(keep, shrink=shrink)

@@ -111,7 +111,7 @@ def columns(job: Job, editing: Editing, ledger: Ledger) -> None:
         key = f"{job.edit.name}/ctrl/{blend}/alpha_layers"
         if key in job.case:
             theirs = set(job.case[key][row].flatten().nonzero().flatten().tolist())
-            ours = {column for each in side for column in each.heat or ()}
+            ours = {column for each in side for column in (each.heat.columns if each.heat else ())}
             where = f"{blend}/alpha_layers {row}"
             ledger.note(f"{job.edit.name}: control tensors", FORCED, where, float(ours != theirs), 0.0)
 

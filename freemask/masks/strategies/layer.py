@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
-from freemask.masks.around import columns, facts_of, placed
+from freemask.masks.around import facts_of, placed, words
 from freemask.masks.heat import Choice, Facts, find_layer, short, text_layers
 from freemask.masks.ops import Binarise
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import check_phrase
+from freemask.masks.words import check_heat, check_phrase
 
 EVERY = (
     "no layer and no time was named: masks are the mean over all text layers; mask.layer= names one of: {}"
@@ -30,10 +30,12 @@ class Layer:
     time: int | None = None
     share: float | int | None = None
     phrase: str = "described"
+    heat: str = "word"
     binarise: Binarise = field(default_factory=Binarise)
 
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
+        check_heat(self.heat)
         if not isinstance(self.layer, str | None) and not self.layer:
             raise UserError("no layer is named", came="layer=[]", expected="one or more, or null for all")
         if self.time is not None and self.share is not None:
@@ -44,7 +46,7 @@ class Layer:
             raise UserError("'share' is a place on the path", came=f"share={self.share}", expected="0 to 1")
 
     def keeps(self, subject: Subject) -> Keeps:
-        return Keeps((self._choice(subject).keep(columns(subject, self.phrase)),))
+        return Keeps((self._choice(subject).keep(words(subject, self.phrase, self.heat)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         if self.layer is self.time is self.share is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from freemask.attention.record import Recording
 from freemask.errors import UserError
-from freemask.masks.around import columns, facts_of, placed
+from freemask.masks.around import facts_of, placed, words
 from freemask.masks.bookshelf import AUTO, Found, find, given
 from freemask.masks.codebook import Codebook
 from freemask.masks.heat import Choice, Facts, text_layers
@@ -26,7 +26,8 @@ BACKGROUND = (
 
 @dataclass(frozen=True)
 class Mmc:
-    """`codebook` is a file, or auto: the one of this model in `folders`, or among those that ship.
+    """`codebook` is a file, or auto: the one of this model in `folders`, or among those that ship. Masks are made of
+    the heat that it was measured with.
 
     use_layer (LMMC): the best layer l*; otherwise the mean over all text layers. use_time (TMMC): where the object
     stays, the best time t*, and else the time that is asked for; otherwise the mean over all times, for both.
@@ -51,8 +52,9 @@ class Mmc:
             )
 
     def keeps(self, subject: Subject) -> Keeps:
-        choice, _ = self._choice(subject)
-        return Keeps((choice.keep(columns(subject, self.phrase)),))
+        choice, found = self._choice(subject)
+        heat = "word" if found is None else found.book.heat
+        return Keeps((choice.keep(words(subject, self.phrase, heat)),))
 
     def plan(self, subject: Subject, source: Recording, target: Recording) -> MaskPlan:
         choice, found = self._choice(subject)
@@ -90,4 +92,5 @@ class Mmc:
             return {}
         named = found.source if self.codebook == AUTO else self.codebook
         folder = {"codebook_folder": str(found.path.parent)} if named == "own" else {}
-        return {"codebook": named, "codebook_n": found.book.n, **folder}
+        heat = {"mask_heat": found.book.heat} if found.book.heat != "word" else {}
+        return {"codebook": named, "codebook_n": found.book.n, **folder, **heat}

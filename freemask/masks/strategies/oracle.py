@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.record import Recording
-from freemask.masks.around import columns, facts_of, placed
+from freemask.masks.around import facts_of, placed, words
 from freemask.masks.heat import NAME, Choice, text_layers
 from freemask.masks.ops import Binarise, iou
 from freemask.masks.plan import Keeps, MaskPlan, Subject
-from freemask.masks.words import annotated, check_phrase
+from freemask.masks.words import annotated, check_heat, check_phrase
 from freemask.types import Clip, EditTask, Time
 
 
@@ -21,16 +21,18 @@ class Oracle:
 
     time_aware: bool = False
     phrase: str = "described"
+    heat: str = "word"
     binarise: Binarise = field(default_factory=Binarise)
 
     def __post_init__(self) -> None:
         check_phrase(self.phrase)
+        check_heat(self.heat)
 
     def check(self, task: EditTask, clip: Clip) -> None:
         annotated(task, clip)
 
     def keeps(self, subject: Subject) -> Keeps:
-        keep = Choice(text_layers(subject.sites)).keep(columns(subject, self.phrase))
+        keep = Choice(text_layers(subject.sites)).keep(words(subject, self.phrase, self.heat))
         self.check(subject.task, subject.clip)  # before the inversion is made in vain
         return Keeps((keep,))
 

@@ -332,6 +332,29 @@ def test_mmc_makes_masks_of_the_heat_that_the_codebook_was_measured_with(books, 
             replace(made, heat="mass")
 
 
+def test_masks_of_one_head(books, tmp_path):
+    """As a codebook of heads chose it, or as it is named."""
+    book = Codebook.read(books / "made-up.json")
+    heads = [f"{site}:{head}" for site in book.sites for head in (0, 1)]
+    table = {
+        key: [row for row in getattr(book, key) for _ in (0, 1)]
+        for key in ("iou", "cost", "lmmc", "strides", "grids")
+    }
+    replace(book, sites=heads, best_site=f"{BEST}:1", **table).write(tmp_path / "b.json")
+    for made in (Mmc(folders=[str(tmp_path)]), Layer(layer="up_blocks.1.attentions.1:1")):
+        (keep,) = made.keeps(subject_of()).source
+        assert keep.heat == Words((2, 3), head=f"{BEST}:1")
+        recorded = record([keep], subject_of(), noise)
+        assert {site for site, _ in recorded.all("heat")} == {BEST}
+        plan = made.plan(subject_of(), recorded, Recording())
+        assert plan.facts["mask_layer"] == "up_blocks.1.attentions.1:1"
+        assert torch.equal(
+            plan.soft(Wanted("self", 41, Grid(3, 8, 12))), MASK.soft(heat_at(subject_of(), BEST, 41), 8, 12)
+        )
+    without = Mmc(folders=[str(tmp_path)], use_layer=False).keeps(subject_of()).source[0]
+    assert without.heat == Words((2, 3))
+
+
 def test_mmc_may_take_the_time_at_which_the_best_layer_matched_best(books, tmp_path):
     book = Codebook.read(books / "made-up.json")
     cost = [list(row) for row in book.cost]
@@ -407,6 +430,8 @@ def test_layers_that_are_named_together_are_averaged():
         ({"layer": "up_blocks.1"}, "beginning of 2 text layers"),
         ({"layer": "up_block"}, "no text layer of this model"),
         ({"layer": "zzz"}, "one of: down_blocks.0.attentions.0, (.*, )?up_blocks.1.attentions.0"),
+        ({"layer": "mid_block:x"}, "a head is a number"),
+        ({"layer": ["mid_block:0", "up_blocks.1.attentions.0"]}, "a head stands alone"),
         ({"layer": "mid_blok"}, "did you mean 'mid_block"),
         ({"time": 3, "share": 0.5}, "a time is named twice"),
         ({"share": 1.5}, "0 to 1"),

@@ -8,7 +8,7 @@ import torch
 
 from freemask.attention.math import attend, probabilities, word_mass
 from freemask.attention.processor import Call, SiteProcessor, Slot
-from freemask.attention.record import Recording, Words, heat_of_words, on_grid, recorder
+from freemask.attention.record import Recording, Words, heads_apart, heat_of_words, on_grid, recorder
 from freemask.errors import UserError
 from freemask.types import QKV, Grid, Site, Taps, Where
 
@@ -121,6 +121,24 @@ def test_a_share_is_the_means_over_heads_divided_by_those_of_other_columns():
         qkv, k=qkv.k.index_fill(-2, torch.arange(1, 6), 0), q=qkv.k[..., :1, :].expand_as(qkv.q) * 1e6
     )
     assert heat_of_words("heat", words).shrink(where, faint).isfinite().all()
+
+
+def test_heads_are_recorded_apart_in_one_pass_or_one_alone():
+    where, qkv = heat_case(("source",))
+    words, kept = Words((2, 4), among=(1, 2, 3, 4)), Recording()
+    p = probabilities(qkv)[0]
+    torch.testing.assert_close(heads_apart("heat", words, kept)(where, qkv), attend(qkv))
+    assert list(kept.all("heat")) == [("net.attn2:0", 21), ("net.attn2:1", 21)]
+    for head, found in enumerate(kept.all("heat").values()):
+        mass = p[:, head]
+        expected = (mass[..., [2, 4]].sum(-1) / mass[..., 1:5].sum(-1)).reshape(3, 5, 2)
+        torch.testing.assert_close(found, expected, atol=1e-14, rtol=0)
+        assert torch.equal(
+            heat_of_words("h", replace(words, head=f"net.attn2:{head}")).shrink(where, qkv), found
+        )
+    assert not heat_of_words("h", replace(words, head="net.attn1:0")).wants(where)
+    with pytest.raises(UserError, match="no such head"):
+        heat_of_words("h", replace(words, head="net.attn2:2")).shrink(where, qkv)
 
 
 def test_heat_of_words_wants_only_what_was_chosen():

@@ -57,6 +57,7 @@ class Options(Keys):
     steps: int
     phrase: str
     heat: str
+    heads: bool
     overlap: Literal["foreground", "two_class"]
     floor: float | int
     budget: float | int

@@ -15,16 +15,23 @@ from freemask.masks.mmc import Estimate
 from freemask.types import Time
 
 CELL, GAP, COLUMNS = 64, 3, 8
+MOST = 40  # layers, or heads of them, that are named
 LEAST = 0.9  # where the axes of costs begin: no cost is less than 1
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def short(site: str) -> str:
-    """`up_blocks.3.attentions.1.transformer_blocks.0.attn2` -> `up 3.1`."""
-    found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\..*", site)
-    if found:
-        return f"{found[1]} {found[2]}.{found[3]}"
-    return "mid" if site.startswith("mid_block.") else site
+    """`up_blocks.3.attentions.1.transformer_blocks.0.attn2` -> `up 3.1`, `blocks.5.attn2:3` -> `block 5:3`."""
+    layer, mark, head = site.partition(":")
+    patterns = {
+        r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\..*": r"\1 \2.\3",
+        r"mid_block\..*": "mid",
+        r"(?:transformer_)?blocks\.(\d+)\.\w+": r"block \1",
+    }
+    for pattern, name in patterns.items():
+        if found := re.fullmatch(pattern, layer):
+            return found.expand(name) + mark + head
+    return site
 
 
 def curves(path: Path, books: Mapping[str, Codebook]) -> None:
@@ -42,7 +49,8 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
     right.set(xlabel="layer", ylabel="LMMC: mean over times of 1 / IoU")
     sites, *others = {tuple(book.sites) for book in books.values()}
     if not others:
-        right.set_xticks(range(len(sites)), [short(site) for site in sites], rotation=60)
+        places = spread(len(sites), MOST)
+        right.set_xticks(places, [short(sites[place]) for place in places], rotation=60)
     for axes in (left, right):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(ScalarFormatter())
@@ -60,10 +68,11 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, Time]) -> None:
     """One frame's maps, each from its least to its most, layers downwards; the best layer and time are marked."""
     with np.load(kept) as file:
         sites, times = [str(site) for site in file["sites"]], file["times"].tolist()
-        heat = [file[f"maps{i}"].astype(np.float32) for i in range(len(sites))]
+        rows = sorted({*spread(len(sites), MOST), sites.index(best[0])})
+        sites, heat = [sites[i] for i in rows], [file[f"maps{i}"].astype(np.float32) for i in rows]
         frame, truth = file["frame"], file["truth"]
     shown = sorted({*(times[place] for place in spread(len(times), COLUMNS)), best[1]}, reverse=True)
-    rows = [np.concatenate([_cell(each[times.index(t)]) for t in shown], axis=1) for each in heat]
+    cells = [np.concatenate([_cell(each[times.index(t)]) for t in shown], axis=1) for each in heat]
     height = max(3.0, 0.62 * len(sites))
     figure = Figure(figsize=(0.62 * len(shown) + 4.6, height + 0.7), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -74,7 +83,7 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, Time]) -> None:
         axes.set_title(words, fontsize=9)
         axes.axis("off")
     axes = figure.add_subplot(grid[:, 1])
-    axes.imshow(np.concatenate(rows))
+    axes.imshow(np.concatenate(cells))
     middle = [CELL * (place + 0.5) for place in range(max(len(sites), len(shown)))]
     axes.set_yticks(middle[: len(sites)], [short(site) for site in sites], fontsize=8)
     axes.set_xticks(middle[: len(shown)], [f"t = {t}" for t in shown], fontsize=8)

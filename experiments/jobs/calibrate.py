@@ -15,7 +15,7 @@ from experiments.jobs.attempt import Attempt, measured
 from experiments.jobs.edit import data_for, made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
 from experiments.runs.plan import Item, Plan
-from freemask.attention.record import GIB, Recording, heat_of_words, recorder
+from freemask.attention.record import GIB, Recording, heads_apart, heat_of_words, parted, recorder
 from freemask.data.write import to_bytes
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert
@@ -90,11 +90,14 @@ class Measure:
     overlap: str
     budget: float
     kind: str = "word"
+    heads: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Measure":
         own = {key: config[key] for key in ("steps", "phrase", "overlap", "budget")}
-        return cls(**own, kind=config["heat"], binarise=build(config["binarise"], "binarise"))
+        return cls(
+            **own, kind=config["heat"], heads=config["heads"], binarise=build(config["binarise"], "binarise")
+        )
 
     def parts(self) -> dict[str, Any]:
         """Everything that changes a row. Floor and intervals do not: they come in when rows are put together."""
@@ -102,18 +105,20 @@ class Measure:
             "steps": self.steps,
             "phrase": self.phrase,
             "heat": self.kind,
+            "heads": self.heads,
             "overlap": self.overlap,
             "binarise": self.binarise.settings(),
         }
 
     def heat(self, backbone: Backbone, clip: Clip, word: Word, progress: Progress) -> "Heat":
-        """The word's heat at every text layer and time of the inversion."""
+        """The word's heat at every text layer, or head of one, and time of the inversion."""
         times = backbone.noise_path.times(self.steps)
         subject = Subject.of(backbone, clip, word.one, times)
         columns = source_columns(subject, self.phrase, [word.word])
         words = as_heat(subject.source, columns, self.kind)
         recording = Recording(int(self.budget * GIB))
-        taps = Taps(attention=recorder([heat_of_words(HEAT, words)], recording))
+        tap = recorder([heat_of_words(HEAT, words)], recording)
+        taps = Taps(attention=heads_apart(HEAT, words, recording) if self.heads else tap)
         upwards = guided(backbone, subject.source, stream="source", taps=taps)
         invert(backbone, backbone.encode(clip.frames), upwards, times, progress=progress)
         return Heat.of(recording.all(HEAT), times, subject.clock)
@@ -220,7 +225,7 @@ class Calibrating:
             mask_share=round(float(truth.float().mean()), 5),
             metrics={"best_iou": max(map(max, table))},
             sites=heat.sites,
-            strides=[self.backbone.sites[site].stride for site in heat.sites],
+            strides=[self.backbone.sites[parted(site)[0]].stride for site in heat.sites],
             grids=heat.grids(),
             times=list(heat.times),
             iou=table,

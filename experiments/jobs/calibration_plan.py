@@ -35,7 +35,8 @@ def variants_of(
 
     def variant(name: str | None, model: Mapping[str, Any], option: str | None) -> Variant:
         own = {
-            key: config[key] for key in ("data", "steps", "phrase", "heat", "binarise", "overlap", "budget")
+            key: config[key]
+            for key in ("data", "steps", "phrase", "heat", "heads", "binarise", "overlap", "budget")
         }
         made = {**own, "model": model}
         picked = {"model": option, "data": chosen.get("data")}

@@ -1,9 +1,10 @@
 """Recording attention: what to keep is decided before the pass, shrunk at each call, and held within a budget."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.layout import on_grid, text_tokens
@@ -17,13 +18,15 @@ TINY = 1e-12  # attention that is taken for none
 Spy = Callable[[Where, QKV], None]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Words:
     """Text columns whose heat is meant: the attention that falls on them, or, where `among` names columns (they are
-    among them), the share of what falls on those."""
+    among them), the share of what falls on those. In one head of one layer (`blocks.5.attn2:3`), or as the mean over
+    all heads of any."""
 
     columns: tuple[int, ...]
     among: tuple[int, ...] = ()
+    head: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("columns", "among"):
@@ -137,9 +140,12 @@ def heat_of_words(
     if not words.columns:
         raise ValueError(f"'{name}': no text columns were given, so the heat would be zero everywhere")
 
+    alone, head = parted(words.head or "")
+
     def wants(where: Where) -> bool:
         return (
             where.site.role in READS_TEXT
+            and alone in ("", where.site.name)
             and (strides is None or where.site.stride in strides)
             and (sites is None or where.site.name in sites)
             and (times is None or where.t in times)
@@ -148,10 +154,46 @@ def heat_of_words(
 
     def shrink(where: Where, qkv: QKV) -> Tensor:
         one = qkv.stream(len(where.streams) - 1 if stream is None else where.streams.index(stream))
-        first = text_tokens(where, one.k.shape[-2]).start
-        groups = [[first + column for column in each] for each in (words.columns, words.among) if each]
-        mass = word_mass(one, groups)[0].mean(dim=1)
-        heat = mass[..., 0] / mass[..., 1].clamp_min(TINY) if words.among else mass[..., 0]
-        return on_grid(heat, where)
+        mass = _mass(words, where, one)
+        if head is None:
+            return _map(words, where, mass.mean(dim=1))
+        if head >= mass.shape[1]:
+            raise UserError("there is no such head", came=words.head, expected=f"0 to {mass.shape[1] - 1}")
+        return _map(words, where, mass[:, head])
 
     return Keep(name, wants, shrink, words)
+
+
+def heads_apart(name: str, words: Words, into: Recording) -> AttentionTap:
+    """A tap that records the heat of words in every head of every layer, each under a name of its own, and changes
+    nothing. It is for passes of one stream."""
+
+    def tap(where: Where, qkv: QKV) -> Tensor:
+        if where.site.role in READS_TEXT:
+            for head, mass in enumerate(_mass(words, where, qkv).unbind(dim=1)):
+                site = replace(where.site, name=of_head(where.site.name, head))
+                into.put(name, replace(where, site=site), _map(words, where, mass))
+        return attend(qkv)
+
+    return tap
+
+
+def of_head(layer: str, head: int) -> str:
+    """`blocks.5.attn2:3`"""
+    return f"{layer}:{head}"
+
+
+def parted(name: str) -> tuple[str, int | None]:
+    """A layer, and which of its heads, where the name says one."""
+    layer, _, head = name.partition(":")
+    return layer, int(head) if head else None
+
+
+def _mass(words: Words, where: Where, qkv: QKV) -> Float[Tensor, "b heads n g"]:
+    first = text_tokens(where, qkv.k.shape[-2]).start
+    groups = [[first + column for column in each] for each in (words.columns, words.among) if each]
+    return word_mass(qkv, groups)[0]
+
+
+def _map(words: Words, where: Where, mass: Float[Tensor, "b n g"]) -> Float[Tensor, "f h w"]:
+    return on_grid(mass[..., 0] / mass[..., 1].clamp_min(TINY) if words.among else mass[..., 0], where)

@@ -100,7 +100,7 @@ class Inversions:
         made = self._known(base, times, latents)
         known = {words: self.load(_heat_key(base, words, at)) for words in wish.heats if made}
         maps = {words: found for words, found in known.items() if found is not None}
-        new = sorted(wish.heats - set(maps))
+        new = sorted(wish.heats - set(maps), key=str)
         kept, fresh = Recording(wish.budget), Recording(wish.budget, device="cpu")
         heats = [heat_of_words(str(words), words, times=at, stream="source") for words in new]
         tap = wish.tap([keep for keep in wish.keeps if keep.heat is None], kept)

@@ -20,7 +20,8 @@ SHIPPED = Path(__file__).parents[1] / "codebooks"
 
 @dataclass(frozen=True)
 class Codebook:
-    """Layers (`sites`) stand in the order in which the network calls them, `times` ascending.
+    """Layers (`sites`), or heads of them (`blocks.5.attn2:3`), stand in the order in which the network calls them,
+    `times` ascending.
 
     `n` of `of` items were measured, on `clips` different clips, with the tokens that `phrase` takes of `words`.
     `iou` and `cost` are layers x times, means over items; `lmmc` has one estimate for each layer, `tmmc` for each

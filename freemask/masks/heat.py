@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.attention.record import READS_TEXT, Keep, Recording, Words, heat_of_words
+from freemask.attention.record import READS_TEXT, Keep, Recording, Words, heat_of_words, of_head, parted
 from freemask.errors import UserError, near
 from freemask.masks.ops import Binarise, resize
 from freemask.masks.plan import MaskPlan, Wanted
@@ -21,21 +21,31 @@ NAME = "heat"
 
 @dataclass(frozen=True)
 class Choice:
-    """Layers whose heat is averaged, and the times that are averaged; None is the time that is asked for."""
+    """Layers whose heat is averaged, or one head of a layer; and the times that are averaged, None being the time that
+    is asked for."""
 
     sites: tuple[str, ...]
     times: tuple[Time, ...] | None = None
 
     def keep(self, words: Words) -> Keep:
-        return heat_of_words(NAME, words, sites=self.sites, times=self.times)
+        heads = [site for site in self.sites if parted(site)[1] is not None]
+        if heads and len(self.sites) > 1:
+            wanted = "one head, or layers as a whole"
+            raise UserError("a head stands alone", came=", ".join(map(short, self.sites)), expected=wanted)
+        words = replace(words, head=heads[0]) if heads else words
+        return heat_of_words(NAME, words, sites=self._layers, times=self.times)
 
     def heat(self, source: Recording) -> Callable[[Time], Tensor]:
         """The heat `f h w` at a network time."""
         kept = source.all(NAME)
         if self.times is None:
-            return lambda t: mean_heat([kept[site, t] for site in self.sites])
-        fixed = mean_heat([kept[site, t] for site in self.sites for t in self.times])
+            return lambda t: mean_heat([kept[layer, t] for layer in self._layers])
+        fixed = mean_heat([kept[layer, t] for layer in self._layers for t in self.times])
         return lambda t: fixed
+
+    @property
+    def _layers(self) -> list[str]:
+        return [layer for layer, _ in map(parted, self.sites)]
 
     def plan(self, source: Recording, binarise: Binarise, facts: Facts | None = None) -> MaskPlan:
         return plan_of(self.heat(source), binarise, {**self.facts(), **(facts or {})})
@@ -118,14 +128,14 @@ def of_cells(kept: Mapping[tuple[str, Time], Tensor], sites: Sequence[str], cell
 
 
 def find_layer(sites: Mapping[str, Site], name: str) -> str:
-    """A text layer by its module path, or by the beginning of it where that is unique."""
-    layers = text_layers(sites)
-    wanted = name.strip(".")
-    if wanted in layers:
-        return wanted
-    found = [layer for layer in layers if layer.startswith(wanted + ".")]
+    """A text layer by its module path, or by the beginning of it where that is unique; behind `:` one of its heads."""
+    layers, (path, mark, head) = text_layers(sites), name.partition(":")
+    wanted = path.strip(".")
+    found = [layer for layer in layers if layer == wanted or layer.startswith(wanted + ".")]
+    if len(found) == 1 and mark and not head.isdecimal():
+        raise UserError("a head is a number", came=f"layer={name}", expected=of_head(wanted, 0))
     if len(found) == 1:
-        return found[0]
+        return found[0] + mark + head
     names = [short(layer) for layer in found or layers]
     raise UserError(
         f"'{name}' is "
@@ -137,4 +147,4 @@ def find_layer(sites: Mapping[str, Site], name: str) -> str:
 
 def short(layer: str) -> str:
     """The path of a layer without the parts that all text layers share."""
-    return re.sub(r"\.transformer_blocks\.0\.attn2$", "", layer)
+    return re.sub(r"\.transformer_blocks\.0\.attn2(?=:|$)", "", layer)

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from freemask.attention.record import Recording
+from freemask.attention.record import Recording, parted
 from freemask.errors import UserError
 from freemask.masks.around import facts_of, placed, words
 from freemask.masks.heat import Choice, Facts, find_layer, short, text_layers
@@ -58,7 +58,7 @@ class Layer:
         layers = text_layers(subject.sites)
         if named is not None:
             wanted = {find_layer(subject.sites, each) for each in named}
-            layers = tuple(layer for layer in layers if layer in wanted)
+            layers = tuple(sorted(wanted, key=lambda each: layers.index(parted(each)[0])))
         times = subject.times
         if self.time is not None:
             wanted = self.time

@@ -75,6 +75,13 @@ def test_a_calibration_leaves_rows_codebook_figures_and_page(capsys):
     said = capsys.readouterr().out
     assert f"best layer  {made.best_site}" in said and "3 done, 0 failed, 0 without a mask, 0 left" in said
     assert not Path("out/codebooks").exists()  # nobody asked for it
+    for row in found.values():  # no mask of this overlap is better than its grid allows
+        assert all(most + 1e-4 >= max(line) for most, line in zip(row["ceilings"], row["iou"], strict=True))
+    most = {row["task"]: row["ceilings"][0] for row in found.values()}.values()
+    assert made.ceilings[0] == pytest.approx(
+        {"iou": sum(most) / 3, "cost": sum(1 / each for each in most) / 3}, abs=1e-4
+    )
+    assert "allows: overlap" in said and "IoU its grid allows" in said
     apart = costs_of_layers(d).mean(0)[-1] - costs_of_layers(d).mean(0).min()
     assert "(the last" in said and f") {apart:+.2f} [" in said
 
@@ -297,6 +304,9 @@ def test_the_table_holds_the_overlap_of_every_layer_and_time():
     measure = Measure(2, "last", Binarise(), "foreground", 1.0)
     assert measure.table(heat, truth, lambda *_: None) == [[1.0, 0.33333], [0.125, 7 / 16]]
     assert heat.grids() == [[2, 2], [4, 4]]
+    assert measure.ceilings(heat, truth) == [1.0, 1.0]
+    truth[:, 1] = False
+    assert measure.ceilings(heat, truth) == [0.5, 1.0]
 
 
 def test_real_clips_in_the_layout_of_davis(shared, tmp_path):

@@ -1,6 +1,8 @@
 """Binarising heat, resizing masks and comparing them: by hand, and against the authors' stored numbers."""
 
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from freemask.errors import UserError
+from freemask.masks.ceiling import ceiling
+from freemask.masks.clock import Clock
 from freemask.masks.ops import Binarise, iou, otsu, resize, two_class_iou
 
 
@@ -182,3 +186,27 @@ def test_two_class_iou_of_the_authors_example(shared: Path):
     reference = expected["aligned_reference"]
     assert two_class_iou(aligned, truth[None]) == pytest.approx(reference["miou"], abs=1e-12)
     assert iou(aligned, truth[None]) == pytest.approx(reference["iou_per_class"][1], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("clock", "grid", "size"),
+    [
+        (Clock(2), (2, 2, 2), (4, 4)),
+        (Clock(4), (2, 2, 2), (4, 6)),  # cells of two frames
+        (Clock(5, 4), (2, 2, 2), (5, 3)),  # the first frame, and the next four; cells of unequal size
+        (Clock(3), (3, 1, 3), (2, 7)),
+    ],
+)
+def test_no_choice_of_cells_is_better_than_the_ceiling(clock, grid, size):
+    rng = torch.Generator().manual_seed(sum(grid))
+    truth = torch.rand(clock.frames, *size, generator=rng) < 0.3
+    cells = math.prod(grid)
+    masks = [
+        clock.lift(resize(torch.tensor(bits).reshape(grid), *size), clock.frames)
+        for bits in itertools.product([0.0, 1.0], repeat=cells)
+    ]
+    assert ceiling(truth, grid, clock) == pytest.approx(max(iou(mask, truth) for mask in masks), abs=1e-12)
+    best = max(two_class_iou(mask, truth) for mask in masks)
+    assert ceiling(truth, grid, clock, two_class=True) == pytest.approx(best, abs=1e-12)
+    everything = torch.ones_like(truth)
+    assert ceiling(everything, grid, clock) == ceiling(everything, grid, clock, two_class=True) == 1

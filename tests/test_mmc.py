@@ -139,12 +139,15 @@ def test_a_codebook_comes_back_as_it_was_written(tmp_path):
         "high": 3,
     }
     assert "floors" not in book.text()  # as older codebooks, whose digest is known
-    share = _book(heat="share")
-    share.write(tmp_path / "share.json")
-    assert Codebook.read(tmp_path / "share.json") == share != book and '"heat"' not in book.text()
-    told = _book(floors=[{"floor": 0.1, "share": 0.5, "best_site": "first", "best_time": 201}])
-    told.write(tmp_path / "told.json")
-    assert Codebook.read(tmp_path / "told.json") == told
+    assert not {"heat", "ceilings"} & json.loads(book.text()).keys()
+    for more in (
+        {"floors": [{"floor": 0.1, "share": 0.5, "best_site": "first", "best_time": 201}]},
+        {"heat": "share"},
+        {"ceilings": [{"iou": 0.8, "cost": 1.3}] * 2},
+    ):
+        told = _book(**more)
+        told.write(tmp_path / "told.json")
+        assert Codebook.read(tmp_path / "told.json") == told != book
     assert book.digest == _book().digest != _book(floor=0.02).digest
 
 
@@ -213,6 +216,7 @@ def test_what_to_do_without_a_codebook(tmp_path):
         {"sites": 4},
         {"floors": [{"floor": 1}]},
         {"heat": "mass"},
+        {"ceilings": [{"iou": 1}]},
         {"surprise": 1},
     ],
     ids=lambda change: next(iter(change)),

@@ -43,6 +43,8 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
         t_best, l_best = book.times.index(book.best_time), book.sites.index(book.best_site)
         _line(left, book.times, book.tmmc, t_best, color, label)
         _line(right, range(len(book.sites)), book.lmmc, l_best, color, label)
+        if book.ceilings:
+            right.plot([each["cost"] for each in book.ceilings], color=color, lw=1, ls=":")
     across = "time (noise on the left, clean on the right)"
     left.set(xlabel=across, ylabel="TMMC: mean over layers of 1 / IoU")
     left.invert_xaxis()
@@ -59,6 +61,8 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
         axes.set_ylim(bottom=LEAST)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+    if any(book.ceilings for book in books.values()):
+        right.plot([], color="gray", lw=1, ls=":", label="the least that a layer's grid allows")
     right.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

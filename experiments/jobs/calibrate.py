@@ -20,6 +20,7 @@ from freemask.data.write import to_bytes
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert
 from freemask.errors import UserError
+from freemask.masks.ceiling import ceiling
 from freemask.masks.clock import Clock
 from freemask.masks.ops import Binarise, iou, two_class_iou
 from freemask.masks.plan import Subject
@@ -134,6 +135,13 @@ class Measure:
             rows.append([round(overlap(heat.clock.lift(mask, frames), truth), 5) for mask in masks])
         return rows
 
+    def ceilings(self, heat: "Heat", truth: Bool[Tensor, "f h w"]) -> list[float]:
+        """The highest overlap that each layer's grid allows."""
+        shapes = [tuple(maps[0].shape) for maps in heat.maps.values()]
+        two_class = self.overlap == "two_class"
+        known = {shape: ceiling(truth, shape, heat.clock, two_class=two_class) for shape in set(shapes)}
+        return [round(known[shape], 5) for shape in shapes]
+
 
 @dataclass(frozen=True)
 class Heat:
@@ -229,4 +237,5 @@ class Calibrating:
             grids=heat.grids(),
             times=list(heat.times),
             iou=table,
+            ceilings=self.measure.ceilings(heat, truth),
         )

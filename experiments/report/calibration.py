@@ -16,7 +16,7 @@ from experiments.loggers.base import Guarded
 from experiments.report import optimum
 from experiments.runs.rows import write_text
 from freemask.masks.codebook import Codebook
-from freemask.masks.mmc import Estimate, match
+from freemask.masks.mmc import Estimate, cost, match
 
 SHOWN = 5
 CURVES = "curves.png"
@@ -63,7 +63,17 @@ def codebook(rows: Sequence[Row], about: Mapping[str, Any], wanted: int) -> Code
             }
             for each in found.floors
         ],
+        ceilings=_ceilings(done, about["floor"]),
     )
+
+
+def _ceilings(done: Sequence[Row], floor: float) -> list[dict[str, float]]:
+    """What each layer's grid allows; nothing where rows of an older version do not say it."""
+    if not all("ceilings" in row for row in done):
+        return []
+    d = torch.tensor([row["ceilings"] for row in done], dtype=torch.float64)
+    means = zip(d.mean(dim=0).tolist(), cost(d, floor).mean(dim=0).tolist(), strict=True)
+    return [{"iou": round(iou, 4), "cost": round(least, 4)} for iou, least in means]
 
 
 def log(logger: Guarded, book: Codebook) -> None:
@@ -73,19 +83,19 @@ def log(logger: Guarded, book: Codebook) -> None:
         point: dict[str, float] = {}
         for name, (axis, places, found) in curves.items():
             if k < len(found):
-                cost = found[k]
+                each = found[k]
                 point |= {
                     axis: places[k],
-                    name: cost.mean,
-                    f"{name}_low": cost.low,
-                    f"{name}_high": cost.high,
+                    name: each.mean,
+                    f"{name}_low": each.low,
+                    f"{name}_high": each.high,
                 }
         logger.row({"task": f"point {k}", "metrics": point}, {})
 
 
 def without_tables(row: Row) -> dict[str, Any]:
     """A row as loggers show it."""
-    tables = ("iou", "sites", "strides", "grids", "times")
+    tables = ("iou", "ceilings", "sites", "strides", "grids", "times")
     return {key: value for key, value in row.items() if key not in tables}
 
 
@@ -155,10 +165,20 @@ def _facts(book: Codebook, rows: Sequence[Row] = ()) -> list[str]:
         *_best(book),
         f"mean overlap there: {book.overlap_at(book.best_site, book.best_time):.3f}",
         f"best single map: {single[0]} at {single[1]:g}, overlap {book.overlap_at(*single):.3f}",
+        *_allowed(book),
         *([f"masks that miss (overlap at most {book.floor}): {floors[0]['share']:.1%}"] if floors else []),
         *(optimum.told(rows, book) if rows else []),
         *([f"warning: {book.warning}"] if book.warning else []),
     ]
+
+
+def _allowed(book: Codebook) -> list[str]:
+    """What no mask of the best layer can exceed."""
+    if not book.ceilings:
+        return []
+    place = list(book.sites).index(book.best_site)
+    most, grid = book.ceilings[place], "x".join(map(str, book.grids[place]))
+    return [f"its grid of {grid} cells allows: overlap {most['iou']:.3f}, LMMC {most['cost']:.2f}"]
 
 
 def _best(book: Codebook) -> list[str]:
@@ -174,8 +194,10 @@ def _ranking(book: Codebook) -> Grid:
     for i in order:
         overlap = sum(book.iou[i]) / len(book.times)
         cells = ["x".join(map(str, book.grids[i])), _spelled(book.lmmc[i]), f"{overlap:.3f}"]
+        cells += [f"{book.ceilings[i]['iou']:.3f}"] if book.ceilings else []
         lines[book.sites[i]] = [Shown(each) for each in cells]
-    return Grid(f"{len(order)} layers by LMMC", ["grid", "LMMC", "mean IoU"], lines_of(lines), corner="layer")
+    heads = ["grid", "LMMC", "mean IoU", *(["IoU its grid allows"] if book.ceilings else [])]
+    return Grid(f"{len(order)} layers by LMMC", heads, lines_of(lines), corner="layer")
 
 
 def _spelled(each: Estimate) -> str:

@@ -26,8 +26,9 @@ class Codebook:
     `n` of `of` items were measured, on `clips` different clips, with the tokens that `phrase` takes of `words`.
     `iou` and `cost` are layers x times, means over items; `lmmc` has one estimate for each layer, `tmmc` for each
     time. `grids` are heights and widths of the layers. `floors`: for each of several floors of the overlap the share of
-    masks that count as it, and the best layer and time. `heat`: a word's own, or its share of the prompt's
-    (`freemask.masks.words.HEATS`). Both are left out of files that have none, or the word's own.
+    masks that count as it, and the best layer and time. `ceilings`: for each layer the highest overlap that its grid
+    allows, and its cost. `heat`: a word's own, or its share of the prompt's (`freemask.masks.words.HEATS`). Older files
+    lack these three, and mean the word's own.
     """
 
     backbone: str
@@ -55,6 +56,7 @@ class Codebook:
     version: int = VERSION
     floors: Sequence[Mapping[str, Any]] = ()
     heat: str = HEATS[0]
+    ceilings: Sequence[Mapping[str, float | int]] = ()
 
     @property
     def warning(self) -> str:
@@ -138,8 +140,8 @@ class Codebook:
 
     def text(self) -> str:
         """The JSON: one line for each key, and for each row of a table."""
-        unsaid = {"floors": (), "heat": HEATS[0]}
-        values = {key: each for key, each in asdict(self).items() if key not in unsaid or each != unsaid[key]}
+        unsaid = {"floors": not self.floors, "ceilings": not self.ceilings, "heat": self.heat == HEATS[0]}
+        values = {key: each for key, each in asdict(self).items() if not unsaid.get(key)}
         values |= {name: [each._asdict() for each in getattr(self, name)] for name in ("lmmc", "tmmc")}
         lines = [f"{json.dumps(key)}: {_spread(value)}" for key, value in values.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -165,6 +167,8 @@ class Codebook:
             raise ValueError(f"'iou' and 'cost' are not tables of {layers} layers and {times} times")
         if any({"floor", "share", "best_site", "best_time"} != set(each) for each in self.floors):
             raise ValueError("'floors' does not say share, best layer and best time of each")
+        if self.ceilings and [set(each) for each in self.ceilings] != [{"iou", "cost"}] * layers:
+            raise ValueError("'ceilings' does not say overlap and cost of each layer")
         if self.heat not in HEATS:
             raise ValueError(f"'heat' is {self.heat}, which is none of {', '.join(HEATS)}")
         if self.best_site not in self.sites or self.best_time not in self.times:

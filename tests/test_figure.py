@@ -13,6 +13,7 @@ from evaluation.tables.papers import description, names, whole
 from experiments.cli.app import main
 from experiments.config import choices
 from experiments.figures import mmc
+from experiments.figures.mmc import short
 from experiments.figures.papers import SOURCE, PaperFigure, figure_of
 from experiments.figures.stored import books, kept
 from experiments.figures.strips import Strips, draw
@@ -184,6 +185,22 @@ def calibration(folder: Path, book: Codebook):
     Record("calibrate", told={"parts": {}}).write(folder)
     line = {"task": "item", "status": "done", "word": "car", "source": "a car"}
     write(folder, [line | {"files": {"maps": "maps/item.npz"}}])
+
+
+@pytest.mark.parametrize(
+    ("site", "name"),
+    [
+        ("up_blocks.3.attentions.1.transformer_blocks.0.attn2", "up 3.1"),
+        ("down_blocks.0.attentions.0.transformer_blocks.0.attn2:7", "down 0.0:7"),
+        ("mid_block.attentions.0.transformer_blocks.0.attn2", "mid"),
+        ("blocks.5.attn2", "block 5"),
+        ("blocks.12.attn2:3", "block 12:3"),
+        ("transformer_blocks.5.attn1", "block 5"),
+        ("first", "first"),
+    ],
+)
+def test_layers_are_named_plainly(site, name):
+    assert short(site) == name
 
 
 def test_curves_and_maps_of_a_calibration(capsys):

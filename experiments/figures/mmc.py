@@ -35,22 +35,26 @@ def short(site: str) -> str:
 
 
 def curves(path: Path, books: Mapping[str, Codebook]) -> None:
-    """TMMC over times and LMMC over layers, one line for each model, with 95 % intervals."""
+    """TMMC over times and LMMC over layers, one line for each model, with 95 % intervals. Networks of different layers
+    are laid over each other from their first layer to their last."""
     figure = Figure(figsize=(12, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    sites, *others = {tuple(book.sites) for book in books.values()}
     for place, (name, book) in enumerate(books.items()):
-        color, label = COLORS[place % len(COLORS)], f"{name} (n = {book.n})"
+        layers = np.linspace(0, 1, len(book.sites)) if others else np.arange(len(book.sites))
+        color, label = COLORS[place % len(COLORS)], f"{name} (n = {book.n}): {short(book.best_site)}"
         t_best, l_best = book.times.index(book.best_time), book.sites.index(book.best_site)
         _line(left, book.times, book.tmmc, t_best, color, label)
-        _line(right, range(len(book.sites)), book.lmmc, l_best, color, label)
+        _line(right, layers, book.lmmc, l_best, color, label)
         if book.ceilings:
-            right.plot([each["cost"] for each in book.ceilings], color=color, lw=1, ls=":")
+            right.plot(layers, [each["cost"] for each in book.ceilings], color=color, lw=1, ls=":")
     across = "time (noise on the left, clean on the right)"
     left.set(xlabel=across, ylabel="TMMC: mean over layers of 1 / IoU")
     left.invert_xaxis()
     right.set(xlabel="layer", ylabel="LMMC: mean over times of 1 / IoU")
-    sites, *others = {tuple(book.sites) for book in books.values()}
-    if not others:
+    if others:
+        right.set_xticks([0, 1], ["first layer", "last layer"])
+    else:
         places = spread(len(sites), MOST)
         right.set_xticks(places, [short(sites[place]) for place in places], rotation=60)
     for axes in (left, right):
@@ -63,7 +67,7 @@ def curves(path: Path, books: Mapping[str, Codebook]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     if any(book.ceilings for book in books.values()):
         right.plot([], color="gray", lw=1, ls=":", label="the least that a layer's grid allows")
-    right.legend(frameon=False)
+    figure.legend(*right.get_legend_handles_labels(), frameon=False, ncols=4, loc="outside lower center")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -90,7 +94,7 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, Time]) -> None:
     axes.imshow(np.concatenate(cells))
     middle = [CELL * (place + 0.5) for place in range(max(len(sites), len(shown)))]
     axes.set_yticks(middle[: len(sites)], [short(site) for site in sites], fontsize=8)
-    axes.set_xticks(middle[: len(shown)], [f"t = {t}" for t in shown], fontsize=8)
+    axes.set_xticks(middle[: len(shown)], [f"t = {t:.0f}" for t in shown], fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.get_yticklabels()[sites.index(best[0])].set_fontweight("bold")
@@ -99,7 +103,12 @@ def maps(path: Path, kept: Path, title: str, best: tuple[str, Time]) -> None:
 
 
 def _line(
-    axes: Axes, x: Sequence[Time], estimates: Sequence[Estimate], best: int, color: str, label: str
+    axes: Axes,
+    x: Sequence[Time] | np.ndarray,
+    estimates: Sequence[Estimate],
+    best: int,
+    color: str,
+    label: str,
 ) -> None:  # noqa: PLR0913
     mean, low, high = zip(*((each.mean, each.low, each.high) for each in estimates), strict=True)
     axes.plot(x, mean, color=color, label=label, marker=".", markersize=4)

@@ -10,17 +10,21 @@ import pytest
 import torch
 
 import freemask
+from experiments.workshop import recipes
 from experiments.workshop.attention import Attention
 from experiments.workshop.clip import hard_negatives, swap_word
 from experiments.workshop.codec import Reconstruction, patches, principal, set_linear_encoder
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
+from experiments.workshop.flow import COLUMNS, FlowMatching
 from experiments.workshop.loop import rate
 from experiments.workshop.muon import Muon, orthogonal, split_parameters
-from experiments.workshop.networks import autoencoder, grow, unet2d, unet3d
+from experiments.workshop.networks import autoencoder, grow, transformer, unet2d, unet3d
 from experiments.workshop.tokenizer import learn_merges, world_words, write_tokenizer
+from freemask.backbones.wan import Wan
 from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
 from freemask.errors import UserError
+from tests.given import given
 
 PACKAGE = Path(freemask.__file__).parent
 WEIGHTS = PACKAGE / "weights"
@@ -228,6 +232,61 @@ def test_the_diffusion_jobs_learn_velocities_of_their_clips():
     assert torch.isfinite(video.loss(noisy, target, t, texts))
     rates = {(group["lr"], group["matrix"]) for group in video.groups(0.2, 0.02)}
     assert rates == {(0.2, True), (0.1, True), (0.02, False), (0.01, False)}
+
+
+def test_the_flow_job_learns_velocities_from_clean_to_noise_as_the_backbone_will_use_it():
+    latents, captions = torch.randn(3, 8, 12, 16, 16).half(), [sample_scene(i).caption for i in range(3)]
+    shipped = Wan.load(WEIGHTS / "dit", max_tokens=COLUMNS)
+    network = transformer(12, 8)
+    network.load_state_dict(shipped.network.state_dict())
+    job = FlowMatching(network, shipped.reader.encoder, latents, captions, batch=200, frames=1)
+    noisy, velocity, t, texts = job.batch(torch.Generator().manual_seed(1))
+    level = (t / 1000)[:, None, None, None, None]
+    gaps = (
+        ((noisy - level * velocity) - latents.float().flatten(0, 1)[:, None, None]).abs().amax((2, 3, 4, 5))
+    )
+    assert gaps.amin(0).max() < 1e-4  # each is a frame of the clips
+    assert t.min() > 0 and t.max() < 1000 and 0.6 < ((t > 250) & (t < 750)).float().mean() < 0.8
+    read = torch.stack([shipped.embed(caption).tokens for caption in ("", *captions)])
+    torch.testing.assert_close(job.texts(torch.arange(4)), read, atol=2e-3, rtol=0)
+    known = (texts[:, None] - job.texts(torch.arange(4))).abs().amax((2, 3)) == 0
+    assert known.any(1).all() and 5 < known[:, 0].sum() < 40  # a tenth without caption
+    (inner, outer), names = job.groups(0.2, 0.02), dict(job.transformer.named_parameters())
+    assert (inner["lr"], inner["matrix"], outer["lr"], outer["matrix"]) == (0.2, True, 0.02, False)
+    assert len(inner["params"]) == 10 * 8 and len(inner["params"]) + len(outer["params"]) == len(names)
+    clip, told = latents[:1].float(), job.texts(torch.tensor([1]))
+    found = job.predict(clip[:, :3], torch.tensor([400.0]), told)[0]  # half a cell is empty
+    wanted = shipped.predict(clip[:, :3], 400.0, given(told, ["cond"]))[0]
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_transformers_recipe_ends_in_a_checkpoint_that_goes_on_from_its_stills(tmp_path, monkeypatch):
+    for name, like in (("codec", "t2i/vae"), ("t2i", "t2i")):
+        (tmp_path / "weights").mkdir(exist_ok=True)
+        (tmp_path / "weights" / name).symlink_to(WEIGHTS / like)
+    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
+    run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
+    settings = {
+        "steps": 2,
+        "warmup": 1,
+        "decay": 0.5,
+        "average": 0.5,
+        "save_every": 2,
+        "batch": 1,
+        "blocks": 1,
+    }
+    settings |= {"matrix_lr": 0.01, "vector_lr": 0.001}
+    with pytest.raises(UserError, match="dit_stills"):
+        recipes.dit(run, **settings, start="dit_stills")
+    recipes.dit_stills(run, **settings, start=None)
+    still = Wan.load(tmp_path / "weights/dit_stills", max_tokens=COLUMNS)
+    assert still.network.proj_out.weight.abs().max() > 0 and still.network.config.num_layers == 1
+    recipes.dit(run, **settings | {"matrix_lr": 0.0, "vector_lr": 0.0}, start="dit_stills")
+    made = Wan.load(tmp_path / "weights/dit", max_tokens=COLUMNS)
+    for name, value in made.network.state_dict().items():
+        assert torch.equal(value, still.network.state_dict()[name]), name
+    assert torch.equal(made.embed("a red car").tokens, still.embed("a red car").tokens)
 
 
 RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}

@@ -31,6 +31,17 @@ def unet3d(channels: int) -> Any:
     return _fresh(UNet3DConditionModel, "t2v/unet", in_channels=channels, out_channels=channels)
 
 
+def transformer(channels: int, blocks: int) -> Any:
+    """A video transformer built like Wan. It begins with a velocity of zero."""
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    sizes = {"in_channels": channels, "out_channels": channels, "num_layers": blocks}
+    made = _fresh(WanTransformer3DModel, "dit/transformer", **sizes)
+    nn.init.zeros_(made.proj_out.weight)
+    nn.init.zeros_(made.proj_out.bias)
+    return made
+
+
 def autoencoder(channels: int, width: int = 64, blocks: int = 3) -> Any:
     """Its encoder can be exactly linear, its decoder is to be learned."""
     from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
@@ -62,7 +73,7 @@ def grow(flat: Any, video: Any) -> list[str]:
 
 
 def write_pipeline(folder: Path, kind: str, **parts: Any) -> None:
-    """The directory that diffusers reads; `kind` is 't2i' or 't2v'. The parts are left in half precision."""
+    """The directory that diffusers reads; `kind` is 't2i', 't2v' or 'dit'. The parts are left in half precision."""
     for name, module in parts.items():
         module.half().save_pretrained(folder / name)
     write_tokenizer(folder / "tokenizer")

@@ -12,9 +12,10 @@ from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
+from experiments.workshop.flow import FlowMatching
 from experiments.workshop.job import TrainingJob
 from experiments.workshop.loop import fit
-from experiments.workshop.networks import write_pipeline
+from experiments.workshop.networks import transformer, write_pipeline
 from freemask.errors import UserError
 
 
@@ -41,7 +42,7 @@ def t2i(run: dict[str, Any], **settings: Any) -> None:
 
 
 def t2v(run: dict[str, Any], **settings: Any) -> None:
-    vae, (flat, encoder) = _codec(run), _image(run)
+    vae, flat, encoder = _codec(run), _image(run), _text_encoder(run)
     sizes = {key: settings[key] for key in ("batch", "spatial")}
     build = partial(VideoDiffusion, flat, encoder, *_latents(run, vae), **sizes)
 
@@ -49,6 +50,34 @@ def t2v(run: dict[str, Any], **settings: Any) -> None:
         write_pipeline(folder, "t2v", unet=unet, vae=vae, text_encoder=encoder)
 
     _train("t2v", build, write, run, settings)
+
+
+def dit_stills(run: dict[str, Any], **settings: Any) -> None:
+    """On a CPU most is learned from single frames, which are five times as cheap as clips."""
+    _flow("dit_stills", 1, run, settings)
+
+
+def dit(run: dict[str, Any], **settings: Any) -> None:
+    _flow("dit", None, run, settings)
+
+
+def _flow(name: str, frames: int | None, run: dict[str, Any], settings: dict[str, Any]) -> None:
+    """`frames` None: all that a clip has."""
+    vae, encoder = _codec(run), _text_encoder(run)
+    start = _finished(run, settings["start"]) if settings["start"] else None
+    latents, captions = _latents(run, vae)
+
+    def build() -> FlowMatching:
+        made = transformer(latents.shape[2], settings["blocks"])
+        if start is not None:
+            made.load_state_dict(type(made).from_pretrained(start / "transformer").state_dict())
+        sizes = {"batch": settings["batch"], "frames": frames or latents.shape[1]}
+        return FlowMatching(made, encoder, latents, captions, **sizes)
+
+    def write(folder: Path, transformer: nn.Module) -> None:
+        write_pipeline(folder, "dit", transformer=transformer, vae=vae, text_encoder=encoder)
+
+    _train(name, build, write, run, settings)
 
 
 def clip(run: dict[str, Any], **settings: Any) -> None:
@@ -95,13 +124,16 @@ def _latents(run: dict[str, Any], vae: Any) -> tuple[Tensor, tuple[str, ...]]:
     return corpus.latents(vae, "cuda" if run["accelerator"] == "gpu" else "cpu"), corpus.captions
 
 
-def _image(run: dict[str, Any]) -> tuple[Any, Any]:
-    """The image network and the text encoder, as their stage left them."""
+def _image(run: dict[str, Any]) -> Any:
+    """The image network, as its stage left it."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_pretrained(_finished(run, "t2i") / "unet", torch_dtype=torch.float32)
+
+
+def _text_encoder(run: dict[str, Any]) -> Any:
+    """As the image stage left it."""
     from transformers import CLIPTextModel
 
-    folder = _finished(run, "t2i")
-    return (
-        UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
-        CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32),
-    )
+    folder = _finished(run, "t2i") / "text_encoder"
+    return CLIPTextModel.from_pretrained(folder, dtype=torch.float32)

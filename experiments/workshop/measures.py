@@ -1,7 +1,7 @@
 """What is measured of the embedded models, one held-out scene at a time; every function runs in a worker process."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from torch.nn.functional import interpolate
 
 from evaluation.backbones import clip as clips
 from evaluation.ops import overlap, psnr
+from experiments.workshop.flow import COLUMNS
 from freemask.attention.record import Recording, heat_of_words, recorder
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet import Loaded
 from freemask.backbones.unet3d import UNet3D
+from freemask.backbones.wan import Wan
 from freemask.data.world.source import named_masks, truth
 from freemask.data.world.spec import (
     BACKGROUNDS,
@@ -31,9 +33,11 @@ from freemask.data.world.spec import (
 )
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert, sample
+from freemask.masks.clock import Clock
 from freemask.types import Backbone, Taps
 
-NETWORKS = {"t2i": Inflated2D, "t2v": UNet3D}  # folders of weights, and what reads them
+# Folders of weights, and what reads them.
+NETWORKS = {"t2i": Inflated2D.load, "t2v": UNet3D.load, "dit": partial(Wan.load, max_tokens=COLUMNS)}
 
 
 def even_scenes(count: int, first: int) -> list[Scene]:
@@ -60,7 +64,7 @@ def even_scenes(count: int, first: int) -> list[Scene]:
 @lru_cache
 def network(weights: str, name: str) -> Backbone:
     torch.set_num_threads(1)
-    return NETWORKS[name].load(Path(weights) / name)
+    return NETWORKS[name](Path(weights) / name)
 
 
 @lru_cache
@@ -120,16 +124,18 @@ def _bytes(frames: Tensor) -> np.ndarray:
 
 
 def cell_iou(heat: Tensor, mask: Tensor, threshold: float) -> float:
-    """Foreground IoU of one map (`f h w` of its layer) against a pixel mask, min-max normalised per frame."""
+    """Foreground IoU of one map (`f h w`, frames as the mask's) against a pixel mask, min-max normalised per frame."""
     low, high = heat.amin((1, 2), keepdim=True), heat.amax((1, 2), keepdim=True)
     even = (heat - low) / (high - low).clamp_min(1e-12)
     large = interpolate(even[:, None], mask.shape[1:], mode="bilinear", align_corners=False)
     return overlap(large[:, 0] > threshold, mask) or 0.0
 
 
-def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrained: bool = False) -> dict:
-    """Invert, record the first thing's word, sample back. `ious` is layers x times; untrained skips the way back."""
-    backbone = _untrained(weights) if untrained else network(weights, "t2v")
+def inverted(weights: str, name: str, scene: Scene, *, steps: int, threshold: float) -> dict:
+    """Invert, record the first thing's word, sample back. `ious` is layers x times; an `untrained` network is like t2v,
+    and does not go the way back."""
+    untrained = name == "untrained"
+    backbone = _untrained(weights) if untrained else network(weights, name)
     frames = truth(scene).frames
     latents, text = backbone.encode(frames), backbone.embed(scene.caption)
     columns = text.columns[scene.name_of(0).split()[-1]]
@@ -139,8 +145,9 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
     mask = named_masks(scene)[scene.things[0].cls]
     sites = [site for site, where in backbone.sites.items() if where.role == "cross"]
     times = list(backbone.noise_path.times(steps))
-    maps = kept.all("word")
-    ious = np.array([[cell_iou(maps[site, t].float(), mask, threshold) for t in times] for site in sites])
+    clock = Clock(len(frames), backbone.compression)
+    maps = {key: clock.lift(heat.float(), len(frames)) for key, heat in kept.all("word").items()}
+    ious = np.array([[cell_iou(maps[site, t], mask, threshold) for t in times] for site in sites])
     result = {"labels": labels(scene), "caption": scene.caption, "ious": ious, "sites": sites, "times": times}
     if untrained:
         return result
@@ -152,7 +159,7 @@ def inverted(weights: str, scene: Scene, steps: int, threshold: float, *, untrai
         "psnr": float(psnr(backbone.decode(latents), back).mean()),
         "source": _bytes(frames)[0],
         "back": _bytes(back)[0],
-        "map": shown[0].float().numpy(),
+        "map": shown[0].numpy(),
     }
 
 

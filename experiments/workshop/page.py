@@ -49,14 +49,16 @@ def _heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (np.stack([large, large**2, 1 - large]) * 255).clip(0, 255).astype(np.uint8)
 
 
-def _curves(mean: np.ndarray, sites: list[str], times: list[int]) -> Figure:
+def _curves(inverted: list[dict]) -> Figure:
+    mean = np.stack([row["ious"] for row in inverted]).mean(0)
+    sites, times = inverted[0]["sites"], inverted[0]["times"]
     figure = Figure(figsize=(13, 4), layout="constrained")
     axes = figure.subplots(1, 3)
     shown = axes[0].imshow(mean, aspect="auto", extent=(times[0], times[-1], len(sites) - 0.5, -0.5))
     axes[0].set(title="IoU of the word's map", xlabel="time t", ylabel="text layer")
     figure.colorbar(shown, ax=axes[0])
     axes[1].plot(mean.mean(1), marker="o")
-    axes[1].set(title="by layer, mean over time", xlabel="text layer (down, mid, up)")
+    axes[1].set(title="by layer, mean over time", xlabel="text layer, in the order of the network")
     axes[2].plot(times, mean.mean(0))
     axes[2].set(title="by time, mean over layers", xlabel="time t")
     return figure
@@ -72,32 +74,54 @@ def _table(title: str, groups: dict) -> str:
     return f"<h2>{title}</h2><table>{head}{''.join(rows)}</table>"
 
 
-def write_page(folder: Path, document: dict, rows: dict[str, list[dict]], mean: np.ndarray) -> None:
-    inverted = rows["inverted"]
-    sheet(folder / "embedded-generated.png", dict(map(_generated, rows["generated"])))
-    sheet(folder / "embedded-pictures.png", dict(map(_generated, rows["pictures"])), columns=6)
-    sheet(folder / "embedded-inverted.png", dict(map(_inverted, inverted)))
-    curves = _curves(mean, inverted[0]["sites"], inverted[0]["times"])
-    curves.savefig(folder / "embedded-maps.png", dpi=90)
-    bars = "".join(
-        f"<tr class={'yes' if bar['met'] else 'no'}><td>{name}</td><td>{document[name]}</td><td>{bar['bar']}</td>"
-        f"<td>{'met' if bar['met'] else 'missed'}</td></tr>"
-        for name, bar in document["bars"].items()
-    )
+def _pictures(folder: Path, rows: dict[str, list[dict]]) -> str:
+    """All that is to be looked at, under its words."""
+    pictures = {
+        "generated": "Clips made from captions: first, middle, last frame; the judge on Class, Colour, Background",
+        "pictures": "Pictures that the image network makes from captions",
+        "inverted": "Source, inverted and sampled back, the word's best map",
+        "maps": "Where and when the word's map is sharp",
+        "dit_generated": "Clips that the transformer makes from the same captions",
+        "dit_inverted": "The same clips inverted and sampled back by the transformer",
+        "dit_maps": "Where and when the transformer's map of the word is sharp",
+    }
+    found = []
+    for kind, words in pictures.items():
+        source = kind.replace("maps", "inverted")
+        if source not in rows:
+            continue
+        path = folder / f"embedded-{kind.replace('_', '-')}.png"
+        if source != kind:
+            _curves(rows[source]).savefig(path, dpi=90)
+        else:
+            cell = _inverted if kind.endswith("inverted") else _generated
+            sheet(path, dict(map(cell, rows[kind])), columns=6 if kind == "pictures" else COLUMNS)
+        found.append(f'<h2>{words}</h2><img src="{path.name}" alt="{kind}">')
+    return "\n".join(found)
+
+
+def _line(name: str, value: float, bar: dict | None) -> str:
+    met = "" if bar is None else "met" if bar["met"] else "missed"
+    cells = [name, value, "" if bar is None else bar["bar"], met]
+    return f"<tr class='{met}'>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def write_page(folder: Path, document: dict, rows: dict[str, list[dict]]) -> None:
+    named = [*document["bars"], *(name for name in document if name.startswith("dit_"))]
+    bars = "".join(_line(name, document[name], document["bars"].get(name)) for name in named)
+    transformer = document.get("dit")
+    beside = _table("Generated clips, transformer", transformer["generated_by"]) if transformer else ""
     page = f"""<!doctype html><meta charset="utf-8"><title>The embedded models, measured</title>
 <style>body{{font:15px sans-serif;max-width:1200px;margin:2em auto}}img{{max-width:100%}}
 td,th{{padding:2px 12px;text-align:left}}
-.no{{color:#b00}}.side{{display:flex;gap:3em;flex-wrap:wrap}}</style>
+.missed{{color:#b00}}.side{{display:flex;gap:3em;flex-wrap:wrap}}</style>
 <h1>The embedded models, measured on held-out seeds</h1>
 <p>Commit {html.escape(str(document["commit"]))}; seeds {html.escape(str(document["seeds"]))}; settings
 {html.escape(str(document["settings"]))}. An untrained network's best map scores {document["mask_iou_untrained"]}.</p>
 <table><tr><th>figure</th><th>measured</th><th>bar</th><th></th></tr>{bars}</table>
-<h2>Clips made from captions (first, middle, last frame; the judge's verdict on Class, Colour, Background)</h2>
-<img src="embedded-generated.png" alt="generated clips">
-<h2>Pictures that the image network makes from captions</h2><img src="embedded-pictures.png" alt="generated pictures">
-<h2>Source, inverted and sampled back, the word's best map</h2><img src="embedded-inverted.png" alt="reconstructions">
-<h2>Where and when the word's map is sharp</h2><img src="embedded-maps.png" alt="curves">
+{_pictures(folder, rows)}
 <div class="side"><div>{_table("Generated clips", document["generated_by"])}</div>
+<div>{beside}</div>
 <div>{_table("Generated pictures", document["pictures_by"])}</div>
 <div>{_table("Real held-out clips", document["real_by"])}</div></div>
 """

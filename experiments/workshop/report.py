@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.tables import render
+from evaluation.tables.grid import DASH, Grid, Shown, lines_of
 from experiments.runs.environment import commit
 from experiments.runs.progress import tracked
 from experiments.workshop import measures as measure
@@ -56,10 +58,24 @@ def report(run: dict[str, Any], **settings: Any) -> None:
     folder = Path(settings["to"])
     folder.mkdir(parents=True, exist_ok=True)
     rows = _measured(run["processes"], settings)
-    mean = np.stack([row["ious"] for row in rows["inverted"]]).mean(0)
-    document = _document(rows, mean, settings)
+    document = _document(rows, settings)
     (folder / "embedded.json").write_text(json.dumps(document, indent=1) + "\n")
-    write_page(folder, document, rows, mean)
+    write_page(folder, document, rows)
+    print(render.text(_beside(document)), f"page to look at: {folder / 'embedded.html'}", sep="\n\n")
+
+
+def _beside(document: dict[str, Any]) -> Grid:
+    """What the networks draw and find, side by side."""
+    kinds = {"picture_": "pictures, t2i", "": "clips, t2v", "dit_": "clips, dit", "real_": "real clips"}
+    shown = {prefix: words for prefix, words in kinds.items() if f"{prefix}class_acc" in document}
+    lines = {
+        name: [
+            Shown(f"{document[key]:.4g}" if (key := f"{prefix}{name}") in document else DASH)
+            for prefix in shown
+        ]
+        for name in (*(f"{word}_acc" for word in WORDS), "inversion_psnr", "mask_iou")
+    }
+    return Grid("The embedded models", list(shown.values()), lines_of(lines), corner="")
 
 
 def _measured(processes: int, settings: dict[str, Any]) -> dict[str, list[dict]]:
@@ -68,35 +84,56 @@ def _measured(processes: int, settings: dict[str, Any]) -> dict[str, list[dict]]
         measure.even_scenes(settings[what], first + 1000 * place) for place, what in enumerate(MEASURED)
     )
     draw = partial(measure.generated, steps=settings["sampling_steps"], guidance=settings["guidance"])
-    turn = partial(measure.inverted, weights, steps=settings["steps"], threshold=settings["threshold"])
+    turn = partial(measure.inverted, steps=settings["steps"], threshold=settings["threshold"])
+    work: dict[str, tuple[Any, list[Scene], str]] = {
+        "real": (partial(measure.real, weights), judged, "judging real clips"),
+        "pictures": (partial(draw, weights, "t2i"), drawn, "drawing pictures and judging"),
+        "generated": (partial(draw, weights, "t2v"), made, "generating clips and judging"),
+        "inverted": (partial(turn, weights, "t2v"), turned, "inverting"),
+        "untrained": (partial(turn, weights, "untrained"), turned[:4], "inverting, untrained"),
+    }
+    if (Path(weights) / "dit").is_dir():  # the same scenes, so that it stands beside the others
+        work["dit_generated"] = (partial(draw, weights, "dit"), made, "generating clips, transformer")
+        work["dit_inverted"] = (partial(turn, weights, "dit"), turned, "inverting, transformer")
     with get_context("spawn").Pool(processes) as pool:
-        return {
-            "real": _all(pool, partial(measure.real, weights), judged, "judging real clips"),
-            "pictures": _all(pool, partial(draw, weights, "t2i"), drawn, "drawing pictures and judging"),
-            "generated": _all(pool, partial(draw, weights, "t2v"), made, "generating clips and judging"),
-            "inverted": _all(pool, turn, turned, "inverting"),
-            "untrained": _all(pool, partial(turn, untrained=True), turned[:4], "inverting, untrained"),
-        }
+        return {kind: _all(pool, *each) for kind, each in work.items()}
 
 
-def _numbers(rows: dict[str, list[dict]], mean: np.ndarray) -> dict[str, float]:
+def _numbers(rows: dict[str, list[dict]]) -> dict[str, float]:
+    """Each kind's numbers under the words before its name."""
+    found = {"vae_psnr": float(np.mean([row["vae_psnr"] for row in rows["real"]]))}
+    judged = {"": "generated", "picture_": "pictures", "real_": "real", "dit_": "dit_generated"}
+    for prefix, kind in judged.items():
+        if kind in rows:
+            found |= {f"{prefix}{word}_acc": accuracy(rows[kind], word) for word in WORDS}
+    for prefix in ("", "dit_"):
+        if turned := rows.get(f"{prefix}inverted"):
+            found[f"{prefix}inversion_psnr"] = float(np.mean([row["psnr"] for row in turned]))
+            found[f"{prefix}mask_iou"] = float(overlaps(turned).max())
+    return {**found, "mask_iou_untrained": float(overlaps(rows["untrained"]).max())}
+
+
+def overlaps(turned: list[dict]) -> np.ndarray:
+    """Of words' maps with their things, layers x times, the mean over clips."""
+    return np.stack([row["ious"] for row in turned]).mean(0)
+
+
+def _where(turned: list[dict]) -> dict[str, Any]:
+    """Which layers and times find things."""
+    mean, sites, times = overlaps(turned), turned[0]["sites"], turned[0]["times"]
+    layer, time = np.unravel_index(mean.argmax(), mean.shape)
     return {
-        "vae_psnr": float(np.mean([row["vae_psnr"] for row in rows["real"]])),
-        **{f"{word}_acc": accuracy(rows["generated"], word) for word in WORDS},
-        **{f"picture_{word}_acc": accuracy(rows["pictures"], word) for word in WORDS},
-        **{f"real_{word}_acc": accuracy(rows["real"], word) for word in WORDS},
-        "inversion_psnr": float(np.mean([row["psnr"] for row in rows["inverted"]])),
-        "mask_iou": float(mean.max()),
-        "mask_iou_untrained": float(np.stack([row["ious"] for row in rows["untrained"]]).mean(0).max()),
+        "mask_best": {"site": sites[layer], "t": times[time]},
+        "mask_iou_by_layer": dict(zip(sites, mean.mean(1).round(4).tolist(), strict=True)),
+        "mask_iou_by_time": dict(zip([f"{t:g}" for t in times], mean.mean(0).round(4).tolist(), strict=True)),
+        "inversion_by_clip": {row["caption"]: round(row["psnr"], 2) for row in turned},
     }
 
 
-def _document(rows: dict[str, list[dict]], mean: np.ndarray, settings: dict[str, Any]) -> dict[str, Any]:
-    numbers, inverted, (stand, dirty) = _numbers(rows, mean), rows["inverted"], commit()
-    sites, times = inverted[0]["sites"], inverted[0]["times"]
-    layer, time = np.unravel_index(mean.argmax(), mean.shape)
+def _document(rows: dict[str, list[dict]], settings: dict[str, Any]) -> dict[str, Any]:
+    numbers, (stand, dirty) = _numbers(rows), commit()
     start = SPLITS["heldout"].start + settings["first"]
-    return {
+    document = {
         **{name: round(value, 4) for name, value in numbers.items()},
         "bars": {name: {"bar": bar, "met": bool(numbers[name] >= bar)} for name, bar in BARS.items()},
         "n": {what: settings[what] for what in MEASURED},
@@ -107,11 +144,11 @@ def _document(rows: dict[str, list[dict]], mean: np.ndarray, settings: dict[str,
         "commit": stand,
         "dirty": dirty,
         "settings": {key: settings[key] for key in ("steps", "sampling_steps", "guidance", "threshold")},
-        "mask_best": {"site": sites[layer], "t": times[time]},
-        "mask_iou_by_layer": dict(zip(sites, mean.mean(1).round(4).tolist(), strict=True)),
-        "mask_iou_by_time": dict(zip(map(str, times), mean.mean(0).round(4).tolist(), strict=True)),
-        "inversion_by_clip": {row["caption"]: round(row["psnr"], 2) for row in inverted},
+        **_where(rows["inverted"]),
         "generated_by": by_value(rows["generated"]),
         "pictures_by": by_value(rows["pictures"]),
         "real_by": by_value(rows["real"]),
     }
+    if "dit_generated" in rows:
+        document["dit"] = {**_where(rows["dit_inverted"]), "generated_by": by_value(rows["dit_generated"])}
+    return document

@@ -15,6 +15,7 @@ from experiments.jobs.calibrate import NO_MASK
 from experiments.loggers.base import Guarded
 from experiments.report import optimum
 from experiments.runs.rows import write_text
+from freemask.attention.record import parted
 from freemask.masks.codebook import Codebook
 from freemask.masks.mmc import Estimate, cost, match
 
@@ -196,8 +197,9 @@ def _ranking(book: Codebook) -> Grid:
         cells = ["x".join(map(str, book.grids[i])), _spelled(book.lmmc[i]), f"{overlap:.3f}"]
         cells += [f"{book.ceilings[i]['iou']:.3f}"] if book.ceilings else []
         lines[book.sites[i]] = [Shown(each) for each in cells]
-    heads = ["grid", "LMMC", "mean IoU", *(["IoU its grid allows"] if book.ceilings else [])]
-    return Grid(f"{len(order)} layers by LMMC", heads, lines_of(lines), corner="layer")
+    columns = ["grid", "LMMC", "mean IoU", *(["IoU its grid allows"] if book.ceilings else [])]
+    kind = "layer" if parted(book.best_site)[1] is None else "head"
+    return Grid(f"{len(order)} {kind}s by LMMC", columns, lines_of(lines), corner=kind)
 
 
 def _spelled(each: Estimate) -> str:

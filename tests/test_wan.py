@@ -336,6 +336,30 @@ def saved(tmp_path_factory):
     return folder
 
 
+def test_a_sampled_clip_is_the_pipelines(saved):
+    """As Wan2.1 is published: UniPC's steps on its own grid, guidance by an empty text, padding attended to."""
+    from diffusers import WanPipeline
+
+    pipe, ours = WanPipeline.from_pretrained(saved), Wan.load(saved, max_tokens=32)
+    pipe.set_progress_bar_config(disable=True)
+    x = torch.randn(3, 4, 4, 8, generator=torch.Generator().manual_seed(0))
+    theirs = pipe(
+        "the red car on grass",
+        height=16,
+        width=32,
+        num_frames=9,
+        num_inference_steps=6,
+        guidance_scale=5.0,
+        latents=rearrange(x, "f c h w -> 1 c f h w"),
+        output_type="latent",
+        max_sequence_length=32,
+    ).frames[0]
+    predict = guided(ours, ours.embed("the red car on grass"), 5.0)
+    made = sample(ours, x, predict, 6, solver="unipc")
+    torch.testing.assert_close(made, rearrange(theirs, "c f h w -> f c h w"), atol=1e-5, rtol=0)
+    assert (sample(ours, x, predict, 6) - made).abs().max() > 1e-3  # Euler's steps are others
+
+
 def changed(saved, tmp_path, change):
     """A copy (of links) of the checkpoint, changed."""
     copy = tmp_path / "changed"

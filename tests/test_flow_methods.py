@@ -278,6 +278,13 @@ def test_values_are_those_of_the_same_step_and_place(backbone, clip):
         assert t == step if place == "start" else t < step
 
 
+def test_fireflow_takes_the_middles_values_where_it_never_asked_at_the_start(backbone, clip):
+    fast = RfSolver(STEPS, inject=1, blocks=1.0, solver="fireflow")
+    edit = fast(backbone, clip, TASK, torch.Generator())
+    none = replace(fast, inject=0)(backbone, clip, TASK, torch.Generator())
+    assert edit.facts["values_from_layers"] == 2 and not torch.equal(edit.frames, none.frames)
+
+
 def test_wan_edit_as_published_and_as_released(backbone, clip):
     paper, official = wan_edit(steps=20), wan_edit("official", steps=20)
     assert list(paper.active) == list(range(4, 20)) and list(official.active) == list(range(9, 20))

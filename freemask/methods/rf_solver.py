@@ -79,7 +79,10 @@ class RfSolver:
 
 class Values:
     """The inversion's values, by step and by the place of the call in it. A step is named by its noisier end, so that
-    the step up and the step down are the same one."""
+    the step up and the step down are the same one.
+
+    FireFlow asks at a step's start in its first step alone, which is the cleanest one up and the noisiest one down:
+    there the values of the middle stand for those of the start, as its velocities do."""
 
     def __init__(self, layers: frozenset[str], times: Sequence[Time], inject: int, budget: int) -> None:
         self.layers, self.times, self.recording = layers, list(times), Recording(budget)
@@ -98,8 +101,9 @@ class Values:
         """The clip's values for the video tokens of every stream; a text among them keeps its own."""
         if not self._wants(where):
             return attend(qkv)
-        video, v = video_tokens(where, qkv.v.shape[-2]), qkv.v.clone()
-        v[..., video, :] = self.recording.get(self._place(where), replace(where, t=self.step))[..., video, :]
+        video, v, place = video_tokens(where, qkv.v.shape[-2]), qkv.v.clone(), self._place(where)
+        place = place if (where.site.name, self.step) in self.recording.all(place) else "middle"
+        v[..., video, :] = self.recording.get(place, replace(where, t=self.step))[..., video, :]
         return attend(replace(qkv, v=v))
 
     def _wants(self, where: Where) -> bool:

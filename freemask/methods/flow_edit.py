@@ -58,8 +58,9 @@ class FlowEdit(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("steps", 1), ("draws", 1)):
-            whole(name, getattr(self, name))
+        for name, least in (("steps", 1), ("draws", 1), ("skip", 0)):
+            if name != "skip" or self.skip is not None:
+                whole(name, getattr(self, name))
             at_least(name, getattr(self, name), least)
         for name in ("guidance", "source_guidance", "emphasis", "source_emphasis"):
             at_least(name, getattr(self, name), 0)
@@ -71,7 +72,7 @@ class FlowEdit(Masked):
                 came=f"reach={self.reach}, ending={self.ending}",
                 expected="reach above 0 and at most 1, ending 0 to 1",
             )
-        if not self.active and not self.ending:
+        if self.active.start >= self.steps:
             raise UserError(
                 "No step would act.",
                 came=f"steps={self.steps}, skip={self.skip}",

@@ -15,11 +15,12 @@ from freemask.masks.strategies.agreement import Agreement
 from freemask.masks.strategies.layer import Layer
 from freemask.masks.strategies.official import Official
 from freemask.masks.strategies.segmentation import Segmentation
+from freemask.methods.composite import composited
 from freemask.methods.flow_align import FlowAlign
 from freemask.methods.flow_edit import FlowEdit, wan_edit
 from freemask.methods.rf_solver import RfSolver
 from freemask.methods.uniedit_flow import UniEditFlow
-from freemask.types import Clip, EditTask, Taps
+from freemask.types import Clip, Edit, EditTask, Taps
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue boat on grass", {"car": "boat"}, "shape")
 STEPS = 5
@@ -170,6 +171,17 @@ def test_pixels_are_put_back_where_the_mask_lets_nothing_change(method, backbone
     assert held.facts["held_psnr_before_composite"] == pytest.approx(-10 * math.log10(error), abs=1e-3)
     alone = replace(method, composite="pixels")(backbone, clip, TASK, torch.Generator().manual_seed(0))
     assert any("nothing back" in words for words in alone.warnings)
+
+
+@pytest.mark.parametrize(
+    ("acts", "held"), [("nothing", 0), ("inverse self", 0), ("self, latents in steps 1-2", 1)]
+)
+def test_no_pixels_are_put_back_where_the_mask_holds_none(acts, held, clip):
+    """Turned round, as for a style, the mask marks what stays: the rest of the frame is the edit."""
+    mask = clip.masks["car"].float()
+    edit = composited(Edit(1 - clip.frames, {"mask": mask}, facts={"mask_acts_on": acts}), clip, "pixels")
+    outside = (mask == 0)[:, None].expand_as(clip.frames)
+    assert torch.equal(edit.frames[outside], clip.frames[outside]) == bool(held) == (not edit.warnings)
 
 
 def test_outside_the_mask_uniedit_follows_the_source_alone(backbone, clip):

@@ -19,11 +19,14 @@ def check(composite: str) -> None:
 
 
 def composited(edit: Edit, clip: Clip, composite: str) -> Edit:
-    """And how far those pixels were from the clip before. Without a mask there is nothing to put back."""
+    """And how far those pixels were from the clip before. Nothing is put back where no mask holds them: without one,
+    where it acts on nothing, or where it is turned round (of a style, outside the object is what changes)."""
     if composite == "none":
         return edit
-    if "mask" not in edit.extras:
-        return replace(edit, warnings=(*edit.warnings, "no mask: composite=pixels put nothing back"))
+    acts = str(edit.facts.get("mask_acts_on", "nothing"))
+    if "mask" not in edit.extras or acts == "nothing" or "inverse" in acts:
+        said = "no mask holds the clip: composite=pixels put nothing back"
+        return replace(edit, warnings=(*edit.warnings, said))
     kept = (edit.extras["mask"] == 0)[:, None].expand_as(edit.frames).to(edit.frames.device)
     own = clip.frames.to(edit.frames)
     error = float((edit.frames - own)[kept].square().mean()) if kept.any() else 0.0

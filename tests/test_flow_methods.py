@@ -184,6 +184,13 @@ def test_no_pixels_are_put_back_where_the_mask_holds_none(acts, held, clip):
     assert torch.equal(edit.frames[outside], clip.frames[outside]) == bool(held) == (not edit.warnings)
 
 
+def test_one_step_acts_at_least(backbone, clip):
+    edit = FlowAlign(STEPS, reach=1e-9, mask=Segmentation())(
+        backbone, clip, TASK, torch.Generator().manual_seed(0)
+    )
+    assert edit.facts["network_calls"] == 1
+
+
 def test_outside_the_mask_uniedit_follows_the_source_alone(backbone, clip):
     """With an empty mask it is the inversion, sampled under the clip's own prompt."""
     empty = replace(clip, masks={"car": torch.zeros(5, 16, 24, dtype=torch.bool)})

@@ -42,7 +42,7 @@ class FlowAlign(Masked):
     ) -> Edit:
         held = Held.of(backbone, clip, task, self.steps, rng)
         self.masks_for(held, progress)
-        acting = range(int(self.steps * (1 - self.reach) + 1e-6), self.steps)
+        acting = range(min(self.steps - 1, int(self.steps * (1 - self.reach) + 1e-6)), self.steps)
         with held.watch.stage("sampling"):
             z = held.clean
             progress("sampling", 0, len(acting))

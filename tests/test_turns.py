@@ -5,6 +5,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
 from freemask.backbones import tiny_wan
+from freemask.backbones.parts import Wishes
 from freemask.backbones.turns import REST, Turns, checked
 from freemask.backbones.wan import Wan
 from freemask.diffusion.guidance import guided
@@ -128,3 +129,10 @@ def test_without_a_card_nothing_moves_and_other_words_are_refused(folder):
     assert not Wan.load(folder, offload="model").turns.guests
     with pytest.raises(UserError, match=r"model\.offload"):
         checked("modle", torch.device("meta"))
+
+
+@pytest.mark.parametrize("wrong", [{"grid": "unipic"}, {"shift": 0}, {"shift": float("inf")}])
+def test_a_path_that_cannot_be_is_refused_before_anything_is_read(wrong):
+    """Else its name would be looked up as that of a model, and no codebook found."""
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        Wishes(**wrong)

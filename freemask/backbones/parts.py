@@ -8,6 +8,9 @@ from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.network import device_of, dtype_of, wide
 from freemask.backbones.turns import REST, Turns, checked
+from freemask.diffusion.flow import Flow
+from freemask.diffusion.grids import GRIDS
+from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.types import NoisePath
 
@@ -39,6 +42,13 @@ class Wishes:
     attention_slicing: int = 0
     vae_tiling: bool = False
     offload: str = "none"
+
+    def __post_init__(self) -> None:
+        """Before anything is read, and before a codebook is looked for under an identity with them in it."""
+        if self.grid is not None:
+            one_of("grid", self.grid, tuple(GRIDS))
+        if self.shift is not None:
+            Flow(self.shift)
 
 
 def read(family: Any, files: Checkpoint, wishes: Wishes, way: NoisePath) -> tuple[Parts, Turns]:

@@ -1,6 +1,7 @@
 """`freemask bench`: its numbers come from measurements, its file survives an interruption."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from experiments.cost import work
 from experiments.cost.job import SETTING, Cell, Measuring, cells_of
 from experiments.cost.machine import peak_of
 from experiments.cost.report import data_of, growth
-from experiments.cost.work import in_mode, official_maps, pattern
+from experiments.cost.work import Edits, in_mode, official_maps, pattern
 from experiments.runs.store import RunStore
+from freemask.backbones.wan import Wan
 from freemask.errors import UserError
+from freemask.fusion.settings import Fusion
 from freemask.masks.strategies.layer import Layer
 from freemask.memory import forget_rss_peak
 from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import InvertFuse
+from freemask.types import EditTask
 
 SMALL = [
     "model=random_image",
@@ -270,10 +274,17 @@ def test_the_pattern_is_a_moving_picture():
 
 def test_free_is_another_method_with_the_same_masks():
     """It is timed like the others, and compared with nothing, for it is another edit."""
-    fused = InvertFuse(steps=3, guidance=4.0, mask=Layer(layer="blocks.0"))
+    fused = InvertFuse(3, 4.0, Layer(layer="blocks.0"), Fusion(masked_for=["style"]), heat_gb=1)
     free = in_mode(fused, "free", 5)
     assert isinstance(free, FlowEdit) and list(free.active) == list(range(5))
-    assert (free.guidance, free.mask) == (4.0, fused.mask)
+    assert (free.guidance, free.mask, free.masked_for, free.heat_gb) == (4.0, fused.mask, ["style"], 1)
     options = {"at_frames": 2, "at_steps": 2, "repeats": 1, "modes": ["plain", "recompute", "free"]}
     cells = [*cells_of({**options, "frames": [], "steps": [], "grid_modes": []})]
     assert {cell.what for cell in cells if cell.mode == "free"} == {"memory", "time"}
+
+
+def test_of_layers_that_see_whole_clips_the_official_code_says_nothing():
+    """Their maps are of all frames at once, and have no part in its sums."""
+    edits = Edits(Wan.random(), InvertFuse(), EditTask("t", "c", "a car", "a boat", {}, "shape"), 32, 32)
+    lane: Any = None  # of a run, which is not asked for this
+    assert Measuring(lane, edits, {"at_steps": 2})._official() is None

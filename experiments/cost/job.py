@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.config.build import build
 from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, peak_of
-from experiments.cost.work import FREE, Edits, layers, official_maps, reach_of, timed
+from experiments.cost.work import FREE, OF_WHOLE_CLIPS, Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
@@ -146,8 +146,11 @@ class Measuring:
             "official": self._official(),
         }
 
-    def _official(self) -> dict[str, Any]:
-        """Computed, not measured: what keeping every attention map takes, as the official code does."""
+    def _official(self) -> dict[str, Any] | None:
+        """Computed, not measured: what keeping every attention map takes, as the official code does. That code is for
+        layers that look at frames one by one, or at some frames: of other networks it says nothing."""
+        if any(site.role in OF_WHOLE_CLIPS for site in self.edits.backbone.sites.values()):
+            return None
         backbone, found, steps = self.edits.backbone, layers(self.edits), self.options["at_steps"]
         each, sizes = backbone.dtype.itemsize, {}
         for frames in sorted({self.options["at_frames"], *self.options["frames"]}):

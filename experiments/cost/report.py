@@ -100,7 +100,8 @@ def _line(points: Sequence[tuple[int, float]]) -> dict[str, float]:
 
 def grids(name: str, data: Record) -> list[Grid]:
     peaks = [_peaks(data)] if data["parts"]["options"]["grid_modes"] else []
-    return [_edits(name, data), *peaks, _official(data["summary"]["official"])]
+    official = data["summary"]["official"]
+    return [_edits(name, data), *peaks, *([] if official is None else [_official(official)])]
 
 
 def _edits(name: str, data: Record) -> Grid:
@@ -119,7 +120,7 @@ def _edits(name: str, data: Record) -> Grid:
         f"A moving pattern, edited as {options['kind']}: '{options['source']}' to '{options['target']}'. "
         f"Fusion: {fusion}. Masks: {about['masks']}. Guidance {about['guidance']}.",
         "plain: the same edit without fusion; recompute runs the source beside it, cache_* keep its queries and keys; "
-        "free is FlowEdit with the same masks, without an inversion; in brackets, divided by plain.",
+        "free is FlowEdit in all steps, with the same masks and no inversion; in brackets, divided by plain.",
         f"Times: the best of {options['repeats']}, the modes in turn, after an edit that does not count.",
         "Peaks: on top of the loaded model and its clip, in MB of 10^6 bytes; RSS is resident memory. glibc returns "
         "freed blocks at once while memory is measured.",

@@ -26,13 +26,15 @@ from freemask.types import QKV, Backbone, Clip, EditTask, Method, Taps, Where
 FREE = "free"
 Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+OF_WHOLE_CLIPS = ("space_time", "joint")  # the roles of layers that look at all frames at once
 OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so many queries
 
 
 def in_mode(method: InvertFuse, mode: str, steps: int) -> Method:
     """The same edit in another mode. Its inversion is always made anew."""
     if mode == FREE:
-        return FlowEdit(steps, method.guidance, mask=method.mask)
+        masked_for, heat_gb = method.fusion.masked_for, method.heat_gb
+        return FlowEdit(steps, method.guidance, mask=method.mask, masked_for=masked_for, heat_gb=heat_gb)
     return fused_in_mode(method, mode, steps)
 
 

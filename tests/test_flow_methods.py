@@ -10,17 +10,19 @@ from freemask.backbones.unet3d import UNet3D
 from freemask.backbones.wan import Wan
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
-from freemask.masks.plan import everywhere
+from freemask.fusion.settings import Fusion
+from freemask.masks.plan import MaskPlan, everywhere
 from freemask.masks.strategies.agreement import Agreement
 from freemask.masks.strategies.layer import Layer
 from freemask.masks.strategies.official import Official
 from freemask.masks.strategies.segmentation import Segmentation
-from freemask.methods.composite import composited
+from freemask.methods import shown
 from freemask.methods.flow_align import FlowAlign
 from freemask.methods.flow_edit import FlowEdit, wan_edit
+from freemask.methods.invert_fuse import InvertFuse
 from freemask.methods.rf_solver import RfSolver
 from freemask.methods.uniedit_flow import UniEditFlow
-from freemask.types import Clip, Edit, EditTask, Taps
+from freemask.types import Clip, EditTask, Taps
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue boat on grass", {"car": "boat"}, "shape")
 STEPS = 5
@@ -173,15 +175,25 @@ def test_pixels_are_put_back_where_the_mask_lets_nothing_change(method, backbone
     assert any("nothing back" in words for words in alone.warnings)
 
 
-@pytest.mark.parametrize(
-    ("acts", "held"), [("nothing", 0), ("inverse self", 0), ("self, latents in steps 1-2", 1)]
-)
-def test_no_pixels_are_put_back_where_the_mask_holds_none(acts, held, clip):
-    """Turned round, as for a style, the mask marks what stays: the rest of the frame is the edit."""
-    mask = clip.masks["car"].float()
-    edit = composited(Edit(1 - clip.frames, {"mask": mask}, facts={"mask_acts_on": acts}), clip, "pixels")
-    outside = (mask == 0)[:, None].expand_as(clip.frames)
-    assert torch.equal(edit.frames[outside], clip.frames[outside]) == bool(held) == (not edit.warnings)
+@pytest.mark.parametrize(("kind", "held"), [("style", False), ("shape", True)])
+def test_no_pixels_are_put_back_where_the_mask_is_turned_round(kind, held, backbone, clip):
+    """Of a style, the rest of the frame is what changes."""
+    method = InvertFuse(STEPS, mask=Segmentation(), fusion=Fusion(), composite="pixels")
+    edit = method(backbone, clip, replace(TASK, kind=kind), torch.Generator())
+    outside = (~clip.masks["car"])[:, None].expand_as(clip.frames)
+    assert torch.equal(edit.frames[outside], clip.frames[outside]) == held
+    assert any("nothing back" in words for words in edit.warnings) != held
+
+
+def test_a_pixel_that_is_free_at_any_time_is_not_put_back():
+    """Also at times that the picture of the mask leaves out."""
+    times, frames = list(range(50)), torch.zeros(1, 3, 5, 10)
+
+    def mask(wanted):
+        return torch.nn.functional.one_hot(torch.tensor(wanted.t), 50).reshape(1, 5, 10).float()
+
+    assert shown.ever(MaskPlan(mask), "latent", times, frames).all()
+    assert not shown.of_masks(MaskPlan(mask), "latent", times, frames)["mask"].all()
 
 
 def test_one_step_acts_at_least(backbone, clip):

@@ -5,12 +5,17 @@ latent frame speak in all that come after it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+
+from jaxtyping import Bool
+from torch import Tensor
 
 from freemask.diffusion.noise_paths import one_of
 from freemask.types import Clip, Edit
 
 COMPOSITES = ("none", "pixels")
+Free = Bool[Tensor, "f h w"]
 MOST = 100.0  # decibels: pixels that are the same
 
 
@@ -18,16 +23,16 @@ def check(composite: str) -> None:
     one_of("composite", composite, COMPOSITES)
 
 
-def composited(edit: Edit, clip: Clip, composite: str) -> Edit:
-    """And how far those pixels were from the clip before. Nothing is put back where no mask holds them: without one,
-    where it acts on nothing, or where it is turned round (of a style, outside the object is what changes)."""
+def composited(edit: Edit, clip: Clip, composite: str, free: Callable[[], Free | None]) -> Edit:
+    """And how far those pixels were from the clip before. `free`: which pixels may change; None where no mask holds
+    any, so that there is nothing to put back."""
     if composite == "none":
         return edit
-    acts = str(edit.facts.get("mask_acts_on", "nothing"))
-    if "mask" not in edit.extras or acts == "nothing" or "inverse" in acts:
+    changing = free()
+    if changing is None:
         said = "no mask holds the clip: composite=pixels put nothing back"
         return replace(edit, warnings=(*edit.warnings, said))
-    kept = (edit.extras["mask"] == 0)[:, None].expand_as(edit.frames).to(edit.frames.device)
+    kept = ~changing[:, None].expand_as(edit.frames).to(edit.frames.device)
     own = clip.frames.to(edit.frames)
     error = float((edit.frames - own)[kept].square().mean()) if kept.any() else 0.0
     before = MOST if error == 0 else min(MOST, -10 * math.log10(error))

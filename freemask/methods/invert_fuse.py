@@ -6,6 +6,7 @@ happens in a sampling step stands in `freemask.methods.editing`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, ClassVar
 
 from torch import Generator
@@ -112,8 +113,8 @@ class InvertFuse:
     ) -> Edit:
         with self.begin(backbone, clip, task, progress=progress) as editing:
             edit = sampled(editing, progress)
-        edit = replace(edit, facts={**edit.facts, "features": self.features})
-        return composited(edit, clip, self.composite)
+            edit = replace(edit, facts={**edit.facts, "features": self.features})
+            return composited(edit, clip, self.composite, partial(shown.free, editing))
 
     def foretell(self, backbone: Backbone, clip: Clip, task: EditTask) -> Facts:
         """What the row will say of the masks, as far as it is known before the inversion."""

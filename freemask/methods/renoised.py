@@ -23,7 +23,7 @@ from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, 
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import composite, shown
 from freemask.methods.common import Stopwatch, check_mask, of_kind, path_warnings
-from freemask.methods.composite import composited
+from freemask.methods.composite import Free, composited
 from freemask.settings import Effect
 from freemask.types import KINDS, NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
 
@@ -55,7 +55,7 @@ class Masked:
         held.mask_by(self._acting(held.subject.task), int(self.heat_gb * GIB), progress)
 
     def finished(self, held: "Held", latents: Tensor, facts: Facts) -> Edit:
-        return composited(held.edit(latents, facts), held.subject.clip, self.composite)
+        return composited(held.edit(latents, facts), held.subject.clip, self.composite, held.free)
 
     def _acting(self, task: EditTask) -> MaskStrategy:
         return self.mask if task.kind in self.masked_for else NoMask()
@@ -156,6 +156,13 @@ class Held:
         self.acted.add(i)
         wanted = Wanted("latent", self.levels[i], Grid(x.shape[0], *x.shape[-2:]))
         return self.masks(wanted).to(x)[:, None]
+
+    def free(self) -> Free | None:
+        """Which pixels may change in some step; None: all."""
+        if self.masks is None:
+            return None
+        times = [self.levels[i] for i in sorted(self.acted)]
+        return shown.ever(self.masks, "latent", times, self.subject.clip.frames)
 
     def edit(self, latents: Float[Tensor, "f c h w"], facts: Facts) -> Edit:
         frames = self.subject.clip.frames

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from freemask.fusion.settings import Policies
 from freemask.masks.look import over_times
-from freemask.masks.plan import MaskPlan, Subject, Use
+from freemask.masks.plan import MaskPlan, Subject, Use, Wanted
+from freemask.methods.composite import Free
 from freemask.methods.editing import Editing
 from freemask.types import Grid, Time
 
@@ -17,9 +19,27 @@ def pictures(editing: Editing) -> dict[str, Tensor]:
     """The mask at the frames' size, as the mean over the edit's times: how often a pixel may change."""
     if editing.masks is None:
         return {}
+    return of_masks(editing.masks, _use(editing), editing.subject.times, editing.subject.clip.frames)
+
+
+def free(editing: Editing) -> Free | None:
+    """Which pixels may change. None where no mask holds any: without one, where it acts on nothing, and where it is
+    turned round (of a style, what is outside the object changes)."""
+    acts = acts_on(editing)
+    if editing.masks is None or acts == "nothing" or "inverse" in acts:
+        return None
+    return ever(editing.masks, _use(editing), editing.subject.times, editing.subject.clip.frames)
+
+
+def ever(masks: MaskPlan, use: Use, times: Sequence[Time], frames: Tensor) -> Free:
+    """What is in the mask at any time; the picture shows some of them."""
+    grid = Grid(len(frames), *frames.shape[-2:])
+    return torch.stack([(masks(Wanted(use, t, grid)) > 0).cpu() for t in times]).any(dim=0)
+
+
+def _use(editing: Editing) -> Use:
     blend = editing.policies.latent
-    use: Use = "latent" if blend is not None and blend.masked else "self"
-    return of_masks(editing.masks, use, editing.subject.times, editing.subject.clip.frames)
+    return "latent" if blend is not None and blend.masked else "self"
 
 
 def of_masks(masks: MaskPlan, use: Use, times: Sequence[Time], frames: Tensor) -> dict[str, Tensor]:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from freemask.attention.bias import KeyMask
 from freemask.attention.processor import Slot
+from freemask.backbones.parts import refuse_more
 from freemask.backbones.wan_attention import ROLES, Rotary, WanProcessor, install, normed, rotated
-from freemask.errors import UserError
 from freemask.types import QKV, Site
 
 
@@ -31,12 +31,12 @@ def attention(network: Any, slot: Slot) -> dict[str, Site]:
     """Puts our processors in, and says where they sit, in the order of the forward pass. All blocks have one grid."""
     config = network.config
     cells = config.patch_size_t, config.patch_size, config.patch_size
-    if cells != (1, 1, 1) or config.in_channels != config.out_channels:
-        raise UserError(
-            "This transformer cannot be run as a text-to-video network.",
-            came=f"cells of {cells}, {config.in_channels} channels in, {config.out_channels} out",
-            expected="a network like LTX-Video: a token for each place of the latent",
-        )
+    strange = {
+        f"cells of {cells}": cells != (1, 1, 1),
+        f"{config.in_channels} channels in, {config.out_channels} out": config.in_channels
+        != config.out_channels,
+    }
+    refuse_more(strange, "LTX-Video: a token for each place of the latent")
     names = [
         f"transformer_blocks.{i}.{name}" for i in range(len(network.transformer_blocks)) for name in ROLES
     ]

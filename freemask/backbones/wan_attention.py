@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Slot
-from freemask.errors import UserError
+from freemask.backbones.parts import refuse_more
 from freemask.types import QKV, Role, Site
 
 ROLES: dict[str, Role] = {"attn1": "space_time", "attn2": "cross"}
@@ -98,10 +98,4 @@ def _check(network: Any) -> None:
         f"cells of {config.patch_size[1]} x {config.patch_size[2]}": config.patch_size[1]
         != config.patch_size[2],
     }
-    found = [words for words, wrong in strange.items() if wrong]
-    if found:
-        raise UserError(
-            "This transformer cannot be run as a text-to-video network.",
-            came=", ".join(found),
-            expected="a network like Wan2.1-T2V: a noisy clip, a time and a text, in square cells",
-        )
+    refuse_more(strange, "Wan2.1-T2V: a noisy clip, a time and a text, in square cells")

@@ -256,7 +256,15 @@ def test_a_mask_of_everything_changes_nothing_of_the_edit(backbone, clip):
 def test_masks_that_look_at_the_edit_itself_are_joined_with_its_own_heat(backbone, clip):
     live = FlowEdit(STEPS, guidance=9.0, draws=2, mask=Official(strides=None))
     edit = live(backbone, clip, TASK, torch.Generator().manual_seed(0))
-    assert edit.facts["mask_share"] > 0
+    assert edit.facts["mask_share"] > 0 and edit.facts["heat_calls"] == STEPS
+
+
+def test_guidance_leads_away_from_the_negative_text_where_there_is_one(backbone, clip):
+    plain, blurry, own = (
+        FlowEdit(STEPS, negative=negative)(backbone, clip, TASK, torch.Generator().manual_seed(0)).frames
+        for negative in ("", "blurry", TASK.target)
+    )
+    assert not torch.equal(plain, blurry) and not torch.equal(blurry, own)
 
 
 def test_values_of_the_clip_hold_its_layout(backbone, clip):

@@ -76,6 +76,7 @@ class Held:
     keeps: Sequence[Keep] = ()
     target: Recording = field(default_factory=Recording)
     acted: set[int] = field(default_factory=set)
+    heat_calls: int = 0  # of the network, beside those of the edit
 
     @classmethod
     def of(
@@ -100,8 +101,9 @@ class Held:
         with watch.stage("encode"):
             clean = backbone.encode(clip.frames)
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(steps))
-            away = given_to(backbone, clip, backbone.embed(negative))
-            subject = replace(subject, given={**subject.given, "uncond": away})
+            if negative:
+                away = given_to(backbone, clip, backbone.embed(negative))
+                subject = replace(subject, given={**subject.given, "uncond": away})
         apart = torch.Generator().manual_seed(rng.initial_seed())
         return cls(backbone, subject, clean, _drawing(rng, clean), _drawing(apart, clean), watch)
 
@@ -131,6 +133,7 @@ class Held:
             progress("heat", done, len(times))
             noisy = self.path.noised(self.clean, noise, t)
             backbone.predict(noisy[None], t, {"source": subject.given["source"]}, taps=taps)
+        self.heat_calls = len(times)
         progress("heat", len(times), len(times))
         return into
 
@@ -177,6 +180,7 @@ class Held:
             times = [self.levels[i] for i in reversed(steps)]
             pictures = shown.of_masks(self.masks, "latent", times, frames)
         told = {**self.masks.facts, **shown.of_picture(pictures["mask"], acts), **facts}
+        told["heat_calls"] = self.heat_calls
         warnings = (*path_warnings(self.backbone), *shown.warnings(pictures, acts))
         return Edit(made, pictures, self.watch.seconds, warnings, told)
 

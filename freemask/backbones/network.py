@@ -245,6 +245,9 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise UserError(
-            "There is no such GPU.", came=name, expected=f"{count} GPUs are visible", todo="use device=cpu"
+            "There is no such GPU.",
+            came=name,
+            expected=f"{count} GPUs are visible",
+            todo="use model.device=cpu",
         )
     return device

@@ -344,6 +344,7 @@ def test_wan_edit_as_published_and_as_released(backbone, clip):
         lambda: FlowEdit(ending=1.2),
         lambda: FlowEdit(draws=0),
         lambda: FlowEdit(skip=-1),
+        lambda: FlowEdit(guidance=1, source_guidance=1, negative="blurry"),
         lambda: FlowEdit(STEPS, skip=STEPS, ending=0.5),
         lambda: FlowEdit(coupling="none"),
         lambda: FlowEdit(solver="uni"),

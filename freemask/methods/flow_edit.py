@@ -36,7 +36,8 @@ class FlowEdit(Masked):
 
     `coupling`: the edit's noisy latent is as far from the noisy clip as its clean one from the clip (shifted), or has
     the same noise as the clip (noised, DFVEdit). `lag`: the clip is brought to the level of the step before, as the
-    whole number that the network was told there (Wan-Edit's code). `solver`: of the steps, euler or unipc.
+    whole number that the network was told there (Wan-Edit's code). `solver`: of the steps before the ending, euler or
+    unipc.
 
     Without a number, `guidance` and `source_guidance` are the model's own times `emphasis` and `source_emphasis`:
     the published numbers were for models with guidances of their own. `negative` is what guidance leads away from.
@@ -71,6 +72,12 @@ class FlowEdit(Masked):
                 "'reach' and 'ending' are shares of the steps.",
                 came=f"reach={self.reach}, ending={self.ending}",
                 expected="reach above 0 and at most 1, ending 0 to 1",
+            )
+        if self.negative and self.guidance == self.source_guidance == 1:
+            raise UserError(
+                "Without guidance nothing leads away from the negative text.",
+                came=f"negative={self.negative!r}, guidance=1, source_guidance=1",
+                expected="a stronger guidance, or no negative text",
             )
         if self.active.start >= self.steps:
             raise UserError(

@@ -18,7 +18,7 @@ from freemask.masks.strategies.official import Official
 from freemask.masks.strategies.segmentation import Segmentation
 from freemask.methods import shown
 from freemask.methods.flow_align import FlowAlign
-from freemask.methods.flow_edit import FlowEdit, wan_edit
+from freemask.methods.flow_edit import FlowEdit, WanEdit
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.methods.rf_solver import RfSolver
 from freemask.methods.uniedit_flow import UniEditFlow
@@ -121,7 +121,7 @@ def uniedit(w):
 
 
 TWINS = [
-    (FlowEdit(STEPS, source_emphasis=0.5, emphasis=2.0, reach=0.6, ending=0.2, draws=2), flowedit),
+    (FlowEdit(STEPS, source_emphasis=0.5, emphasis=2.0, reach=0.6, ending=0.2, noises=2), flowedit),
     (FlowEdit(STEPS, emphasis=3.0, skip=1, coupling="noised"), dfvedit),
     (FlowAlign(STEPS, reach=0.8, pull=0.05), flowalign),
     (UniEditFlow(STEPS, reach=0.6, omega=4.0), uniedit),
@@ -254,7 +254,7 @@ def test_a_mask_of_everything_changes_nothing_of_the_edit(backbone, clip):
 
 
 def test_masks_that_look_at_the_edit_itself_are_joined_with_its_own_heat(backbone, clip):
-    live = FlowEdit(STEPS, guidance=9.0, draws=2, mask=Official(strides=None))
+    live = FlowEdit(STEPS, guidance=9.0, noises=2, mask=Official(strides=None))
     edit = live(backbone, clip, TASK, torch.Generator().manual_seed(0))
     assert edit.facts["mask_share"] > 0 and edit.facts["heat_calls"] == STEPS
 
@@ -324,14 +324,15 @@ def test_fireflow_takes_the_middles_values_where_it_never_asked_at_the_start(bac
     assert edit.facts["values_from_layers"] == 2 and not torch.equal(edit.frames, none.frames)
 
 
-def test_wan_edit_as_published_and_as_released(backbone, clip):
-    paper, official = wan_edit(steps=20), wan_edit("official", steps=20)
+def test_wan_edit_as_published_and_as_released():
+    paper, official = WanEdit(steps=20).settings(), WanEdit("official", 20, mask=Segmentation()).settings()
     assert list(paper.active) == list(range(4, 20)) and list(official.active) == list(range(9, 20))
-    assert official.guidance == 12 and paper.emphasis == 2.4 and official.lag
+    assert official.guidance == 12 and paper.guidance is None and paper.emphasis == 2.4 and official.lag
+    assert official.mask == Segmentation()
     for refused in (
-        lambda: wan_edit("official", guidance=7),
-        lambda: wan_edit("official", steps=9),
-        lambda: wan_edit("papr"),
+        lambda: WanEdit("official", guidance=7),
+        lambda: WanEdit("official", steps=9),
+        lambda: WanEdit("papr"),
     ):
         with pytest.raises(UserError):
             refused()
@@ -342,7 +343,7 @@ def test_wan_edit_as_published_and_as_released(backbone, clip):
     [
         lambda: FlowEdit(reach=0),
         lambda: FlowEdit(ending=1.2),
-        lambda: FlowEdit(draws=0),
+        lambda: FlowEdit(noises=0),
         lambda: FlowEdit(skip=-1),
         lambda: FlowEdit(guidance=1, source_guidance=1, negative="blurry"),
         lambda: FlowEdit(STEPS, skip=STEPS, ending=0.5),

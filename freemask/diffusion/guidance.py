@@ -32,8 +32,11 @@ def at(conditions: Conditions, t: Time) -> Given:
 
 
 def strength(asked: float | int | None, backbone: Backbone, emphasis: float | int = 1) -> float | int:
-    """How strongly a prompt is followed: as asked, or so many times as the model was made for."""
-    return emphasis * backbone.guidance if asked is None else asked
+    """How strongly a prompt is followed: as asked, or so many times as the model was made for. Models that are made
+    for no guidance (1) get none."""
+    if asked is not None:
+        return asked
+    return 1 if backbone.guidance == 1 else emphasis * backbone.guidance
 
 
 def guided(

@@ -4,9 +4,7 @@ No inversion: from the clip itself, the latent moves along the difference of two
 and that of the clip's own, both at latents with the same noise.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -17,11 +15,8 @@ from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.solvers import UniPc
 from freemask.errors import UserError
 from freemask.fusion import ops
-from freemask.masks.plan import MaskStrategy
-from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import at_least, whole
-from freemask.methods.renoised import OF_OBJECTS, Held, Masked
-from freemask.settings import Effect
+from freemask.methods.renoised import Held, Masked
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, silent
 
 COUPLINGS = ("shifted", "noised")
@@ -32,7 +27,7 @@ STEPS = ("euler", "unipc")
 class FlowEdit(Masked):
     """`reach` is the share of the steps that act, from the clean end (n_max); `skip` leaves out so many noisy steps
     instead, whatever their number. `ending` is the share of the last steps that sample under the target alone (n_min).
-    `draws`: noises at each step, over which the difference is a mean (n_avg).
+    `noises`: so many are drawn at each step, over which the difference is a mean (n_avg).
 
     `coupling`: the edit's noisy latent is as far from the noisy clip as its clean one from the clip (shifted), or has
     the same noise as the clip (noised, DFVEdit). `lag`: the clip is brought to the level of the step before, as the
@@ -52,14 +47,14 @@ class FlowEdit(Masked):
     reach: float | int = 1.0
     skip: int | None = None
     ending: float | int = 0.0
-    draws: int = 1
+    noises: int = 1
     coupling: str = "shifted"
     lag: bool = False
     solver: str = "euler"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("steps", 1), ("draws", 1), ("skip", 0)):
+        for name, least in (("steps", 1), ("noises", 1), ("skip", 0)):
             if name != "skip" or self.skip is not None:
                 whole(name, getattr(self, name))
             at_least(name, getattr(self, name), least)
@@ -140,7 +135,7 @@ class Comparing:
         """From the latent before step i to the one after; in the ending, latents are noisy."""
         if i not in self.method.active:
             return self._sampled(z, i)
-        noises = [self.held.draw() for _ in range(self.method.draws)]
+        noises = [self.held.draw() for _ in range(self.method.noises)]
         differences = [self.difference(z, noise, i, first=k == 0) for k, noise in enumerate(noises)]
         difference = torch.stack(differences).mean(0) if len(noises) > 1 else differences[0]
         inside = self.held.inside(z, i)
@@ -203,32 +198,43 @@ class Comparing:
         return z if inside is None else ops.blend(inside, z, path.noised(held.clean, self.noise, to))
 
 
-def wan_edit(  # noqa: PLR0913 -- this signature is the schema that users fill in
-    variant: str = "paper",
-    steps: int = 50,
-    guidance: float | int | None = None,
-    source_guidance: float | int | None = None,
-    negative: str = "",
-    mask: MaskStrategy | None = None,
-    masked_for: Sequence[str] = OF_OBJECTS,
-    composite: str = "none",
-    heat_gb: Annotated[float | int, Effect.NONE] = 2,
-) -> FlowEdit:
+@dataclass(frozen=True)
+class WanEdit(Masked):
     """FlowEdit on Wan, as FiVE's paper has it; `official`: as its code does. There the clip's noise is that of the step
     before, steps are UniPC's, nine steps are skipped whatever their number, and the target's guidance is 12 whatever
     is asked for."""
-    one_of("variant", variant, ("paper", "official"))
-    mask = NoMask() if mask is None else mask
-    settings: dict[str, Any] = {"emphasis": 2.4, "negative": negative, "mask": mask}
-    settings |= {"masked_for": masked_for, "composite": composite, "heat_gb": heat_gb}
-    if variant == "paper":
-        return FlowEdit(steps, guidance, source_guidance, reach=0.82, **settings)
-    if guidance not in (None, 12):
-        raise UserError(
-            "The released code guides to the target with 12, whatever is asked for.",
-            came=f"guidance={guidance}",
-            expected="null",
-            todo="use variant=paper, which takes any",
-        )
-    source = 5.0 if source_guidance is None else source_guidance
-    return FlowEdit(steps, 12.0, source, skip=9, lag=True, solver="unipc", **settings)
+
+    variant: str = "paper"
+    steps: int = 50
+    guidance: float | int | None = None
+    source_guidance: float | int | None = None
+    emphasis: float | int = 2.4
+    negative: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("variant", self.variant, ("paper", "official"))
+        if self.variant == "official" and self.guidance not in (None, 12):
+            raise UserError(
+                "The released code guides to the target with 12, whatever is asked for.",
+                came=f"guidance={self.guidance}",
+                expected="null",
+                todo="use variant=paper, which takes any",
+            )
+        if self.variant == "official":
+            object.__setattr__(self, "guidance", 12)
+        self.settings()
+
+    def settings(self) -> FlowEdit:
+        """The FlowEdit that it is."""
+        shared = {each.name: getattr(self, each.name) for each in fields(Masked)}
+        shared |= {"negative": self.negative, "emphasis": self.emphasis}
+        if self.variant == "paper":
+            return FlowEdit(self.steps, self.guidance, self.source_guidance, reach=0.82, **shared)
+        source = 5.0 if self.source_guidance is None else self.source_guidance
+        return FlowEdit(self.steps, self.guidance, source, skip=9, lag=True, solver="unipc", **shared)
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Edit:
+        return self.settings()(backbone, clip, task, rng, progress)

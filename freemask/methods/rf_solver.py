@@ -35,7 +35,7 @@ class RfSolver:
     steps: int = 25
     guidance: float | int | None = None
     inject: int = 3
-    blocks: float | int = 0.5
+    blocks: float | int = 0.32
     solver: str = "midpoint"
     inversion_prompt: str = "empty"
     budget_gb: Annotated[float | int, Effect.NONE] = 8

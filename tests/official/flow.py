@@ -20,7 +20,7 @@ from freemask.data.video import read_video
 from freemask.diffusion.flow import SCHEDULERS
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
-from freemask.methods.flow_edit import Comparing, FlowEdit
+from freemask.methods.flow_edit import Comparing, FlowEdit, WanEdit
 from freemask.methods.renoised import Held
 from freemask.types import Clip, EditTask, Text, Time
 from tests.official.case import Case
@@ -34,7 +34,9 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
     lines = overrides(case)
     print(" ".join(lines))
     built = plain(config_of("edit", lines))
-    edit = Editing.of(case, build(built["model"], "model"), build(built["method"], "method"))
+    method = build(built["method"], "method")
+    method = method.settings() if isinstance(method, WanEdit) else method
+    edit = Editing.of(case, build(built["model"], "model"), method)
     times(edit, ledger)
     texts(edit, ledger)
     encoded(edit, ledger)
@@ -78,7 +80,7 @@ def _method(about: Mapping[str, Any]) -> list[str]:
         return ["method=wanedit", "method.variant=official", *words]
     shares = {"reach": int(about["n_max"]) / steps, "ending": int(about.get("n_min", 0)) / steps}
     words += [f"method.{name}={share}" for name, share in shares.items()]
-    words.append(f"method.draws={about.get('n_avg', 1)}")
+    words.append(f"method.noises={about.get('n_avg', 1)}")
     return ["method=flowedit", *words, f"method.guidance={about['target_guidance']}"]
 
 

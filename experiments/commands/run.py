@@ -98,7 +98,7 @@ def planned(order: Order, wanted: Sequence[EditTask]) -> str:
         f"{_many(len(wanted) * count, 'edit')}: {_many(len(wanted), 'task')} x {_many(count, 'variant')}, {rest} to do",
         f"tasks:    {', '.join(f'{kinds[kind]} {kind}' for kind in KINDS if kinds[kind])}",
         *(f"variant:  {name} ({left[name]} to do)" for name in left if name is not None),
-        *(f"note:     {each}" for each in order.notes),
+        *(f"note:     {each.removeprefix('note: ')}" for each in order.notes),
         f"plan:     {os.path.relpath(plan)}",
         "Nothing was edited: the same command without start=false begins.",
     ]

@@ -208,7 +208,18 @@ def edited(backbone, target="a blue car on grass", **options):
     return method(backbone, Clip("c", frames), task, torch.Generator())
 
 
-@pytest.mark.parametrize("options", [{}, {"values": "source"}, {"variant": "official"}], ids=str)
+OPTIONS = {
+    "cogvideox": [{}, {"variant": "official"}],
+    "hunyuan": [{}, {"values": "source"}],
+    "hunyuan15": [{}],
+}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options"),
+    [(name, each) for name in OPTIONS for each in OPTIONS[name]],
+    indirect=["backbone"],
+)
 def test_features_that_were_kept_give_the_same_edit(backbone, options):
     """The source beside the edit sees what the inversion saw; each layer is kept once, whatever parts act in it."""
     fusion = Fusion(**options)

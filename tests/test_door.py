@@ -295,11 +295,25 @@ def test_tuning_that_cannot_be_leaves_nothing_behind():
         pass
     with pytest.raises(RuntimeError, match="over"):
         tuning.state()
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_network_in_half_precision_learns_in_single_precision(rank):
     half = Inflated2D.random(0, max_tokens=20, dtype="bfloat16")
-    with pytest.raises(UserError, match="too coarse"), half.tuned(["*.attn1.to_q.weight"]):
-        pass
-    with half.tuned(["*.attn1.to_q.weight"], rank=2) as tuning:
+    before = {name: value.clone() for name, value in half.network.state_dict().items()}
+    x, said = latents(), {"cond": half.embed("a red car").given}
+    plain = half.predict(x, 9, said)
+    with half.tuned(["*.attn1.to_q.weight"], rank=rank) as tuning:
         assert {weight.dtype for weight in tuning.weights.values()} == {torch.float32}
-        x, said = latents(), {"cond": half.embed("a red car").given}
+        assert torch.equal(half.predict(x, 9, said), plain)
         half.predict(x, 9, said).square().mean().backward()
-        assert all(w.grad is not None for name, w in tuning.weights.items() if name.endswith("up"))
+        grads = [w.grad for name, w in tuning.weights.items() if not name.endswith("down")]
+        assert all(grad is not None and grad.dtype == torch.float32 for grad in grads)
+        tuning.load({name: each + 0.25 for name, each in tuning.state().items()})
+        moved = half.predict(x, 9, said).detach()
+        tuning.settle()
+        assert torch.equal(half.predict(x, 9, said), moved) and not torch.equal(moved, plain)
+        assert not half.predict(x, 9, said).requires_grad
+    after = half.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], before[key]) and after[key].dtype == torch.bfloat16 for key in before)

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from freemask.errors import UserError, nearest
 
+SINGLE = 32  # bits
+
 
 class Tuned:
     """Entered for as long as the weights are others. A pattern is the path of a weight with * for any piece of it.
 
-    With a `rank`, the weights of linear layers stay, and what is trained is down and up of W + up down, in single
-    precision whatever the network's; up is 0 at first, so that nothing changes before a step of training. As a whole,
-    weights are trained as they are, and half precision is too coarse for that.
+    With a `rank`, the weights of linear layers stay, and what is trained is down and up of W + up down; up is 0 at
+    first, so that nothing changes before a step of training. What is trained is in single precision whatever the
+    network's: of a network in half precision, copies of the weights, which it uses rounded.
     """
 
     def __init__(self, network: nn.Module, patterns: Sequence[str], rank: int = 0) -> None:
@@ -27,6 +29,9 @@ class Tuned:
         for name in self._chosen:  # all of them before the first is touched
             _check(network, name, rank)
         self._before: dict[str, Tensor] = {}
+        self._rounded: dict[
+            str, tuple[nn.Parameter, Any]
+        ] = {}  # with the hook that lets a finer copy stand in
         self._hooks: list[Any] = []
         self._over = False
         self.weights: dict[str, Tensor] = {}
@@ -36,23 +41,50 @@ class Tuned:
             for name in self._chosen:
                 self._add(name)
         else:
-            self.weights = {name: self.network.get_parameter(name) for name in self._chosen}
-            self._before = {name: weight.detach().clone() for name, weight in self.weights.items()}
+            own = {name: self.network.get_parameter(name) for name in self._chosen}
+            self._before = {name: weight.detach().clone() for name, weight in own.items()}
+            self.weights = {name: self._finer(name, weight) for name, weight in own.items()}
         for weight in self.weights.values():
             weight.requires_grad_(True)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.settle()
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         with torch.no_grad():
             for name, value in self._before.items():
-                weight = self.network.get_parameter(name)
-                weight.copy_(value)
-                weight.requires_grad_(False)
-                weight.grad = None
+                self.network.get_parameter(name).copy_(value)
         self._before, self.weights, self._over = {}, {}, True
+
+    def settle(self) -> None:
+        """No more training: the weights stay as they are now, rounded where the network is, until the end."""
+        for name, weight in self.weights.items():
+            weight.requires_grad_(False)
+            weight.grad = None
+            if name in self._rounded:
+                own, hook = self._rounded.pop(name)
+                hook.remove()
+                path, _, part = name.rpartition(".")
+                vars(self.network.get_submodule(path)).pop(part, None)
+                with torch.no_grad():
+                    own.copy_(weight)
+
+    def _finer(self, name: str, weight: nn.Parameter) -> Tensor:
+        """What is trained in place of a weight: itself, or a finer copy of it that the layer rounds at each use."""
+        if not weight.is_floating_point() or torch.finfo(weight.dtype).bits >= SINGLE:
+            return weight
+        path, _, part = name.rpartition(".")
+        layer, fine = self.network.get_submodule(path), weight.detach().float()
+
+        def stand_in(module: nn.Module, args: tuple[Any, ...]) -> None:
+            vars(module)[part] = fine.to(
+                weight.dtype
+            )  # found before the weight itself, which stays where it is
+
+        self._rounded[name] = weight, layer.register_forward_pre_hook(stand_in)
+        return fine
 
     def state(self) -> dict[str, Tensor]:
         """To be taken while it lasts."""
@@ -96,13 +128,6 @@ def _check(network: nn.Module, name: str, rank: int) -> None:
             "A low-rank addition is for the weights of linear layers.",
             came=f"{name} of a {type(layer).__name__}",
             expected="patterns such as *.attn1.to_q.weight",
-        )
-    if rank == 0 and network.get_parameter(name).dtype in (torch.float16, torch.bfloat16):
-        raise UserError(
-            "Half precision is too coarse for weights that are trained as a whole.",
-            came=f"{name} in {str(network.get_parameter(name).dtype).removeprefix('torch.')}",
-            expected="single precision",
-            todo="model.dtype=float32, or a low-rank addition (rank above 0)",
         )
 
 

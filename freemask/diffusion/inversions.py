@@ -1,17 +1,12 @@
 """Inversions that are made once: latents and word heat, kept on disk for every method, prompt and run."""
 
 import hashlib
-import os
-import warnings
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from freemask.attention.record import GIB, Keep, Recording, Spy, Words, heat_of_words, recorder, spying
@@ -19,10 +14,8 @@ from freemask.diffusion.guidance import Predict, guided
 from freemask.diffusion.loops import invert
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.diffusion.solvers import EULER
-from freemask.errors import UserError
+from freemask.kept import Kept
 from freemask.types import AttentionTap, Backbone, Given, Grid, Progress, Taps, Text, Time, Where, silent
-
-GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -64,17 +57,11 @@ class Wish:
         return recorder(keeps, into, then=tap) if keeps else tap
 
 
-class Inversions:
-    """A folder of inversions, each under a hash of clip, prompt, backbone, times and dtype. `folder` None keeps
-    nothing. Beyond `budget_gb` the ones used longest ago go. Trouble with the disk is a warning, never an error."""
+class Inversions(Kept):
+    """Inversions of clips, each under a hash of clip, prompt, backbone, times and dtype."""
 
     def __init__(self, folder: str | Path | None = None, budget_gb: float | int = 4) -> None:
-        self.folder = None if folder is None else Path(folder).expanduser()
-        self.budget = int(budget_gb * GB)
-        if budget_gb <= 0:
-            raise UserError(
-                "the budget of stored inversions is too small", came=budget_gb, expected="above 0"
-            )
+        super().__init__(folder, budget_gb, "inversion")
 
     def invert(  # noqa: PLR0913 -- as freemask.diffusion.loops.invert
         self,
@@ -129,53 +116,6 @@ class Inversions:
             return None
         latents, inputs = ([each.to(like) for each in stored.get(name, ())] for name in ("latents", "inputs"))
         return Inversion(latents, times, inputs=inputs)
-
-    def load(self, key: str) -> dict[str, Tensor] | None:
-        path = self._path(key)
-        if path is None or not path.is_file():
-            return None
-        try:
-            found = load_file(path)
-            os.utime(path)
-        except (OSError, SafetensorError, ValueError) as error:
-            warnings.warn(f"a stored inversion cannot be read and is made again: {error}", stacklevel=2)
-            return None
-        return found
-
-    def save(self, key: str, tensors: dict[str, Tensor]) -> None:
-        path = self._path(key)
-        if path is None:
-            return
-        half = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, half)
-            half.replace(path)
-            self._make_room(path)
-        except (OSError, SafetensorError) as error:
-            with suppress(OSError):
-                half.unlink()
-            warnings.warn(f"the inversion could not be stored in {self.folder}: {error}", stacklevel=2)
-
-    def _path(self, key: str) -> Path | None:
-        return None if self.folder is None else self.folder / key[:2] / f"{key}.safetensors"
-
-    def _make_room(self, newest: Path) -> None:
-        assert self.folder is not None
-        known = []
-        for path in self.folder.glob("??/*.safetensors"):
-            try:
-                facts = path.stat()
-            except OSError:  # another process made room at the same time
-                continue
-            known.append((facts.st_mtime, facts.st_size, path))
-        total = sum(size for _, size, _ in known)
-        for _, size, path in sorted(known, key=lambda each: each[0]):
-            if total <= self.budget:
-                return
-            if path != newest:
-                path.unlink(missing_ok=True)
-                total -= size
 
 
 @dataclass

@@ -240,6 +240,14 @@ class NoisePath(Protocol):
         """What the network is given for a level: some were trained on whole numbers alone."""
         ...
 
+    def drawn(self, share: float) -> Time:
+        """The time at this share of the path, 0 (clean) to 1: shares drawn evenly are what a network is trained at."""
+        ...
+
+    def target(self, clean: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """The prediction that a perfect network would make at the level t of this noise."""
+        ...
+
     def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
         """Move x from level `now` to level `to`."""
         ...
@@ -265,7 +273,7 @@ class NoisePath(Protocol):
 @runtime_checkable
 class Tuning(Protocol):
     """Weights that may change for a while. `state` and `load` take and put them by name; `weights` are for an
-    optimiser."""
+    optimiser, and `settle` says that it is done with them: they stay as they are until the end."""
 
     @property
     def weights(self) -> Mapping[str, Tensor]: ...
@@ -273,6 +281,8 @@ class Tuning(Protocol):
     def state(self) -> dict[str, Tensor]: ...
 
     def load(self, state: Mapping[str, Tensor]) -> None: ...
+
+    def settle(self) -> None: ...
 
 
 @runtime_checkable
@@ -305,6 +315,10 @@ class Backbone(Protocol):
 
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]: ...
 
+    def spread(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
+        """How far the autoencoder lets latents lie from those of `encode`: one standard deviation."""
+        ...
+
     def decode(
         self, latents: Float[Tensor, "lf c lh lw"], frames: int | None = None
     ) -> Float[Tensor, "f 3 h w"]:
@@ -328,9 +342,22 @@ class Backbone(Protocol):
         """The grid of a layer, for a clip of this size in pixels."""
         ...
 
-    def tuned(self, patterns: Sequence[str], *, rank: int = 0) -> AbstractContextManager[Tuning]:
+    def tuned(
+        self,
+        patterns: Sequence[str],
+        *,
+        rank: int = 0,
+        more: Mapping[str, Tensor] | None = None,
+        checkpointing: bool = False,
+    ) -> AbstractContextManager[Tuning]:
         """While it is entered, the weights whose names match may be trained; afterwards all is as before. `rank` > 0
-        trains a low-rank addition to each of them instead (LoRA)."""
+        trains a low-rank addition to each of them instead (LoRA). `more`: temporal layers that the network has for
+        this while, as `fresh` makes them. `checkpointing`: what blocks put out inside is made again on the way back
+        instead of kept."""
+        ...
+
+    def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> Mapping[str, Tensor]:
+        """Temporal layers that have learnt nothing yet (`freemask.backbones.fresh`), for a network that has none."""
         ...
 
     def saving_memory(self) -> AbstractContextManager[Mapping[str, str]]:

@@ -24,6 +24,7 @@ from freemask.masks.codebook import Codebook
 from freemask.settings import Effect, Spellings, declared
 from freemask.types import EditTask
 
+UNTUNED = "freemask.tuning.recipe.NoTuning"
 CONTENT = "content"  # stands before the digest of what lies at a place
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
@@ -38,6 +39,7 @@ def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, 
         "data": counted(config["data"]) | {"task_list": digest},
         "metric": counted(config["metric"]),
         "seed": config["seed"],
+        **tuning_of(config),
     }
     return Identity(json.loads(json.dumps(parts, default=str)))
 
@@ -57,6 +59,12 @@ def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, 
     model, for advice."""
     runs = config.get("paths", {}).get("runs")
     return counted(config["method"], partial(_codebook, config["model"], model, runs))
+
+
+def tuning_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What counts of a tuning, where there is one."""
+    said = config.get("tuning")
+    return {} if said is None or said["_target_"] == UNTUNED else {"tuning": counted(said)}
 
 
 def counted(node: Any, codebook: Content = getitem) -> Any:

@@ -30,6 +30,7 @@ def refuse(config: Mapping[str, Any], task: EditTask, data: DataSource, frames: 
     check = getattr(build(config["method"], "method"), "check", None)
     if check is not None:
         check(task, seen)
+    build(config["tuning"], "tuning").check(task, seen)
     if isinstance(data, OneClip):
         seen()
 

@@ -1,6 +1,7 @@
 """The work of `freemask run`: one task from clip to row - edit, check, measure, keep."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from experiments.runs.plan import Item, Plan
 from experiments.runs.rows import Row
 from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
-from freemask.types import Backbone, DataSource, Edit, EditTask, Method, Progress, silent
+from freemask.tuning.recipe import Facts, NoTuning, Recipe
+from freemask.types import Backbone, Clip, DataSource, Edit, EditTask, Method, Progress, silent
 
 # What every model has that is used here or by a method.
 DOOR = sorted({*Backbone.__annotations__, *(name for name in vars(Backbone) if not name.startswith("_"))})
@@ -30,6 +32,7 @@ class Editor:
     method: Method
     suite: Suite
     seed: int
+    tuning: NoTuning | Recipe = NoTuning()
     embedded: str = ""  # the name of a model that ships with the project
     began: Callable[[Outcome], None] | None = None  # is told once what is known before the edit
 
@@ -58,8 +61,11 @@ class Editor:
             outcome.warnings += beyond.remarks(self.backbone, self.embedded, task, data)
             outcome.warnings += beyond.repeated(self.backbone.compression, len(truth.clip.frames))
             self._tell(method, outcome)
-        with outcome.timed("edit"):
-            edit = method(self.backbone, truth.clip, task, seeds.generator(self.seed, task.id), progress)
+        with ExitStack() as until:
+            facts = self._tuned(until, outcome, truth.clip, progress)
+            with outcome.timed("edit"):
+                rng = seeds.generator(self.seed, task.id)
+                edit = method(self.backbone, truth.clip, task, rng, progress)
         # `edit` is what the method did not name.
         rest = outcome.seconds["edit"] - sum(edit.seconds.values())
         outcome.seconds |= {"edit": max(0.0, rest), **edit.seconds}
@@ -70,7 +76,15 @@ class Editor:
             progress("metrics", 0, 1)
             frames = edit.frames.detach().float().cpu()
             found = self.suite(truth.case(task, frames, outcome.masks().get("mask")))
-        outcome.done(facts=dict(edit.facts), **found.row())
+        outcome.done(facts={**facts, **edit.facts}, **found.row())
+
+    def _tuned(self, until: ExitStack, outcome: Outcome, clip: Clip, progress: Progress) -> Facts:
+        """The model is another one until then."""
+        if isinstance(self.tuning, NoTuning):
+            return {}
+        with outcome.timed("tuning"):
+            facts = until.enter_context(self.tuning.on(self.backbone, clip, outcome.task, progress))
+        return {**facts, "tuned_weights": self.backbone.identity}
 
     def _tell(self, method: Method, outcome: Outcome) -> None:
         foretell = getattr(method, "foretell", None)
@@ -87,7 +101,12 @@ class EditJob(Job):
         config = lanes[0].variant.config
         first = make_editor(config, device)
         editors = [first] + [
-            replace(first, method=build(config["method"], "method"), seed=config["seed"])
+            replace(
+                first,
+                method=build(config["method"], "method"),
+                tuning=build(config["tuning"], "tuning"),
+                seed=config["seed"],
+            )
             for config in (lane.variant.config for lane in lanes[1:])
         ]
         data = data_for(first.backbone, config)
@@ -117,9 +136,11 @@ def make_editor(
 ) -> Editor:
     """Small parts first, so that a mistake shows before the model is loaded, unless one is there already."""
     method = build(config["method"], "method")
+    tuning = build(config["tuning"], "tuning")
     suite = Suite(build(config["metric"], "metric"))
     loaded = model_of(config, device) if backbone is None else backbone
-    return Editor(loaded, method, suite, config["seed"], beyond.shipped(config["model"]))
+    shipped = beyond.shipped(config["model"])
+    return Editor(loaded, method, suite, config["seed"], tuning, shipped)
 
 
 def model_of(config: Mapping[str, Any], device: str | None = None) -> Any:

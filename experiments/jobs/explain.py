@@ -28,6 +28,12 @@ KNOWN = (
     "features_gb",
     "attention",
     "oracle_iou",
+    "tuning_kept",
+    "tuning_steps",
+    "tuning_seconds",
+    "tuning_error_first",
+    "tuning_error_last",
+    "tuned_weights",
 )
 STAYS = ("style", "attribute")
 SIZED = 4  # frames, channels, height, width
@@ -44,6 +50,7 @@ def explained(row: Mapping[str, Any]) -> dict[str, str]:
         "covers": _covers(facts),
         "codebook": _codebook(facts),
         "fusion": str(choices.get("fusion") or ""),
+        "tuning": _tuning(choices, facts),
         "inversion": _inversion(facts),
         "clip": _clip(row),
         "model": _model(row, choices),
@@ -119,6 +126,20 @@ def _mask(choices: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
         parts.append(_of("time", facts["mask_time"]))
     if (found := facts.get("oracle_iou")) is not None:
         parts.append(f"IoU {found:.3f} there" if isinstance(found, float) else f"IoU {found} there")
+    return ": ".join(filter(None, [name, ", ".join(parts)]))
+
+
+def _tuning(choices: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    name, steps = str(choices.get("tuning") or "none"), facts.get("tuning_steps")
+    if name == "none" or "tuning_kept" not in facts:
+        return ""
+    parts = [_many(steps, "step")] if steps else []
+    if facts.get("tuning_seconds") is not None:
+        parts.append(
+            f"{facts['tuning_seconds']:.0f} s" + (" (kept from before)" if facts["tuning_kept"] else "")
+        )
+    if facts.get("tuning_error_last") is not None:
+        parts.append(f"error {facts['tuning_error_first']:.3g} -> {facts['tuning_error_last']:.3g}")
     return ": ".join(filter(None, [name, ", ".join(parts)]))
 
 

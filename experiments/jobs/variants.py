@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_+-]|(?<=\d)\.(?=\d)){0,99}")
 OPTIONAL = ("mask", "fusion")
 # What rows say of the choices, and what work needs of a resolved configuration. Engines, loggers and what is kept
 # belong to a launch, not to a variant.
-CHOSEN = ("method", "model", *OPTIONAL, "data", "metric")
+CHOSEN = ("method", "model", *OPTIONAL, "tuning", "data", "metric")
 NEEDED = (*CHOSEN, "seed")
 Identify = Callable[[Mapping[str, Any], Mapping[str, str | None]], Identity]
 
@@ -57,10 +57,12 @@ class Composition:
     ) -> Variant:
         """`place`: its folder, where that is known before its identity."""
         config = plain(self.cfg)
-        build(config["method"], "method")  # a mistake in it shows before anything is looked up or loaded
+        for part in ("method", "tuning"):
+            if part in config:
+                build(config[part], part)  # a mistake in it shows before anything is looked up or loaded
         books.refuse_strangers(config)
         config = config if place is None else books.looking_in(config, place)
-        kept = {key: config[key] for key in NEEDED}
+        kept = {key: config[key] for key in NEEDED if key in config}
         return Variant(name, tuple(own), self.made_with, kept, identify(config, self.choices))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.column import Column
 from evaluation.tables.numbers import fact, number
-from experiments.config.identity import Identity, counted, method_of
+from experiments.config.identity import Identity, counted, method_of, tuning_of
 from experiments.jobs.captions import about
 from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
@@ -29,7 +29,7 @@ from freemask.errors import UserError
 from freemask.types import EditTask
 
 # Places, and what the method refers to: no part of what an edit is.
-NO_PART = ("paths", "logger", "out", "mask", "fusion", "task")
+NO_PART = ("paths", "logger", "out", "mask", "fusion", "tuning", "task")
 
 
 def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, variant: Variant) -> Path:
@@ -90,6 +90,7 @@ def edit_identity(
 ) -> Identity:
     """Everything that was said and changes a number, prompts too. `choices` make advice exact."""
     said = {key: counted(each) for key, each in config.items() if key not in NO_PART}
+    said |= tuning_of(config)
     said |= {"method": method_of(config, (choices or {}).get("model"))}
     said |= {"prompts": [task.id, task.source, task.target]}
     return Identity(json.loads(json.dumps(said, default=str)))

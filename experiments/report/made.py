@@ -16,7 +16,7 @@ from experiments.report.sources import LAUNCH
 from experiments.runs.record import Record
 from experiments.runs.run import Run
 
-GROUPS = ("method", "model", "mask", "fusion", "data", "metric")
+GROUPS = ("method", "model", "mask", "fusion", "tuning", "data", "metric")
 INSIDE = ("mask", "fusion")  # groups that a method may refer to
 CONTENT = "content "  # of a file, where its name does not count (`experiments/config/identity.py`)
 SILENT = ("data.task_list",)  # what differs there has a name of its own

@@ -43,6 +43,12 @@ class Codec:
         return ((torch.cat(parts) - self.shift) * self.scale).contiguous()
 
     @torch.no_grad()
+    def spread(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c lh lw"]:
+        """How far latents may lie from those of `encode`: the standard deviation that the autoencoder says."""
+        parts = [self._spread(part * 2 - 1) for part in self._moved(frames)]
+        return (torch.cat(parts) * self.scale).contiguous()
+
+    @torch.no_grad()
     def decode(self, latents: Float[Tensor, "f c lh lw"]) -> Float[Tensor, "f 3 h w"]:
         parts = [self.vae.decode(part).sample for part in self._moved(latents / self.scale + self.shift)]
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).cpu()
@@ -56,6 +62,10 @@ class Codec:
         """The most likely latent, not a sample: the same clip always gives the same latents."""
         out = self.vae.encode(images)
         return out.latent_dist.mode() if hasattr(out, "latent_dist") else out.latent
+
+    def _spread(self, images: Tensor) -> Tensor:
+        out = self.vae.encode(images)
+        return out.latent_dist.std if hasattr(out, "latent_dist") else torch.zeros_like(out.latent)
 
     def _check(self, frames: Tensor) -> None:
         height, width = frames.shape[-2:]
@@ -92,10 +102,13 @@ class CausalCodec(Codec):
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
         """Such a VAE drops what is beyond 1 + compression k frames: the last frame is repeated up to there."""
         self._check(frames)
-        lacking = -(len(frames) - 1) % self.compression
-        whole = torch.cat([frames, frames[-1:].expand(lacking, *frames.shape[1:])])
-        found = rearrange(self._latents(self._clip(whole * 2 - 1)), "1 c f h w -> f c h w") - self.shift
+        found = rearrange(self._latents(self._whole(frames)), "1 c f h w -> f c h w") - self.shift
         return ((found - self.mean) / self.std * self.scale).contiguous()
+
+    @torch.no_grad()
+    def spread(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
+        found = rearrange(self._spread(self._whole(frames)), "1 c f h w -> f c h w")
+        return (found / self.std * self.scale).contiguous()
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "lf c lh lw"]) -> Float[Tensor, "f 3 h w"]:
@@ -107,6 +120,10 @@ class CausalCodec(Codec):
 
     def _decoded(self, own: Float[Tensor, "1 c lf lh lw"]) -> Float[Tensor, "1 3 f h w"]:
         return self.vae.decode(own).sample
+
+    def _whole(self, frames: Tensor) -> Float[Tensor, "1 3 f h w"]:
+        lacking = -(len(frames) - 1) % self.compression
+        return self._clip(torch.cat([frames, frames[-1:].expand(lacking, *frames.shape[1:])]) * 2 - 1)
 
     def _clip(self, stack: Tensor) -> Tensor:
         return rearrange(stack, "f c h w -> 1 c f h w").contiguous().to(self.vae.device, self.vae.dtype)

@@ -1,6 +1,6 @@
 """Frames inside an image network: group norms over the whole clip, and temporal layers behind its own layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from einops import rearrange
@@ -43,13 +43,17 @@ def share(norm: nn.GroupNorm, slot: Slot) -> None:
     norm.register_forward_hook(part)
 
 
-def serve_temporal(unet: nn.Module, slot: Slot) -> None:
+def serve_temporal(modules: Iterable[nn.Module], slot: Slot) -> list[Any]:
     """Hooks that run `conv_temporal` behind its convolution and `attn_temporal` behind its block."""
-    for module in unet.modules():
+    hooks: list[Any] = []
+    for module in modules:
         if hasattr(module, "conv_temporal"):
-            module.register_forward_hook(_after_conv(slot), prepend=True)  # part of the convolution
+            hooks.append(
+                module.register_forward_hook(_after_conv(slot), prepend=True)
+            )  # part of the convolution
         if hasattr(module, "attn_temporal"):
-            module.register_forward_hook(_after_block(slot))
+            hooks.append(module.register_forward_hook(_after_block(slot)))
+    return hooks
 
 
 def _after_conv(slot: Slot) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from freemask.backbones import identity
+from freemask.backbones.fresh import attention_like
 from freemask.backbones.inflate import LowRankConv
 from freemask.errors import UserError
 
@@ -60,20 +61,18 @@ def _renamed(key: str) -> str:
     return key
 
 
+def is_temporal(name: str) -> bool:
+    """Whether a weight is one of the layers that an image network has not."""
+    return any(f".{each}." in name for each in LAYERS)
+
+
 def mount(unet: Any, weights: Weights) -> int:
     """Put the temporal layers into the network, and weights of its own layers over those it has (tuned queries).
 
     Layers that change nothing, by their weights, are left out. Returns how many there are.
     """
-    temporal: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    own = {}
-    for key, value in weights.items():
-        layer = next((each for each in LAYERS if f".{each}." in key), None)
-        if layer is None:
-            own[key] = value
-        else:
-            owner, rest = key.split(f".{layer}.")
-            temporal[owner][f"{layer}.{rest}"] = value
+    temporal = {key: value for key, value in weights.items() if is_temporal(key)}
+    own = {key: value for key, value in weights.items() if key not in temporal}
     if not temporal:
         raise UserError(
             "There are no temporal layers among these weights.",
@@ -81,7 +80,18 @@ def mount(unet: Any, weights: Weights) -> int:
             expected="names with conv_temporal, attn_temporal or attn_temp",
         )
     _own(unet, own)
-    return sum(_layer(unet, owner, found) for owner, found in temporal.items())
+    return len(add(unet, temporal))
+
+
+def add(unet: Any, weights: Weights, *, idle: bool = False) -> list[tuple[nn.Module, str]]:
+    """Temporal layers, put where their names say; `idle`: those that change nothing as well. Returns whom they were
+    given to, and by what name."""
+    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, value in weights.items():
+        layer = next(each for each in LAYERS if f".{each}." in key)
+        owner, rest = key.split(f".{layer}.")
+        found[owner][f"{layer}.{rest}"] = value
+    return [each for owner, parts in found.items() for each in _layer(unet, owner, parts, idle)]
 
 
 def _own(unet: Any, weights: Weights) -> None:
@@ -93,15 +103,18 @@ def _own(unet: Any, weights: Weights) -> None:
     unet.load_state_dict(dict(weights), strict=False)
 
 
-def _layer(unet: Any, owner: str, weights: Weights) -> int:
+def _layer(unet: Any, owner: str, weights: Weights, idle: bool) -> list[tuple[nn.Module, str]]:
     try:
         module = unet.get_submodule(owner)
     except AttributeError as error:
         raise _misfit(owner, "a temporal layer", "no such layer in the network") from error
-    if _changes_nothing(weights):
-        return 0
+    if not idle and _changes_nothing(weights):
+        return []
     try:
-        made = _conv(module, weights) if isinstance(module, nn.Conv2d) else _attention(module, weights)
+        if isinstance(module, nn.Conv2d):
+            made = _conv(module, weights)
+        else:
+            made = attention_like(module, bias="attn_temporal.to_q.bias" in weights)
         like = next(module.parameters())
         for name, layer in made.items():
             layer.load_state_dict(_below(weights, name))
@@ -109,7 +122,7 @@ def _layer(unet: Any, owner: str, weights: Weights) -> int:
     except (KeyError, RuntimeError, AttributeError) as error:
         shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in weights.items())
         raise _misfit(owner, shapes, f"a whole layer of this network's width ({error})") from error
-    return 1
+    return [(module, name) for name in made]
 
 
 def _conv(conv: nn.Conv2d, weights: Weights) -> dict[str, nn.Module]:
@@ -119,16 +132,6 @@ def _conv(conv: nn.Conv2d, weights: Weights) -> dict[str, nn.Module]:
         return {"conv_temporal": LowRankConv(width, rank, kernel)}
     kernel = weights["conv_temporal.weight"].shape[-1]
     return {"conv_temporal": nn.Conv1d(width, width, kernel, padding=kernel // 2)}
-
-
-def _attention(block: Any, weights: Weights) -> dict[str, nn.Module]:
-    from diffusers.models.attention_processor import Attention
-
-    like = block.attn1
-    width, inner = like.query_dim, like.inner_dim
-    bias = "attn_temporal.to_q.bias" in weights
-    attention = Attention(width, heads=like.heads, dim_head=inner // like.heads, bias=bias)
-    return {"attn_temporal": attention, "norm_temporal": nn.LayerNorm(width)}
 
 
 def _below(weights: Weights, name: str) -> dict[str, Tensor]:

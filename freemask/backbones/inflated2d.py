@@ -1,19 +1,23 @@
 """Stable Diffusion as a text-to-video model: an image network that runs on all frames at once, as in FateZero."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from freemask.attention.processor import Call
-from freemask.backbones import checkpoint, controlnets, identity, inflate, inflate_weights, tiny
+from freemask.attention.processor import Call, SiteProcessor
+from freemask.backbones import checkpoint, controlnets, fresh, identity, inflate, inflate_weights, tiny
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.controlnets import Control, Paths, in_frames
 from freemask.backbones.inflation import Inflation
 from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
+from freemask.backbones.sites import attention_sites
+from freemask.backbones.tuning import Tuned
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.settings import Effect
 from freemask.types import Given
@@ -45,7 +49,7 @@ class Inflated2D(UNet):
         if inflation.shared_norm:
             for norm in (norm for net in (self.unet, *self.control.nets) for norm in inflate.norms(net)):
                 inflate.share(norm, self._slot)
-        inflate.serve_temporal(self.unet, self._slot)
+        inflate.serve_temporal(self.unet.modules(), self._slot)
 
     @classmethod
     def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
@@ -146,6 +150,44 @@ class Inflated2D(UNet):
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
         return cls(parts, inflation, name=name, control=Control(moved, parts.unet, parts.codec.multiple))
+
+    def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
+        if any(hasattr(module, "attn_temporal") for module in self.unet.modules()):
+            return {}  # those that the model came with are tuned further
+        return fresh.temporal(self.unet, kind, seed=seed, bias=bias, rank=rank)
+
+    @contextmanager
+    def tuned(
+        self,
+        patterns: Sequence[str],
+        *,
+        rank: int = 0,
+        more: Mapping[str, Tensor] | None = None,
+        checkpointing: bool = False,
+    ) -> Iterator[Tuned]:
+        options = {"rank": rank, "more": more, "checkpointing": checkpointing}
+        with self._with_layers(more or {}), super().tuned(patterns, **options) as tuning:
+            yield tuning
+
+    @contextmanager
+    def _with_layers(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Temporal layers that are there for a while, and their attention among the sites."""
+        before = self.sites
+        made = inflate_weights.add(self.unet, weights, idle=True)
+        hooks = inflate.serve_temporal(dict.fromkeys(owner for owner, _ in made), self._slot)
+        try:
+            for owner, name in made:
+                owner.get_submodule(name).eval().requires_grad_(False)
+            self.sites = MappingProxyType(attention_sites(self.unet, self.inflation.look))
+            for name in self.sites.keys() - before.keys():
+                self.unet.get_submodule(name).set_processor(SiteProcessor(self.sites[name], self._slot))
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for owner, name in made:
+                delattr(owner, name)
+            self.sites = before
 
     def describe(self) -> dict[str, Any]:
         found = super().describe()

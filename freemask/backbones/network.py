@@ -1,7 +1,7 @@
 """What all backbones share: the call and its taps, what a stream may be given, tuned weights, savings of memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from freemask.attention.processor import Call, Slot
 from freemask.backbones import identity
+from freemask.backbones.checkpointing import saved
 from freemask.backbones.tuning import Tuned
 from freemask.errors import UserError, nearest
 from freemask.types import NO_TAPS, Backbone, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
@@ -74,10 +75,13 @@ class Network(Backbone):
     def identity(self) -> str:
         if self._tuned is None:
             return self.origin
-        return identity.of_facts({"origin": self.origin, "tuned": identity.of_tensors(self._tuned.state())})
+        return identity.of_facts({"origin": self.origin, "tuned": self._tuned.identity})
 
     def encode(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
         return self.codec.encode(frames)
+
+    def spread(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "lf c lh lw"]:
+        return self.codec.spread(frames)
 
     def decode(
         self, latents: Float[Tensor, "lf c lh lw"], frames: int | None = None
@@ -141,11 +145,29 @@ class Network(Backbone):
         cell = self.codec.multiple * site.stride
         return Grid(1 + -(-(frames - 1) // self.compression), -(-height // cell), -(-width // cell))
 
+    def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
+        if kind != "none":
+            raise UserError(
+                "Only an image model that is run over frames can be given temporal layers.",
+                came=f"{type(self).__name__}, tuning.temporal={kind}",
+                expected="model=embedded_image, sd14, sd15, ...",
+                todo="tuning=queries or tuning=lora tune what a model has",
+            )
+        return {}
+
     @contextmanager
-    def tuned(self, patterns: Sequence[str], *, rank: int = 0) -> Iterator[Tuned]:
+    def tuned(
+        self,
+        patterns: Sequence[str],
+        *,
+        rank: int = 0,
+        more: Mapping[str, Tensor] | None = None,
+        checkpointing: bool = False,
+    ) -> Iterator[Tuned]:
         if self._tuned is not None:
             raise RuntimeError("this network is being tuned already")
-        with Tuned(self.network, patterns, rank) as self._tuned:
+        thrift = saved(self.network, self._slot) if checkpointing else nullcontext()
+        with thrift, Tuned(self.network, patterns, rank, more) as self._tuned:
             try:
                 yield self._tuned
             finally:
@@ -158,8 +180,10 @@ class Network(Backbone):
         self.codec.batch = 1
         after = self.attention_slicing, self.codec.batch
         changed = zip(SAVING, before, after, strict=True)
+        said = {name: f"{old} -> {new}" for name, old, new in changed if old != new}
         try:
-            yield {name: f"{old} -> {new}" for name, old, new in changed if old != new}
+            with saved(self.network, self._slot):
+                yield said
         finally:
             self.attention_slicing, self.codec.batch = before
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from freemask.backbones import identity
 from freemask.errors import UserError, nearest
 
 SINGLE = 32  # bits
@@ -21,10 +22,17 @@ class Tuned:
     network's: of a network in half precision, copies of the weights, which it uses rounded.
     """
 
-    def __init__(self, network: nn.Module, patterns: Sequence[str], rank: int = 0) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        patterns: Sequence[str],
+        rank: int = 0,
+        more: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`more` are weights that were put into the network for this while: they tell it from others, too."""
         if rank < 0:
             raise UserError("A rank is a whole number.", came=rank, expected="0 (the whole weight) or more")
-        self.network, self.rank = network, rank
+        self.network, self.rank, self.more = network, rank, dict(more or {})
         self._chosen = _matching(network, patterns)
         for name in self._chosen:  # all of them before the first is touched
             _check(network, name, rank)
@@ -34,6 +42,7 @@ class Tuned:
         ] = {}  # with the hook that lets a finer copy stand in
         self._hooks: list[Any] = []
         self._over = False
+        self._settled: str | None = None  # the identity, once nothing changes any more
         self.weights: dict[str, Tensor] = {}
 
     def __enter__(self) -> "Tuned":
@@ -86,6 +95,13 @@ class Tuned:
         self._rounded[name] = weight, layer.register_forward_pre_hook(stand_in)
         return fine
 
+    @property
+    def identity(self) -> str:
+        """Of what the network differs by; weights that are trained still give another one after each step."""
+        if self._settled is None or any(weight.requires_grad for weight in self.weights.values()):
+            self._settled = identity.of_tensors({**self.more, **self.state()})
+        return self._settled
+
     def state(self) -> dict[str, Tensor]:
         """To be taken while it lasts."""
         if self._over:
@@ -101,6 +117,7 @@ class Tuned:
                 expected=", ".join(sorted(self.weights)[:4]),
                 todo=f"{len(strange)} names are on one side only, such as {min(strange)}",
             )
+        self._settled = None
         with torch.no_grad():
             for name, value in state.items():
                 self.weights[name].copy_(value)

@@ -119,6 +119,15 @@ class Flow:
         """What the network is given for a level: the level itself, or what is before its point."""
         return float(t) if self.grid in FRACTIONS else int(t)
 
+    def drawn(self, share: float) -> Time:
+        """The time at a share of the path, bent as its grid is."""
+        level = self.shifted(share) * self.train_times
+        return float(level) if self.grid in FRACTIONS else float(max(1, round(level)))
+
+    def target(self, clean: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """The prediction of a perfect network."""
+        return noise - clean
+
     def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
         """Move x along the velocity, wherever the network was called."""
         return x + (self.sigma(to) - self.sigma(now)) * prediction

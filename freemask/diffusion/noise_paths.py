@@ -126,6 +126,17 @@ class Ddim:
         """What the network is given for a level: the level itself."""
         return t
 
+    def drawn(self, share: float) -> int:
+        """The time at a share of the path."""
+        return min(int(share * self.train_times), self.train_times - 1)
+
+    def target(self, clean: Tensor, noise: Tensor, t: Time) -> Tensor:
+        """The prediction of a perfect network."""
+        if self.prediction == "epsilon":
+            return noise
+        signal, of_noise = self.scales(t)
+        return clean if self.prediction == "sample" else signal * noise - of_noise * clean
+
     def step(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time, to: Time) -> Tensor:
         """Move x from level `now` to level `to`, one of which is `call`.
 

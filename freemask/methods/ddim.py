@@ -15,6 +15,8 @@ from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, p
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Time, silent
 
+PROMPTS = ("source", "empty")
+
 
 @dataclass(frozen=True)
 class Ddim:
@@ -22,7 +24,7 @@ class Ddim:
 
     `inversion_steps`: a finer path up than down; None: as many as `steps`. `inversions` is a folder in which inversions
     are kept for every method, prompt and run; None keeps none. `solver`: how both ways are travelled
-    (`freemask.diffusion.solvers`).
+    (`freemask.diffusion.solvers`). `inversion_prompt` empty: the clip is inverted under no text.
     """
 
     draws: ClassVar[bool] = False  # no noise: every seed gives the same
@@ -30,6 +32,7 @@ class Ddim:
     steps: int = 50
     guidance: float | int | None = None
     solver: str = EULER
+    inversion_prompt: str = "source"
     inversion_guidance: float | int = 1.0
     inversion_steps: int | None = None
     reconstruct: bool = False
@@ -40,6 +43,7 @@ class Ddim:
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
         one_of("solver", self.solver, SOLVERS)
+        one_of("inversion_prompt", self.inversion_prompt, PROMPTS)
         finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         at_least("inversion_guidance", self.inversion_guidance, 0)
@@ -55,7 +59,10 @@ class Ddim:
                 given_to(backbone, clip, backbone.embed(prompt)) for prompt in (task.source, task.target)
             )
         with watch.stage("inversion"):
-            noise = self._noise(backbone, latents, source, up, progress).at(down[-1])
+            under = (
+                source if self.inversion_prompt == "source" else source.plus(**backbone.embed("").given.parts)
+            )
+            noise = self._noise(backbone, latents, under, up, progress).at(down[-1])
         with watch.stage("sampling"):
             predict = guided(backbone, target, self.guidance)
             edited = sample(backbone, noise, predict, down, solver=self.solver, progress=progress)

@@ -1,0 +1,194 @@
+"""A recipe of tuning: what learns, how long, and where what it learnt is kept. `on` is the way in."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from freemask.backbones.fresh import KINDS
+from freemask.diffusion.guidance import given_to
+from freemask.diffusion.inversions import key_of
+from freemask.diffusion.noise_paths import one_of
+from freemask.errors import UserError
+from freemask.kept import Kept
+from freemask.settings import Effect
+from freemask.tuning import made
+from freemask.tuning.lock import alone
+from freemask.tuning.steps import Draws, Learner, ends
+from freemask.types import Backbone, Clip, EditTask, Progress, Tuning, silent
+
+Facts = dict[str, str | float | int | bool | None]
+VARIANTS = ("paper", "official")
+BEHIND = ("mid_block", "up_blocks")  # what learns under the released checkpointing
+SAVE_EVERY = 60  # seconds
+
+
+@dataclass(frozen=True)
+class NoTuning:
+    """The weights stay as they were loaded."""
+
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None: ...
+
+    @contextmanager
+    def on(
+        self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress = silent
+    ) -> Iterator[Facts]:
+        yield {}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`weights` are patterns of the names of what learns; `rank` > 0: by low-rank additions. `temporal`: layers along
+    frames that an image network is given first. `variant` official: as the released code under its own gradient
+    checkpointing, where the blocks on the way down never learn, and where the layers' last bias is random at first.
+
+    `path` names weights that were tuned elsewhere ({clip} in it stands for the name of the clip); nothing is tuned
+    then. `kept` is a folder in which tuned weights are kept for every method, prompt and run; None keeps none.
+    """
+
+    steps: int = 500
+    rate: float | int = 3e-5
+    weights: Sequence[str] = ("*.attn1.to_q.weight", "*.attn2.to_q.weight")
+    rank: int = 0
+    temporal: str = "none"
+    convolution_rank: int = 160
+    variant: str = "paper"
+    decay: float | int = 1e-2
+    most: float | int = 1.0
+    seed: int = 33
+    path: Annotated[str | None, Effect.FILES] = None
+    allow_pickle: Annotated[bool, Effect.NONE] = False
+    checkpointing: Annotated[bool, Effect.NONE] = False
+    kept: Annotated[str | None, Effect.NONE] = None
+    kept_gb: Annotated[float | int, Effect.NONE] = 4
+
+    def __post_init__(self) -> None:
+        one_of("variant of tuning", self.variant, VARIANTS)
+        one_of("temporal layers", self.temporal, KINDS)
+        for name, least in (("steps", 1), ("rank", 0), ("convolution_rank", 1)):
+            if not getattr(self, name) >= least:
+                raise UserError(
+                    f"tuning.{name} is too small.", came=getattr(self, name), expected=f"at least {least}"
+                )
+        for name in ("rate", "most"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"tuning.{name} is too small.", came=getattr(self, name), expected="above 0")
+        Kept(self.kept, self.kept_gb, "tuning")
+
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
+        """Before any model is there; the clip is read only where it is needed."""
+        if self.temporal != "none" and (frames := len(clip().frames)) < 2:
+            raise UserError(
+                "A clip of one frame has nothing that layers along frames could learn.",
+                came=f"{task.clip}: {frames} frame",
+                expected="2 frames or more",
+                todo="tuning=queries tunes what an image model has, or tuning=none",
+            )
+
+    @contextmanager
+    def on(
+        self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress = silent
+    ) -> Iterator[Facts]:
+        """The backbone is tuned on the clip and its own prompt while this is entered; says what was done."""
+        self.check(task, lambda: clip)
+        if self.path is not None:
+            place = self.path.replace("{clip}", task.clip)
+            with elsewhere(place, backbone, self.weights, self.allow_pickle) as facts:
+                yield facts
+            return
+        more = backbone.fresh(
+            self.temporal, seed=self.seed, bias=self.variant == "official", rank=self.convolution_rank
+        )
+        options = {"rank": self.rank, "more": more, "checkpointing": self.checkpointing}
+        with backbone.tuned(self.learning, **options) as tuning:
+            facts = self._tuned(backbone, tuning, more, clip, task, progress)
+            tuning.settle()
+            yield facts
+
+    @property
+    def learning(self) -> Sequence[str]:
+        """Patterns of the names of what learns."""
+        if self.variant == "paper":
+            return list(self.weights)
+        return [f"{block}.{pattern}" for block in BEHIND for pattern in self.weights]
+
+    def _tuned(
+        self,
+        backbone: Backbone,
+        tuning: Tuning,
+        more: Mapping[str, Tensor],
+        clip: Clip,
+        task: EditTask,
+        progress: Progress,
+    ) -> Facts:
+        """What was kept of the same tuning, or a new one."""
+        mean, spread = backbone.encode(clip.frames), backbone.spread(clip.frames)
+        given = given_to(backbone, clip, backbone.embed(task.source))
+        store = Kept(self.kept, self.kept_gb, "tuning")
+        key = key_of(backbone, mean, given, [], ["tuning", backbone.origin, self.counted()])
+        with alone(store.path(key), progress):
+            known, about = store.load(key), store.facts(key)
+            if known is not None:
+                tuning.load({name: known[name] for name in tuning.weights})
+                return _facts(about, kept=True)
+            draws = Draws(backbone, mean, spread, self.seed)
+            learner = Learner(backbone, tuning.weights, given, self.rate, self.decay, self.most)
+            about = made.facts_for(backbone, task.source, self.counted())
+            about |= self._learn(learner, draws, store, f"{key}-half", progress)
+            if store.save(key, {**more, **tuning.state()}, about):
+                store.drop(f"{key}-half")
+            return _facts(about, kept=False)
+
+    def _learn(
+        self, learner: Learner, draws: Draws, store: Kept, half: str, progress: Progress
+    ) -> dict[str, str]:
+        """All steps, from where an earlier try ended; what is learnt is saved on the way."""
+        seconds, begun = 0.0, store.load(half)
+        if begun is not None:
+            learner.go_on(begun)
+            with suppress(ValueError):
+                seconds = float(store.facts(half).get("seconds", "0"))
+        started = saved = time.perf_counter()
+        progress("tuning", len(learner.errors), self.steps)
+        while len(learner.errors) < self.steps:
+            learner.step(draws.at(len(learner.errors)))
+            progress("tuning", len(learner.errors), self.steps)
+            if time.perf_counter() - saved > SAVE_EVERY and len(learner.errors) < self.steps:
+                spent = seconds + time.perf_counter() - started
+                store.save(half, learner.tensors(), {"seconds": f"{spent:.1f}"})
+                saved = time.perf_counter()
+        first, last = ends(learner.errors)
+        seconds += time.perf_counter() - started
+        said = {"steps": str(self.steps), "error_first": f"{first:.6g}", "error_last": f"{last:.6g}"}
+        return {**said, "seconds": f"{seconds:.1f}"}
+
+    def counted(self) -> dict[str, Any]:
+        """The settings that change what is learnt."""
+        apart = {"path", "allow_pickle", "checkpointing", "kept", "kept_gb"}
+        return {each.name: asdict(self)[each.name] for each in fields(self) if each.name not in apart}
+
+
+@contextmanager
+def elsewhere(
+    place: str | Path, backbone: Any, learning: Sequence[str], allow_pickle: bool = False
+) -> Iterator[Facts]:
+    """The backbone with weights that were tuned before, by us or by another code. `learning` are patterns of the names
+    that such a tuning may change."""
+    found = made.open_made(place, backbone, learning, allow_pickle=allow_pickle)
+    low = sorted(name.removesuffix(".down") for name in found.own if name.endswith(".down"))
+    rank = len(found.own[f"{low[0]}.down"]) if low else 0
+    with backbone.tuned(low or [*found.own, *found.more], rank=rank, more=found.more) as tuning:
+        tuning.load(found.own if low else {**found.own, **found.more})
+        tuning.settle()
+        yield _facts(found.facts, kept=True)
+
+
+def _facts(about: Mapping[str, str], kept: bool) -> Facts:
+    """For a row: `tuning_seconds` are those of the tuning itself, whichever row paid for it."""
+    found: Facts = {"tuning_kept": kept}
+    numbers = {"steps": int, "error_first": float, "error_last": float, "seconds": float}
+    return found | {f"tuning_{name}": kind(about[name]) for name, kind in numbers.items() if name in about}

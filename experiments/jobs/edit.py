@@ -17,7 +17,7 @@ from experiments.runs.plan import Item, Plan
 from experiments.runs.rows import Row
 from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
-from freemask.tuning.recipe import Facts, NoTuning, Recipe
+from freemask.tuning.recipe import NoTuning, Recipe
 from freemask.types import Backbone, Clip, DataSource, Edit, EditTask, Method, Progress, silent
 
 # What every model has that is used here or by a method.
@@ -78,13 +78,13 @@ class Editor:
             found = self.suite(truth.case(task, frames, outcome.masks().get("mask")))
         outcome.done(facts={**facts, **edit.facts}, **found.row())
 
-    def _tuned(self, until: ExitStack, outcome: Outcome, clip: Clip, progress: Progress) -> Facts:
+    def _tuned(self, until: ExitStack, outcome: Outcome, clip: Clip, progress: Progress) -> dict[str, Any]:
         """The model is another one until then."""
         if isinstance(self.tuning, NoTuning):
             return {}
         with outcome.timed("tuning"):
-            facts = until.enter_context(self.tuning.on(self.backbone, clip, outcome.task, progress))
-        return {**facts, "tuned_weights": self.backbone.identity}
+            learnt = until.enter_context(self.tuning.on(self.backbone, clip, outcome.task, progress))
+        return {**learnt.facts, "tuned_weights": self.backbone.identity}
 
     def _tell(self, method: Method, outcome: Outcome) -> None:
         foretell = getattr(method, "foretell", None)

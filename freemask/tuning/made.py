@@ -49,11 +49,10 @@ def open_made(
             continue
         if name in known and value.shape != known[name].shape:
             raise _other(path, f"{name} of {tuple(value.shape)}", f"{tuple(known[name].shape)}")
-        if name in known and _close(value, known[name]):
-            continue
-        if not ours and not any(fnmatchcase(name, pattern) for pattern in learning):
+        if ours or any(fnmatchcase(name, pattern) for pattern in learning):
+            own[name] = value
+        elif name not in known or not _close(value, known[name]):
             raise _other(path, f"another {name}", "the model's own, since tuning leaves it alone")
-        own[name] = value
     if not own and not more:
         raise UserError(
             "These weights are those that the model has.", came=path, todo="leave tuning.path out"

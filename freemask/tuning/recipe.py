@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,10 +21,18 @@ from freemask.tuning.lock import alone
 from freemask.tuning.steps import Draws, Learner, ends
 from freemask.types import Backbone, Clip, EditTask, Progress, Tuning, silent
 
-Facts = dict[str, str | float | int | bool | None]
 VARIANTS = ("paper", "official")
 BEHIND = ("mid_block", "up_blocks")  # what learns under the released checkpointing
 SAVE_EVERY = 60  # seconds
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a tuning came to: `facts` are for a row, `about` stands in the file beside the `weights`."""
+
+    facts: Mapping[str, float | int | bool] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,8 @@ class NoTuning:
     @contextmanager
     def on(
         self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress = silent
-    ) -> Iterator[Facts]:
-        yield {}
+    ) -> Iterator[Learnt]:
+        yield Learnt()
 
 
 @dataclass(frozen=True)
@@ -92,22 +100,22 @@ class Recipe:
     @contextmanager
     def on(
         self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress = silent
-    ) -> Iterator[Facts]:
-        """The backbone is tuned on the clip and its own prompt while this is entered; says what was done."""
+    ) -> Iterator[Learnt]:
+        """The backbone is tuned on the clip and its own prompt while this is entered."""
         self.check(task, lambda: clip)
         if self.path is not None:
             place = self.path.replace("{clip}", task.clip)
-            with elsewhere(place, backbone, self.weights, self.allow_pickle) as facts:
-                yield facts
+            with elsewhere(place, backbone, self.weights, self.allow_pickle) as learnt:
+                yield learnt
             return
         more = backbone.fresh(
             self.temporal, seed=self.seed, bias=self.variant == "official", rank=self.convolution_rank
         )
         options = {"rank": self.rank, "more": more, "checkpointing": self.checkpointing}
         with backbone.tuned(self.learning, **options) as tuning:
-            facts = self._tuned(backbone, tuning, more, clip, task, progress)
+            learnt = self._tuned(backbone, tuning, more, clip, task, progress)
             tuning.settle()
-            yield facts
+            yield learnt
 
     @property
     def learning(self) -> Sequence[str]:
@@ -124,7 +132,7 @@ class Recipe:
         clip: Clip,
         task: EditTask,
         progress: Progress,
-    ) -> Facts:
+    ) -> Learnt:
         """What was kept of the same tuning, or a new one."""
         mean, spread = backbone.encode(clip.frames), backbone.spread(clip.frames)
         given = given_to(backbone, clip, backbone.embed(task.source))
@@ -134,14 +142,15 @@ class Recipe:
             known, about = store.load(key), store.facts(key)
             if known is not None:
                 tuning.load({name: known[name] for name in tuning.weights})
-                return _facts(about, kept=True)
+                return Learnt(_facts(about, kept=True), known, about)
             draws = Draws(backbone, mean, spread, self.seed)
             learner = Learner(backbone, tuning.weights, given, self.rate, self.decay, self.most)
             about = made.facts_for(backbone, task.source, self.counted())
             about |= self._learn(learner, draws, store, f"{key}-half", progress)
-            if store.save(key, {**more, **tuning.state()}, about):
+            weights = {**more, **tuning.state()}
+            if store.save(key, weights, about):
                 store.drop(f"{key}-half")
-            return _facts(about, kept=False)
+            return Learnt(_facts(about, kept=False), weights, about)
 
     def _learn(
         self, learner: Learner, draws: Draws, store: Kept, half: str, progress: Progress
@@ -163,8 +172,9 @@ class Recipe:
                 saved = time.perf_counter()
         first, last = ends(learner.errors)
         seconds += time.perf_counter() - started
-        said = {"steps": str(self.steps), "error_first": f"{first:.6g}", "error_last": f"{last:.6g}"}
-        return {**said, "seconds": f"{seconds:.1f}"}
+        said = {"steps": self.steps, "error_first": f"{first:.6g}", "error_last": f"{last:.6g}"}
+        said |= {"seconds": f"{seconds:.1f}", "errors": [float(f"{each:.4g}") for each in learner.errors]}
+        return {name: str(value) for name, value in said.items()}
 
     def counted(self) -> dict[str, Any]:
         """The settings that change what is learnt."""
@@ -175,7 +185,7 @@ class Recipe:
 @contextmanager
 def elsewhere(
     place: str | Path, backbone: Any, learning: Sequence[str], allow_pickle: bool = False
-) -> Iterator[Facts]:
+) -> Iterator[Learnt]:
     """The backbone with weights that were tuned before, by us or by another code. `learning` are patterns of the names
     that such a tuning may change."""
     found = made.open_made(place, backbone, learning, allow_pickle=allow_pickle)
@@ -184,11 +194,11 @@ def elsewhere(
     with backbone.tuned(low or [*found.own, *found.more], rank=rank, more=found.more) as tuning:
         tuning.load(found.own if low else {**found.own, **found.more})
         tuning.settle()
-        yield _facts(found.facts, kept=True)
+        yield Learnt(_facts(found.facts, kept=True), {**found.own, **found.more}, found.facts)
 
 
-def _facts(about: Mapping[str, str], kept: bool) -> Facts:
+def _facts(about: Mapping[str, str], kept: bool) -> dict[str, float | int | bool]:
     """For a row: `tuning_seconds` are those of the tuning itself, whichever row paid for it."""
-    found: Facts = {"tuning_kept": kept}
+    found: dict[str, float | int | bool] = {"tuning_kept": kept}
     numbers = {"steps": int, "error_first": float, "error_last": float, "seconds": float}
     return found | {f"tuning_{name}": kind(about[name]) for name, kind in numbers.items() if name in about}

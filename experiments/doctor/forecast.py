@@ -16,6 +16,12 @@ GB = 1e9
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 LIBRARIES = 0.9  # GB of host memory that torch, diffusers and transformers take by being imported
 LIVE = 24  # tensors of the widest level alive at the peak of the UNet: skips, concatenations, feed-forward
+# Of a network of Stable Diffusion's size, counted on tensors without data: what a training step keeps for its way back,
+# in tensors of the widest level; and the shares of its weights that learn.
+KEPT, KEPT_CHECKPOINTED = 400, 57
+LEARNING = {True: 0.087, False: 0.029}  # with layers along frames, and the queries alone
+LEARNING_LOW_RANK = 0.005
+BESIDE = 16  # bytes for each of them: itself, its gradient and AdamW's two means, in single precision
 LIVE_VAE = 6  # the same for the autoencoder, per frame in hand
 PACKED = 0.6  # PNG and npz against raw bytes, on filmed clips
 FRAMES = 8
@@ -75,6 +81,7 @@ def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
     streams, steps = 3 if method.get("features") == "recompute" else 2, method.get("steps", 50)
     read = "read from its files" if folder else "of the published architecture"
     needs = _needs(shape, clip, BYTES[dtype], steps, streams, model.get("vae_batch", 8))
+    needs |= _tuning_needs(config.get("tuning") or {}, shape, clip, BYTES[dtype], needs)
     about = {"model": f"{path}, {dtype}, sizes {read}", "steps": steps}
     return {**needs, "assumptions": ASSUMPTIONS, **about}
 
@@ -100,6 +107,21 @@ def _needs(
         "host_gb_on_cpu": peak + LIBRARIES,
         "disk_mb": frames * height * width * 3 * (PACKED + 0.3) / 1e6,
     }
+
+
+def _tuning_needs(
+    tuning: Mapping[str, Any], shape: Shape, clip: list[int], size: int, needs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where weights are tuned on the clip before."""
+    if "steps" not in tuning or tuning.get("path") is not None:
+        return {}
+    frames, height, width = clip
+    kept = (KEPT_CHECKPOINTED + LIVE) if tuning.get("checkpointing") else KEPT
+    share = LEARNING_LOW_RANK if tuning.get("rank") else LEARNING[tuning.get("temporal") != "none"]
+    tensor = frames * (height // shape.factor) * (width // shape.factor) * shape.width * size
+    peak = needs["weights_gb"] + (share * shape.unet * 1e6 * BESIDE + kept * tensor) / GB
+    whole = max(peak, needs["peak_gb"])
+    return {"tuning_gb": peak, "peak_gb": whole, "host_gb_on_cpu": whole + LIBRARIES}
 
 
 def _shape_of(folder: Path) -> Shape:

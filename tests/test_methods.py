@@ -22,7 +22,8 @@ from tests.quiet import quiet
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
 SAME = EditTask("t", "c", TASK.source, TASK.source, {"red": "red"}, "style")
-SHORT = {"null_text_p2p": ["method.inner=2"]}  # searches as long as it takes, otherwise
+# These search as long as it takes, otherwise.
+SHORT = dict.fromkeys(("null_text_p2p", "video_p2p"), ["method.inner=2"])
 METHODS = [option.name for option in choices.group("method")]
 
 

@@ -105,15 +105,20 @@ class Descent:
     def step(self, place: Place, x: Tensor, aim: Tensor, given: Given) -> tuple[Given, Tensor]:
         """The text that leads nearest to `aim`, and where it leads."""
         own = at(self.source, place.t)
-        cond = self._predict(x, place.t, own)
+        cond, searched = (
+            self._predict(x, place.t, own),
+            self.options.guidance != 1,
+        )  # at 1 no text has an effect
 
         def moved(text: Tensor) -> Tensor:
-            uncond = self._predict(x, place.t, own.plus(**given.parts).plus(text=text))
-            guided = cfg(uncond, cond, self.options.guidance)
+            guided = cond
+            if searched:
+                uncond = self._predict(x, place.t, own.plus(**given.parts).plus(text=text))
+                guided = cfg(uncond, cond, self.options.guidance)
             return self.backbone.noise_path.step(x, guided, now=place.t, call=place.t, to=place.below)
 
         text = given.parts["text"]
-        if self.options.guidance != 1:  # at guidance 1 no text has an effect
+        if searched:
             text = self._fitted(lambda text: moved(text) - aim, text, place.i)
         return given.plus(text=text), moved(text)
 

@@ -131,10 +131,11 @@ class Fusion:
         if not self.official:
             return Temporal(window, masked, skip=self.skip)
         by_keys = {"auto": self.mode("temporal") == "masked", "keys": True, "maps": False}
-        # The official code replaces whole maps from the window's second step on, at every size; or it mixes keys
-        # and queries from its first step on, in layers of at most `most_positions`.
+        # FreeMask's code replaces whole maps from the window's second step on (Video-P2P's from its first), at every
+        # size; or it mixes keys and queries from its first step on, in layers of at most `most_positions`.
         if not by_keys[self.temporal_by]:
-            return Temporal(Window(window.first + 1, window.end), False, keys=False, skip=self.skip)
+            late = Window(window.first + (self.variant == "official"), window.end)
+            return Temporal(late, False, keys=False, skip=self.skip)
         return Temporal(window, masked, inside="source", most_positions=self.most_positions, skip=self.skip)
 
     def _self(self, subject: Subject, masked: bool) -> Policy:

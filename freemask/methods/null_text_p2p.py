@@ -1,8 +1,8 @@
-"""Null-text inversion and prompt-to-prompt, picture by picture: FateZero's baseline "Framewise Null & p2p".
+"""Null-text inversion and prompt-to-prompt: picture by picture (FateZero's baseline "Framewise Null & p2p"), or on a
+network tuned on the clip, whose frames share one text (Video-P2P).
 
-The guided reconstruction of the clip runs beside the edit, under the same unconditional texts, and lends it its text
-and self-attention; outside the words' masks, its latents. On a model whose frames do not see each other, each frame is
-an edit of its own.
+The guided reconstruction of the clip runs beside the edit and lends it its attention; outside the words' masks, its
+latents. On a model whose frames do not see each other, each frame is an edit of its own.
 """
 
 from collections.abc import Callable
@@ -32,19 +32,31 @@ TOGETHER = (
     "frames of this model see each other: each is edited on its own with model=embedded_image or sd15,"
     " model.attention=frame model.shared_norm=false"
 )
+ALL_FRAMES = ("temporal", "space_time", "joint")  # roles of attention that sees other frames by itself
+UNTUNED = (
+    "fusion.temporal acts on nothing: this model has no temporal layers; tune it on the clip"
+    " (tuning=tune_a_video), or name those of a tuned checkpoint (model.temporal=PATH)"
+)
 
 
 @dataclass(frozen=True)
 class NullTextP2P:
-    """`inner`: how often a text is updated at each step at most. `inversions` is a folder in which inversions and the
-    texts found for them are kept for every prompt and run; None keeps none. `heat_gb` bounds the word heat that masks
-    are made of."""
+    """`inner`: how often a text is updated at each step at most. `shared`: one text for all frames; otherwise each has
+    its own. `decoupled`: what was found is for the reconstruction alone, and the edit is guided from an empty prompt.
+    `source_guidance`: of the reconstruction; None: the edit's own, 1: no text has an effect there and none is looked
+    for (Video-P2P's fast mode).
+
+    `inversions` is a folder in which inversions and the texts found for them are kept for every prompt and run; None
+    keeps none. `heat_gb` bounds the word heat that masks are made of."""
 
     draws: ClassVar[bool] = False  # no noise: every seed gives the same
 
     steps: int = 50
     guidance: float | int | None = None
     inner: int = 10
+    shared: bool = False
+    decoupled: bool = False
+    source_guidance: float | int | None = None
     mask: MaskStrategy = field(default_factory=NoMask)
     fusion: Fusion = OFF
     inversions: Annotated[str | None, Effect.NONE] = None
@@ -56,9 +68,10 @@ class NullTextP2P:
             whole(name, value)
             at_least(name, value, least)
         at_least("guidance", self.guidance, 0)
+        at_least("source_guidance", self.source_guidance, 0)
         of_kind("mask", self.mask, MaskStrategy)
         of_kind("fusion", self.fusion, Fusion)
-        if self.steps > MOST_STEPS:
+        if self.steps > MOST_STEPS and self.source_guidance != 1:
             raise UserError(
                 "Null-text inversion learns less with every step, and then nothing.",
                 came=f"steps={self.steps}",
@@ -76,19 +89,23 @@ class NullTextP2P:
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(self.steps))
-        settled(self.fusion, self.mask, subject)  # a word that is not there is refused before the long part
+        settled(self._fusion(subject), self.mask, subject)  # a missing word is refused before the long part
         nulls = self.nulls(backbone, latents, subject, watch, progress)
         edit = sampled(self.editing(backbone, subject, nulls, watch, progress), progress)
         lost = float((nulls.path.at(CLEAN) - latents).square().mean())
-        warnings = [*edit.warnings, *([TOGETHER] if _see_each_other(backbone) else [])]
-        return replace(edit, warnings=warnings, facts={**edit.facts, "null_text_error": round(lost, 6)})
+        return replace(
+            edit,
+            warnings=[*edit.warnings, *self._warnings(subject)],
+            facts={**edit.facts, "null_text_error": round(lost, 6)},
+        )
 
     def nulls(
         self, backbone: Backbone, latents: Tensor, subject: Subject, watch: Stopwatch, progress: Progress
     ) -> Nulls:
         """From the store, or found."""
         store = Inversions(self.inversions, self.inversions_gb)
-        options = NullText(strength(self.guidance, backbone), self.inner)
+        followed = self.guidance if self.source_guidance is None else self.source_guidance
+        options = NullText(strength(followed, backbone), self.inner, self.shared)
         source, times = subject.given["source"], subject.times
         key = key_of(backbone, latents, source, times, [options])
         known = store.load(key)
@@ -105,7 +122,7 @@ class NullTextP2P:
         self, backbone: Backbone, subject: Subject, nulls: Nulls, watch: Stopwatch, progress: Progress
     ) -> Editing:
         """The edit before its first step, the words' heat of the reconstruction included."""
-        masked, policies, keeps = settled(self.fusion, self.mask, subject)
+        masked, policies, keeps = settled(self._fusion(subject), self.mask, subject)
         kept, target = (Recording(int(self.heat_gb * GIB)) for _ in range(2))
         masks = None
         with watch.stage("masks"):
@@ -118,7 +135,7 @@ class NullTextP2P:
             backbone=backbone,
             subject=subject,
             guidance=strength(self.guidance, backbone),
-            uncond=nulls.uncond,
+            uncond=subject.given["uncond"] if self.decoupled else nulls.uncond,
             inversion=nulls.path,
             lender=nulls.path,
             policies=policies,
@@ -128,6 +145,17 @@ class NullTextP2P:
         )
         made.keeps = [_after_fusion(made, keep) for keep in keeps.target]
         return made
+
+    def _fusion(self, subject: Subject) -> Fusion:
+        """Of a network that is not tuned there are no temporal maps to take: a warning says so."""
+        return self.fusion if _temporal(subject) else replace(self.fusion, temporal="off")
+
+    def _warnings(self, subject: Subject) -> list[str]:
+        together = not self.shared and any(
+            site.look or site.role in ALL_FRAMES for site in subject.sites.values()
+        )
+        untuned = self.fusion.mode("temporal") != "off" and not _temporal(subject)
+        return [text for text, holds in ((TOGETHER, together), (UNTUNED, untuned)) if holds]
 
 
 def _after_fusion(editing: Editing, keep: Keep) -> Keep:
@@ -142,7 +170,5 @@ def _after_fusion(editing: Editing, keep: Keep) -> Keep:
     return replace(keep, shrink=shrink)
 
 
-def _see_each_other(backbone: Backbone) -> bool:
-    return any(
-        site.look or site.role in ("temporal", "space_time", "joint") for site in backbone.sites.values()
-    )
+def _temporal(subject: Subject) -> bool:
+    return any(site.role in ALL_FRAMES for site in subject.sites.values())

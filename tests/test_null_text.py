@@ -333,4 +333,4 @@ def test_the_first_step_of_the_authors_null_text_inversion(shared):
 def test_the_authors_cases(shared, name):
     ledger = command.compare(golden(shared, name))
     assert ledger.passed, ledger.table()
-    assert (("edit: the source's soft masks", FORCED) in ledger.found) == (name == "vp2p_full")
+    assert (("edit: soft masks", FORCED) in ledger.found) == (name == "vp2p_full")

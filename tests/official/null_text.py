@@ -17,8 +17,10 @@ EMBEDDING = "null_embeddings_teacher_forced"
 
 
 def options(case: Case, inner: int | None = None) -> NullText:
-    most = int(case.about["null_text"]["inner_steps"])
-    return NullText(float(case.about["guidance_scale"]), most if inner is None else inner, shared=True)
+    """Fast cases look for no text, and do not guide the source."""
+    said = case.about["null_text"] or {"inner_steps": 0}
+    guidance = 1 if case.about["fast"] else float(case.about["guidance_scale"])
+    return NullText(guidance, int(said["inner_steps"]) if inner is None else inner, shared=True)
 
 
 def forced(scene: Scene, count: int, progress: Progress) -> None:
@@ -50,7 +52,8 @@ def descent(scene: Scene, *, inner: int | None = None, seen: Seen | None = None)
 def updates(scene: Scene, i: int, seen: Seen) -> None:
     """As many as there are stored errors: those behind an early stop are not numbers."""
     case, done = scene.case, int((~scene.case["null/loss"][i].isnan()).sum())
-    scene.exactly("null text: updates", f"step {i}", float(len(seen) != done))
+    told = int(case["null/inner_done"][i])
+    scene.exactly("null text: updates", f"step {i}", float(len(seen) != done or done != told))
     rate = abs(RATE * (1 - FALL * i) - float(case["null/lr"][i]))
     scene.ledger.note("null text: rate", FORCED, f"step {i}", rate, 1e-12)
     for j, (errors, gradient, text) in enumerate(seen[:done]):

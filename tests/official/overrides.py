@@ -63,7 +63,7 @@ def edit_overrides(case: Case, edit: Edit) -> list[str]:
         f"{windows}.temporal={edit.said['temp_replace_steps']}",
         f"{windows}.latent=[0.2,0.8]",
     ]
-    lines += _pairs("fusion.reweight", edit.weights) + _pairs("fusion.word_windows", words)
+    lines += pairs("fusion.reweight", edit.weights) + pairs("fusion.word_windows", words)
     return lines + mask_overrides(edit, "official")
 
 
@@ -79,8 +79,8 @@ def fatezero_overrides(edit: Edit) -> list[str]:
         f"{windows}.cross={share}",
         f"{windows}.self={edit.said['self_replace_steps']}",
         f"{windows}.latent=[0.2,0.8]",
-        *_pairs("fusion.reweight", edit.weights),
-        *_pairs("fusion.word_windows", words),
+        *pairs("fusion.reweight", edit.weights),
+        *pairs("fusion.word_windows", words),
     ]
 
 
@@ -98,7 +98,7 @@ def mask_overrides(edit: Edit, name: str) -> list[str]:
     ]
 
 
-def _pairs(key: str, words: Mapping[str, Any]) -> list[str]:
+def pairs(key: str, words: Mapping[str, Any]) -> list[str]:
     """As a list of pairs, for a key of the command line cannot hold every word."""
     if not words:
         return []

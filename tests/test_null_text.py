@@ -326,11 +326,3 @@ def test_the_first_step_of_the_authors_null_text_inversion(shared):
     assert ledger.passed, ledger.table()
     for group in ("errors", "first gradient", "texts", "change of texts", "latents", "first guess"):
         assert (f"null text: {group}", FORCED) in ledger.found
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("name", ["vp2p_base", "vp2p_full"])
-def test_the_authors_cases(shared, name):
-    ledger = command.compare(golden(shared, name))
-    assert ledger.passed, ledger.table()
-    assert (("edit: soft masks", FORCED) in ledger.found) == (name == "vp2p_full")

@@ -78,7 +78,7 @@ class VideoControl:
                 heat = interpolate(heat, size=x.shape[-2:])
                 softs.append(heat / heat.amax(dim=(2, 3), keepdim=True))
             mask = (softs[0] > self.threshold) | (softs[1] > self.threshold)
-            self.softs.append(torch.maximum(*softs)[:, 0])
+            self.softs.append(torch.stack(softs)[:, :, 0])
             self.masks.append(mask[:, 0].to(x.dtype))
             x = torch.stack([x[0], torch.where(mask, x[1], x[0])])
         self.step += 1

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from torch import Generator, Tensor
 
+from freemask.alignment import official_columns
 from freemask.attention.layout import on_grid
 from freemask.attention.math import marked
 from freemask.attention.record import GIB, Keep, Recording, recorder
@@ -26,7 +27,7 @@ from freemask.methods.common import Stopwatch, at_least, check_masks, of_kind, w
 from freemask.methods.editing import Editing
 from freemask.methods.invert_fuse import OFF, sampled, settled
 from freemask.settings import Effect
-from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Taps, Where, silent
+from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Taps, Text, Where, silent
 
 TOGETHER = (
     "frames of this model see each other: each is edited on its own with model=embedded_image or sd15,"
@@ -37,6 +38,7 @@ UNTUNED = (
     "fusion.temporal acts on nothing: this model has no temporal layers; tune it on the clip"
     " (tuning=tune_a_video), or name those of a tuned checkpoint (model.temporal=PATH)"
 )
+UNKNOWN = "fusion passes over words that do not stand between blanks in the target prompt: {} (in '{}')"
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,10 @@ class NullTextP2P:
         return self.fusion if _temporal(subject) else replace(self.fusion, temporal="off")
 
     def _warnings(self, subject: Subject) -> list[str]:
-        together = not self.shared and any(
-            site.look or site.role in ALL_FRAMES for site in subject.sites.values()
-        )
+        together = any(site.look or site.role in ALL_FRAMES for site in subject.sites.values())
         untuned = self.fusion.mode("temporal") != "off" and not _temporal(subject)
-        return [text for text, holds in ((TOGETHER, together), (UNTUNED, untuned)) if holds]
+        found = [TOGETHER] if together and not self.shared else []
+        return found + ([UNTUNED] if untuned else []) + _unknown(self.fusion, subject.target)
 
 
 def _after_fusion(editing: Editing, keep: Keep) -> Keep:
@@ -168,6 +169,13 @@ def _after_fusion(editing: Editing, keep: Keep) -> Keep:
         return on_grid(fused[where.streams.index("cond"), ..., 0].mean(dim=1), where)
 
     return replace(keep, shrink=shrink)
+
+
+def _unknown(fusion: Fusion, target: Text) -> list[str]:
+    """The authors' code passes over words that it does not find."""
+    named = [str(word) for each in (fusion.reweight, fusion.word_windows) for word in each or ()]
+    lost = [word for word in named if fusion.official and not official_columns(target, word)]
+    return [UNKNOWN.format(", ".join(lost), target.prompt)] if lost else []
 
 
 def _temporal(subject: Subject) -> bool:

@@ -180,6 +180,8 @@ def controls(job: Job, editing: Editing) -> None:
 
 def frames(scene: Scene, latents: Tensor) -> None:
     """Stored as bytes: what is left beyond the rounding counts."""
+    if "edit/frames_u8_down4" not in scene.case:
+        return
     theirs = scene.case["edit/frames_u8_down4"].movedim(-1, -3).double()
     for row, name in enumerate(("source", "target")):
         ours = scene.backbone.decode(latents[row])[..., DOWN // 2 :: DOWN, DOWN // 2 :: DOWN].double() * 255

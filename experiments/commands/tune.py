@@ -9,10 +9,9 @@ from typing import Any, cast
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
-from experiments.cli.quoting import quoted
 from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
-from experiments.config.compose import plain
+from experiments.config.compose import plain, typed
 from experiments.config.options import Keys
 from experiments.figures.errors import curve
 from experiments.jobs.attempt import Attempt, measured
@@ -46,6 +45,7 @@ VERB = Verb(
     ),
 )
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")  # where checkpoints of diffusers have them
+LOOK = ("attention", "least_channels")  # settings of the model that the edit is to share
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,10 @@ def _said(
     facts = learnt.facts
     each = facts["tuning_seconds"] / facts["tuning_steps"]
     peaks = {name: row.get(name) for name in ("peak_rss_gb", "peak_gpu_gb") if row.get(name)}
-    look = [
-        f"model.{key}={config['model'][key]}"
-        for key in ("attention", "least_channels")
-        if key in config["model"]
-    ]
-    words = ["freemask edit", quoted("clip", options.clip) if options.clip else "", *look]
-    words += [f"model={choices.get('model')}", "method=tune_a_video", quoted("tuning.path", str(folder))]
+    words = [f"clip={options.clip}"] if options.clip else []
+    words += [f"model={choices.get('model')}", "method=tune_a_video"]
+    words += [f"model.{key}={config['model'][key]}" for key in LOOK if key in config["model"]]
+    command = typed([*words, f"tuning.path={folder}"], ("clip", "tuning.path"))
     return [
         f"tuned on {row['frames'][0]} frames: {facts['tuning_steps']} steps, {facts['tuning_seconds']:.0f} s "
         f"({each:.2g} s a step{', kept from before' if facts['tuning_kept'] else ''})",
@@ -146,5 +143,5 @@ def _said(
         f"  weights    {folder / WEIGHTS}",
         f"  curve      {folder / 'errors.png'}",
         "",
-        "edit with it:  " + " ".join(filter(None, words)),
+        f"edit with it:  freemask edit {command}",
     ]

@@ -11,6 +11,7 @@ from synthetic_rows import row, write
 
 from evaluation.tables.papers import description, names, whole
 from experiments.cli.app import main
+from experiments.commands.figure import _tasks
 from experiments.config import choices
 from experiments.figures import mmc
 from experiments.figures.mmc import short
@@ -33,16 +34,17 @@ def clip(seed, frames=8, size=(16, 24)):
     return torch.rand(frames, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def edit(run, variant, task="task-1", kind="shape", frames=8, mask=None):
+def edit(run, variant, task="task-1", kind="shape", frames=8, **more):
     """A finished edit with its frames and those of its source, as `freemask run` keeps them."""
     folder = Path("runs") / run / variant
     edited, source = clip(10 + sum(map(ord, variant)), frames), clip(1, frames)
     files = {"frames": f"frames/{task}.npz", "source": f"sources/{task}.npz"}
     for name, shown in zip(files.values(), (edited, source), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        mask = more.get("mask")
         masks = {} if mask is None or shown is source else {"mask": mask}
         np.savez_compressed(folder / name, frames=to_bytes(shown), **masks)
-    write(folder, [row(variant, task, {}, kind=kind, files=files)])
+    write(folder, [row(variant, task, more.get("metrics", {}), kind=kind, files=files)])
     return source, edited
 
 
@@ -122,6 +124,21 @@ def test_a_task_is_chosen_that_most_lines_have_and_others_can_be_asked_for(capsy
     assert "missing: FateZero + MMC" in capsys.readouterr().out
     assert main(["figure", "freemask/5", "tasks=[task-9]"]) == 2
     assert "did you mean 'task-" in capsys.readouterr().err
+
+
+def test_a_figure_of_failures_shows_the_worst(capsys):
+    for task, value in (
+        ("task-1", 30.0),
+        ("task-2", 11.0),
+        ("task-3", None),
+        ("task-4", 20.0),
+        ("task-5", 12.0),
+    ):
+        edit("fatezero-fig10", "tuned", task, metrics={"oracle_psnr.inside": value})
+    every = kept([Path("runs/fatezero-fig10")])
+    assert _tasks(figure_of("fatezero/10"), [], every) == ["task-2", "task-5", "task-4"]
+    assert main(["figure", "fatezero/10"]) == 0
+    assert "Failures" in capsys.readouterr().out
 
 
 def test_rows_without_frames_are_left_out():

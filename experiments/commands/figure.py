@@ -142,7 +142,7 @@ def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
 
 
 def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -> Sequence[str]:
-    """Those asked for; otherwise the first of each kind that most lines have."""
+    """Those asked for; otherwise the first of each kind that most lines have, or the worst."""
     kinds = {each.task: each.kind for each in every}
     for task in asked:
         if task not in kinds:
@@ -151,7 +151,9 @@ def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -
     lines: dict[str, set[str]] = {}
     for each in every:
         lines.setdefault(each.task, set()).add(each.line)
-    by_lines = sorted(kinds, key=lambda task: -len(lines[task]))
+    last, worst = [*figure.lines][-1:], figure.worst_by
+    of = {each.task: each.value(worst) for each in every if worst and each.line in last}
+    by_lines = sorted(kinds, key=lambda task: (-len(lines[task]), of.get(task, 0)))
     usual = [[task for task in by_lines if kinds[task] == kind][: figure.each] for kind in figure.kinds]
     chosen = asked or sum(usual, [])
     if not chosen:

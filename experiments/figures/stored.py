@@ -33,6 +33,12 @@ class Kept:
     source: str
     target: str
     files: Mapping[str, str]
+    metrics: Mapping[str, float | None]
+
+    def value(self, name: str) -> float:
+        """Of a metric, whatever network it was measured with; what is not known comes last."""
+        found = [each for key, each in self.metrics.items() if key.split("[")[0] == name]
+        return found[0] if found and found[0] is not None else float("inf")
 
     def edited(self, count: int) -> list[np.ndarray]:
         """So many of its frames, evenly spread."""
@@ -73,7 +79,7 @@ def _kept(name: str, folder: Path, row: Mapping[str, Any]) -> Kept | None:
     if "frames" not in paths or not (folder / paths["frames"]).is_file():
         return None
     kind, source, target = (str(row.get(key) or "") for key in ("kind", "source", "target"))
-    return Kept(folder, name, row["task"], kind, source, target, paths)
+    return Kept(folder, name, row["task"], kind, source, target, paths, row.get("metrics") or {})
 
 
 def _inside(folder: Path, path: str) -> bool:

@@ -68,7 +68,7 @@ class Learner:
         path, place = self.backbone.noise_path, len(self.errors) + 1
         noisy = path.noised(draw.latents, draw.noise, draw.t)
         made = self.backbone.predict(noisy[None], draw.t, {"source": self.given})[0]
-        error = (made.float() - path.target(draw.latents, draw.noise, draw.t).float()).square().mean()
+        error = (made - path.target(draw.latents, draw.noise, draw.t)).square().mean()
         self.adam.zero_grad()
         if bool(error.isfinite()):
             self.scaler.scale(error).backward()

@@ -1,4 +1,5 @@
-"""Cases of Tune-A-Video: the tuned network's inversion under the empty prompt, and sampling under other prompts."""
+"""Cases of Tune-A-Video: tuning, the tuned network's inversion under the empty prompt, and sampling under other
+prompts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,12 @@ from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert, sample
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.types import Text, Time
+from tests.official import tuning
 from tests.official.case import Case
 from tests.official.families import Wanted
 from tests.official.ledger import FORCED, FREE, Ledger, relative
 from tests.official.tuned import loaded
 
-NOT_YET = "does not run yet: tuning (losses, gradients, weights after each step)"
 LOOK = "-1,first"  # whom frames look at
 
 
@@ -51,7 +52,7 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
         inversion(tuned)
         for place, prompt in enumerate(case.about["prompts"]):
             edit(tuned, f"edit{place}", backbone.embed(prompt))
-    ledger.remark(NOT_YET)
+        tuning.compare(case, ledger, backbone, LOOK, wanted.progress)
 
 
 def texts(tuned: Tuned) -> None:
@@ -134,6 +135,13 @@ def edit(tuned: Tuned, name: str, prompt: Text) -> None:
     for i, t in enumerate(times[::-1][: tuned.count(steps)]):
         tuned.wanted.progress(f"{name}, step by step", i, tuned.count(steps))
         x, below = latents[i - 1] if i else begun, times[-2 - i] if i + 1 < steps else CLEAN
+        if f"{name}/unet_out/{i:02d}" in case:
+            streams = {"uncond": negative.given, "cond": prompt.given}
+            out, theirs = (
+                backbone.predict(x.expand(2, *x.shape), t, streams),
+                case.latents(f"{name}/unet_out/{i:02d}"),
+            )
+            tuned.judge(f"{name}: network output", f"step {i}", out, theirs, "layers_and_unet_out")
         made = path.step(x, predict(x, t), now=t, call=t, to=below)
         tuned.judge(f"{name}: latents", f"step {i}", made, latents[i])
     if tuned.wanted.free and tuned.count(steps) == steps:

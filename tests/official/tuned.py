@@ -67,14 +67,14 @@ class Scene:
 
 
 @contextmanager
-def loaded(case: Case, look: str = "first") -> Iterator[Any]:
+def loaded(case: Case, look: str = "first", *, temporal: bool = True) -> Iterator[Any]:
     """The model with the case's configuration and tuned weights, as a user would name them; `look`: whom frames look
-    at."""
+    at. `temporal` False: as it is before any tuning."""
     with TemporaryDirectory() as folder:
         lines = [
             "model=sd14",
             quoted("model.path", str(with_config(case, Path(folder) / "model"))),
-            quoted("model.temporal", str(tuned(case, Path(folder)))),
+            *([quoted("model.temporal", str(tuned(case, Path(folder))))] if temporal else []),
             "model.device=cpu",
             f"model.dtype={case.about.get('dtype', 'float32')}",
             f"model.attention=[{look}]",
@@ -102,12 +102,18 @@ def with_config(case: Case, folder: Path) -> Path:
 
 def tuned(case: Case, folder: Path) -> Path:
     """The temporal layers before tuning, and over them what tuning left, under the names that the network has."""
+    stored, file = stored_weights(case), folder / "tuned.safetensors"
+    save_file(stored["init"] | stored["tuned"], file)
+    return file
+
+
+def stored_weights(case: Case) -> dict[str, dict[str, Tensor]]:
+    """`init`: temporal layers before tuning; `tuned`: what tuning left. By the names that the authors' network has."""
     path = case.folder / case.about["unet3d_weights"]
     if not path.is_file():
         raise UserError("the case's tuned weights are not there", came=path)
-    stored, file = load_file(path), folder / "tuned.safetensors"
-    weights: dict[str, Tensor] = {}
-    for stage in ("init/", "tuned/"):
-        weights |= {name.removeprefix(stage): each for name, each in stored.items() if name.startswith(stage)}
-    save_file(weights, file)
-    return file
+    found: dict[str, dict[str, Tensor]] = {"init": {}, "tuned": {}}
+    for name, each in load_file(path).items():
+        stage, _, inner = name.partition("/")
+        found[stage][inner] = each
+    return found

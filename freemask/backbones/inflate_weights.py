@@ -91,7 +91,10 @@ def add(unet: Any, weights: Weights, *, idle: bool = False) -> list[tuple[nn.Mod
         layer = next(each for each in LAYERS if f".{each}." in key)
         owner, rest = key.split(f".{layer}.")
         found[owner][f"{layer}.{rest}"] = value
-    return [each for owner, parts in found.items() for each in _layer(unet, owner, parts, idle)]
+    made = [each for owner, parts in found.items() for each in _layer(unet, owner, parts, idle)]
+    for owner, name, layer in made:  # none before all of them fit
+        owner.add_module(name, layer)
+    return [(owner, name) for owner, name, _ in made]
 
 
 def _own(unet: Any, weights: Weights) -> None:
@@ -103,7 +106,7 @@ def _own(unet: Any, weights: Weights) -> None:
     unet.load_state_dict(dict(weights), strict=False)
 
 
-def _layer(unet: Any, owner: str, weights: Weights, idle: bool) -> list[tuple[nn.Module, str]]:
+def _layer(unet: Any, owner: str, weights: Weights, idle: bool) -> list[tuple[nn.Module, str, nn.Module]]:
     try:
         module = unet.get_submodule(owner)
     except AttributeError as error:
@@ -118,11 +121,11 @@ def _layer(unet: Any, owner: str, weights: Weights, idle: bool) -> list[tuple[nn
         like = next(module.parameters())
         for name, layer in made.items():
             layer.load_state_dict(_below(weights, name))
-            module.add_module(name, layer.to(like.device, like.dtype))
+            layer.to(like.device, like.dtype)
     except (KeyError, RuntimeError, AttributeError) as error:
         shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in weights.items())
         raise _misfit(owner, shapes, f"a whole layer of this network's width ({error})") from error
-    return [(module, name) for name in made]
+    return [(module, name, layer) for name, layer in made.items()]
 
 
 def _conv(conv: nn.Conv2d, weights: Weights) -> dict[str, nn.Module]:

@@ -165,6 +165,7 @@ class Inflated2D(UNet):
         more: Mapping[str, Tensor] | None = None,
         checkpointing: bool = False,
     ) -> Iterator[Tuned]:
+        self._refuse_tuned()  # before its layers are touched
         options = {"rank": rank, "more": more, "checkpointing": checkpointing}
         with self._with_layers(more or {}), super().tuned(patterns, **options) as tuning:
             yield tuning

@@ -164,14 +164,17 @@ class Network(Backbone):
         more: Mapping[str, Tensor] | None = None,
         checkpointing: bool = False,
     ) -> Iterator[Tuned]:
-        if self._tuned is not None:
-            raise RuntimeError("this network is being tuned already")
+        self._refuse_tuned()
         thrift = saved(self.network, self._slot) if checkpointing else nullcontext()
         with thrift, Tuned(self.network, patterns, rank, more) as self._tuned:
             try:
                 yield self._tuned
             finally:
                 self._tuned = None
+
+    def _refuse_tuned(self) -> None:
+        if self._tuned is not None:
+            raise RuntimeError("this network is being tuned already")
 
     @contextmanager
     def saving_memory(self) -> Iterator[dict[str, str]]:

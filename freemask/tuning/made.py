@@ -37,11 +37,11 @@ def open_made(
     """What the file changes of this network. Refused where it was tuned from other weights: where it names them, and
     else where it differs in what such a tuning leaves alone."""
     path = find(place, allow_pickle=allow_pickle)
-    facts = _facts(path)
+    found, facts = read(path, allow_pickle=allow_pickle), _facts(path)
     ours = facts.get("format") == FORMAT
     if ours and facts.get("base") != backbone.origin:
         raise _other(path, f"weights of the model {facts.get('base')}", f"of {backbone.origin}")
-    found, known = read(path, allow_pickle=allow_pickle), dict(backbone.network.state_dict())
+    known = dict(backbone.network.state_dict())
     more = {name: value for name, value in found.items() if is_temporal(name) and name not in known}
     own = {}
     for name, value in found.items():
@@ -50,7 +50,8 @@ def open_made(
         if name in known and value.shape != known[name].shape:
             raise _other(path, f"{name} of {tuple(value.shape)}", f"{tuple(known[name].shape)}")
         if ours or any(fnmatchcase(name, pattern) for pattern in learning):
-            own[name] = value
+            if name not in known or not torch.equal(value.to(known[name]), known[name]):
+                own[name] = value
         elif name not in known or not _close(value, known[name]):
             raise _other(path, f"another {name}", "the model's own, since tuning leaves it alone")
     if not own and not more:

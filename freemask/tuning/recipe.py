@@ -139,9 +139,10 @@ class Recipe:
         store = Kept(self.kept, self.kept_gb, "tuning")
         key = key_of(backbone, mean, given, [], ["tuning", backbone.origin, self.counted()])
         with alone(store.path(key), progress):
-            known, about = store.load(key), store.facts(key)
+            known = store.load(key)
             if known is not None:
                 tuning.load({name: known[name] for name in tuning.weights})
+                about = store.facts(key)
                 return Learnt(_facts(about, kept=True), known, about)
             draws = Draws(backbone, mean, spread, self.seed)
             learner = Learner(backbone, tuning.weights, given, self.rate, self.decay, self.most)

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from freemask.errors import UserError
 from freemask.types import Backbone, Given, Time
 
+SCALER = ("scale", "_growth_tracker")  # what changes in it
 FEWEST = 20  # errors that are averaged
 
 
@@ -76,8 +77,10 @@ class Learner:
             length = clip_grad_norm_(list(self.weights.values()), self.most)
         else:
             length = error.detach()
-        if not bool(length.isfinite()) and not (self.scaler.is_enabled() and bool(error.isfinite())):
-            raise _broken(place, float(error), self.backbone)
+        # Half precision may yet do with a smaller scale.
+        tried = bool(error.isfinite()) and self.scaler.get_scale() > 1
+        if not bool(length.isfinite()) and not tried:
+            raise _broken(place, float(error.detach()), self.backbone)
         self.scaler.step(self.adam)  # left out where half precision overflowed
         self.scaler.update()
         self.errors.append(float(error.detach()))
@@ -89,14 +92,14 @@ class Learner:
         for name, weight in self.weights.items():
             found |= {f"{key} {name}": value for key, value in self.adam.state[weight].items()}
         found["errors"] = torch.tensor(self.errors, dtype=torch.float64)
-        return found | {"scale": torch.tensor(self.scaler.get_scale(), dtype=torch.float64)}
+        scaler = self.scaler.state_dict()
+        return found | {f"scaler {key}": torch.tensor(scaler[key]) for key in SCALER if key in scaler}
 
     def go_on(self, tensors: Mapping[str, Tensor]) -> None:
         found = dict(tensors)
         self.errors = found.pop("errors").tolist()
-        scale = float(found.pop("scale"))
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict({**self.scaler.state_dict(), "scale": scale})
+        scaler = {key: found.pop(f"scaler {key}").item() for key in SCALER if f"scaler {key}" in found}
+        self.scaler.load_state_dict({**self.scaler.state_dict(), **scaler})
         with torch.no_grad():
             for key, value in found.items():
                 kind, _, name = key.partition(" ")

@@ -52,7 +52,7 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
         inversion(tuned)
         for place, prompt in enumerate(case.about["prompts"]):
             edit(tuned, f"edit{place}", backbone.embed(prompt))
-        tuning.compare(case, ledger, backbone, LOOK, wanted.progress)
+        tuning.compare(case, ledger, backbone, LOOK, wanted)
 
 
 def texts(tuned: Tuned) -> None:

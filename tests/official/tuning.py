@@ -19,8 +19,9 @@ from experiments.config.build import build
 from experiments.config.compose import config_of, plain
 from freemask.tuning.recipe import Recipe
 from freemask.tuning.steps import Draw, Learner
-from freemask.types import Clip, EditTask, Given, Progress
+from freemask.types import Clip, EditTask, Given
 from tests.official.case import Case
+from tests.official.families import Wanted
 from tests.official.ledger import FORCED, Ledger, relative
 from tests.official.tuned import loaded, stored_weights
 
@@ -68,7 +69,7 @@ LIMITS = {
 SURE = 1e-6  # a hundred times what Adam adds to a gradient's size before it divides
 
 
-def compare(case: Case, ledger: Ledger, tuned: Any, look: str, progress: Progress) -> None:
+def compare(case: Case, ledger: Ledger, tuned: Any, look: str, wanted: Wanted) -> None:
     """`tuned`: the model with the stored weights; `look`: whom its frames look at."""
     recipe = recipe_of(case)
     stored = {
@@ -85,10 +86,12 @@ def compare(case: Case, ledger: Ledger, tuned: Any, look: str, progress: Progres
         with backbone.tuned(recipe.learning, more=more) as tuning:
             names(lesson, set(tuning.weights))
             learner = learner_of(backbone, tuning.weights, recipe, case)
-            for i in range(recipe.steps):
-                progress("tuning, step by step", i, recipe.steps)
+            count = recipe.steps if wanted.steps is None else max(1, min(wanted.steps, recipe.steps))
+            for i in range(count):
+                wanted.progress("tuning, step by step", i, count)
                 step(lesson, learner, i)
-            ended(lesson)
+            if count == recipe.steps:
+                ended(lesson)
         now = backbone.network.state_dict()
         same = list(now) == list(known) and all(torch.equal(now[name], known[name]) for name in known)
         lesson.exactly("the network's own weights", "given back", same)

@@ -1,4 +1,4 @@
-"""Cases of Video-P2P: inversion on the tuned network, null-text inversion, and the edit by our method."""
+"""Cases of Video-P2P: tuning, inversion on the tuned network, null-text inversion, and the edit by our method."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,13 +9,12 @@ from einops import rearrange
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert
 from freemask.diffusion.noise_paths import CLEAN
-from tests.official import null_text, video_p2p_edit
+from tests.official import null_text, tuning, video_p2p_edit
 from tests.official.case import Case
 from tests.official.families import Wanted
 from tests.official.ledger import FREE, Ledger, relative
 from tests.official.tuned import Scene, loaded
 
-NOT_YET = "does not run yet: tuning"
 THINNED = 256  # stored outputs with so many rows hold every fourth of them
 
 
@@ -30,7 +29,7 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
         video_p2p_edit.forced(scene, count, wanted.progress)
         if wanted.free and count == scene.steps:
             free(scene, wanted)
-    ledger.remark(NOT_YET)
+        tuning.compare(case, ledger, backbone, "first", wanted)
 
 
 # --- what stands beside the network ----------------------------------------------------------------------------

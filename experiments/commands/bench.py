@@ -81,6 +81,12 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
     fusing(build(config["method"], "method"))
+    if (tuning := flags["choices"].get("tuning")) not in (None, "none"):
+        raise UserError(
+            "what is measured here is fusion, on the model as it is",
+            came=f"tuning={tuning}",
+            todo=f"freemask tune tuning={tuning} says what a tuning takes in time and memory",
+        )
     variant = _variant(config, options, flags["choices"])
     cells = list(cells_of(variant.config["options"]))
     name = options.name or str(flags["choices"].get("model"))

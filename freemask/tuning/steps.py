@@ -112,7 +112,7 @@ class Learner:
 
 def ends(errors: Sequence[float]) -> tuple[float, float]:
     """The mean error of the first tenth of the steps, and of the last: single ones depend on the time drawn."""
-    count = min(len(errors), max(FEWEST, len(errors) // 10))
+    count = min(max(FEWEST, len(errors) // 10), max(1, len(errors) // 2))
     return sum(errors[:count]) / count, sum(errors[-count:]) / count
 
 

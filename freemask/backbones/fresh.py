@@ -20,15 +20,20 @@ def temporal(network: nn.Module, kind: str, *, seed: int, bias: bool, rank: int)
     found: dict[str, Tensor] = {}
     for name, module in network.named_modules() if kind != "none" else ():
         if hasattr(module, "attn1") and hasattr(module, "attn2"):
-            made = _attention(module, seed + zlib.crc32(name.encode()), bias)
+            made = _attention(module, own(seed, name), bias)
         elif kind == "attention_and_convolutions" and isinstance(module, nn.Conv2d) and _wide(module):
-            made = _convolution(module, seed + zlib.crc32(name.encode()), rank)
+            made = _convolution(module, own(seed, name), rank)
         else:
             continue
         found |= {f"{name}.{part}": value for part, value in made.items()}
     if kind != "none" and not found:
         raise UserError("There is no block in this network behind which attention along frames could be put.")
     return found
+
+
+def own(seed: int, name: str) -> int:
+    """A layer's own seed, the same wherever it stands among the others."""
+    return (seed + zlib.crc32(name.encode())) % 2**63
 
 
 def attention_like(block: Any, *, bias: bool = False) -> dict[str, nn.Module]:

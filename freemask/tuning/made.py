@@ -80,5 +80,5 @@ def _other(path: str | Path, came: str, expected: str) -> UserError:
         "These weights were tuned from another model.",
         came=f"{path}: {came}",
         expected=expected,
-        todo="give the model that they were tuned from (model=..., model.path=...)",
+        todo="give the model that they were tuned from, set as it was (model=..., model.attention=...)",
     )

@@ -14,6 +14,7 @@ from freemask.types import Backbone, Given, Time
 
 SCALER = ("scale", "_growth_tracker")  # what changes in it
 FEWEST = 20  # errors that are averaged
+MOST = 2**63  # what a generator takes
 
 
 class Draw(NamedTuple):
@@ -34,7 +35,7 @@ class Draws:
     seed: int
 
     def at(self, step: int) -> Draw:
-        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        rng = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % MOST)
         more, noise = (torch.randn(self.mean.shape, generator=rng).to(self.mean) for _ in range(2))
         t = self.backbone.noise_path.drawn(float(torch.rand((), generator=rng)))
         return Draw(self.mean + self.spread * more, noise, t)

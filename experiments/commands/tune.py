@@ -37,15 +37,15 @@ VERB = Verb(
         "freemask tune",
         'freemask tune my.mp4 --source "a man is skiing" out=skiing',
         "freemask tune my.mp4 --source 'a cat' model=sd15 tuning.checkpointing=true tuning.steps=300",
-        "freemask tune tuning=lora model=embedded",
+        "freemask tune method=video_p2p",
+        "freemask tune method=freemask tuning=lora",
     ),
     notes=(
-        "freemask edit ... tuning.path=FOLDER edits with what is left there; methods that tune by themselves",
-        "(method=tune_a_video, or tuning=... beside any method) need none of this.",
+        "freemask edit ... tuning.path=FOLDER edits with what is left there, by the method for which it was tuned",
+        "(method=...: whom frames look at). Methods tune by themselves too, and keep it: this is for weights to keep.",
     ),
 )
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")  # where checkpoints of diffusers have them
-LOOK = ("attention", "least_channels")  # settings of the model that the edit is to share
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def _said(
     facts = learnt.facts
     each = facts["tuning_seconds"] / facts["tuning_steps"]
     peaks = {name: row.get(name) for name in ("peak_rss_gb", "peak_gpu_gb") if row.get(name)}
-    words = [f"clip={options.clip}"] if options.clip else []
-    words += [f"model={choices.get('model')}", "method=tune_a_video"]
-    words += [f"model.{key}={config['model'][key]}" for key in LOOK if key in config["model"]]
-    command = typed([*words, f"tuning.path={folder}"], ("clip", "tuning.path"))
+    chosen = [f"{group}={choices[group]}" for group in ("method", "model", "tuning")]
+    words = [*([f"clip={options.clip}"] if options.clip else []), *chosen, f"tuning.path={folder}"]
+    prompts = [f"source={options.source}", "target=..."] if options.source else []
+    command = typed([*words, *prompts], ("clip", "tuning.path", "source", "target"))
     return [
         f"tuned on {row['frames'][0]} frames: {facts['tuning_steps']} steps, {facts['tuning_seconds']:.0f} s "
         f"({each:.2g} s a step{', kept from before' if facts['tuning_kept'] else ''})",

@@ -1,6 +1,7 @@
 """`freemask tune`: tune a model on one clip and leave the weights, for edits with `tuning.path=FOLDER`."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
-from experiments.config.compose import plain, typed
+from experiments.config.compose import plain
 from experiments.config.options import Keys
 from experiments.figures.errors import curve
 from experiments.jobs.attempt import Attempt, measured
@@ -134,7 +135,7 @@ def _said(
     chosen = [f"{group}={choices[group]}" for group in ("method", "model", "tuning")]
     words = [*([f"clip={options.clip}"] if options.clip else []), *chosen, f"tuning.path={folder}"]
     prompts = [f"source={options.source}", "target=..."] if options.source else []
-    command = typed([*words, *prompts], ("clip", "tuning.path", "source", "target"))
+    command = shlex.join([*words, *prompts])  # prompts and paths travel as plain text
     return [
         f"tuned on {row['frames'][0]} frames: {facts['tuning_steps']} steps, {facts['tuning_seconds']:.0f} s "
         f"({each:.2g} s a step{', kept from before' if facts['tuning_kept'] else ''})",

@@ -14,6 +14,7 @@ from freemask.data.shipped import list_path
 from freemask.errors import UserError
 
 AUTO = "auto"
+SHOWS = {"source": "what the clip shows", "target": "what it is to show"}
 REFERRED = ("mask", "fusion", "task")  # groups that are made where a method refers to them
 LISTED = ("davis", "folder")  # data whose task list is a file, or the name of one that comes along
 # The least that numbers may be which are typed often; other limits are known to those who take them.
@@ -28,7 +29,7 @@ def refuse_missing(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
     if choices.get("data") in NAMED and clip is not None and (Path(clip).suffix or "/" in clip):
         existing(clip)
     if clip is not None and Path(clip).expanduser().exists():
-        refuse_without_prompts(clip, {key: _text(cfg, key) for key in ("source", "target")})
+        refuse_without_prompts(clip, {key: _text(cfg, key) for key in ("source", "target") if key in cfg})
     else:
         if root is not None:
             existing_folder(root)
@@ -52,8 +53,8 @@ def refuse_without_prompts(clip: str, prompts: Mapping[str, object]) -> None:
     for key, prompt in prompts.items():
         if prompt is None:
             wrong, came = f"the {key} prompt is needed", f"clip={clip} alone"
-            todo = 'add source="..." and target="..."'
-            expected = "what the clip shows, and what it is to show"
+            todo = "add " + " and ".join(f'{each}="..."' for each in prompts)
+            expected = " and ".join(SHOWS[each] for each in prompts)
             raise UserError(wrong, came=came, expected=expected, todo=todo)
 
 

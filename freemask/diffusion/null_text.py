@@ -105,10 +105,8 @@ class Descent:
     def step(self, place: Place, x: Tensor, aim: Tensor, given: Given) -> tuple[Given, Tensor]:
         """The text that leads nearest to `aim`, and where it leads."""
         own = at(self.source, place.t)
-        cond, searched = (
-            self._predict(x, place.t, own),
-            self.options.guidance != 1,
-        )  # at 1 no text has an effect
+        cond = self._predict(x, place.t, own)
+        searched = self.options.guidance != 1  # at 1 no text has an effect
 
         def moved(text: Tensor) -> Tensor:
             guided = cond

@@ -49,6 +49,15 @@ def test_a_line_that_failed_on_the_hard_tasks_is_not_best_for_it():
     assert summary.value("whole", "psnr")["best"] and not summary.value("lucky", "psnr")["best"]
 
 
+def test_a_tuning_counts_in_every_edit_that_rests_on_it():
+    made = {"seconds": {"tuning": 30.0, "edit": 2.0}, "facts": {"tuning_seconds": 30.0, "tuning_kept": False}}
+    kept = {"seconds": {"tuning": 0.5, "edit": 2.0}, "facts": {"tuning_seconds": 30.0, "tuning_kept": True}}
+    rows = [row("first", "a", 1.0, **made), row("second", "a", 1.0, **kept), row("plain", "a", 1.0)]
+    summary = summarise(rows, UP)
+    assert [line.seconds for line in summary.lines] == [32.0, 32.0, 2.5]
+    assert any("tuning" in note for note in summary.notes) and not summarise(ROWS, UP).notes
+
+
 def test_equal_means_are_all_best():
     rows = [row(name, task, value) for name in "xyz" for task, value in (("a", 0.1), ("b", 0.2))]
     assert set(summarise(rows, UP).best["psnr"]) == set("xyz")

@@ -12,6 +12,7 @@ from freemask.statistics import Interval
 
 # What the rows of one line may differ in only if the reader is told.
 TOLD = ("commit", "run", "steps", "model", "device", "dtype", "frames")
+TUNED = "Seconds of a tuning count in every edit that rests on it, though it was made once."
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def summarise(
     shown = [known[name] for name in used]
     best = {column.name: _best(column, values) for column in shown}
     notes = [note for name, group in groups.items() for note in mixtures(name, group)]
+    notes += [TUNED] if any("tuning_seconds" in (row.get("facts") or {}) for row in kept) else []
     return Summary([_line(name, groups[name], values[name]) for name in groups], shown, best, by, notes)
 
 
@@ -153,9 +155,18 @@ def _values(rows: Sequence[Row]) -> dict[str, Values]:
     return {name: values for name, values in found.items() if values}
 
 
+def seconds_of(row: Row) -> float | None:
+    """What an edit took. A tuning that several rows rest on counts in each of them, and whole where it was killed and
+    went on."""
+    stages, tuning = row.get("seconds") or {}, (row.get("facts") or {}).get("tuning_seconds")
+    if not stages:
+        return None
+    return sum(stages.values()) + (0 if tuning is None else max(0, tuning - stages.get("tuning", 0)))
+
+
 def _line(name: str, rows: Sequence[Row], values: Mapping[str, Values]) -> Line:
     done = [row for row in rows if row.get("status") == "done"]
-    seconds = [sum(each.values()) for row in done if (each := row.get("seconds"))]
+    seconds = [spent for row in done if (spent := seconds_of(row)) is not None]
 
     def peak(key: str) -> float | None:
         return max((float(row[key]) for row in done if row.get(key) is not None), default=None)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.tables.papers import COST, COSTS
+from evaluation.tables.summary import seconds_of
 from experiments.runs.rows import Row, latest, numbers, row_files
 from experiments.runs.run import Run, edits, find
 from freemask.errors import UserError
@@ -37,8 +38,8 @@ def rows_of(place: Path) -> Iterator[dict[str, Any]]:
 
 
 def _costs(row: Row) -> dict[str, float]:
-    seconds = numbers(row.get("seconds")).values()
-    costs = {key: row.get(key) for key in COSTS} | {"seconds": sum(seconds) if seconds else None}
+    told = {"seconds": numbers(row.get("seconds")), "facts": numbers(row.get("facts"))}
+    costs = {key: row.get(key) for key in COSTS} | {"seconds": seconds_of(told)}
     return {COST + key: value for key, value in numbers(costs).items()}
 
 

@@ -281,6 +281,23 @@ def test_layers_that_are_put_in_tell_a_model_from_another():
     assert len(set(names)) == 4
 
 
+def test_an_identity_is_that_of_what_was_learnt_last_whenever_it_was_asked_for_before():
+    """It names what is stored of the tuned model, such as inversions."""
+    backbone = model()
+    with backbone.tuned(QUERIES) as tuning:
+        names, begun = [backbone.identity], tuning.state()
+        for settled in (False, True):
+            with torch.no_grad():
+                for weight in tuning.weights.values():
+                    weight.add_(1)
+            if settled:
+                tuning.settle()
+            names.append(backbone.identity)
+        assert len(set(names)) == 3 and backbone.identity == names[-1]
+        tuning.load(begun)
+        assert backbone.identity == names[0]
+
+
 def test_two_at_once_tune_once(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "WAIT", 0.01)
     made, waiting, found = replace(LORA, steps=1, kept=str(tmp_path)), Event(), {}

@@ -98,9 +98,13 @@ class Tuned:
     @property
     def identity(self) -> str:
         """Of what the network differs by; weights that are trained still give another one after each step."""
-        if self._settled is None or any(weight.requires_grad for weight in self.weights.values()):
-            self._settled = identity.of_tensors({**self.more, **self.state()})
+        if any(weight.requires_grad for weight in self.weights.values()):
+            return self._hashed()
+        self._settled = self._settled or self._hashed()
         return self._settled
+
+    def _hashed(self) -> str:
+        return identity.of_tensors({**self.more, **self.state()})
 
     def state(self) -> dict[str, Tensor]:
         """To be taken while it lasts."""

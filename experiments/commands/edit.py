@@ -9,11 +9,10 @@ from omegaconf import DictConfig
 from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.config.options import Keys
 from experiments.jobs import beforehand
 from experiments.jobs.edit import fit, make_editor
 from experiments.jobs.job import head
-from experiments.jobs.one_clip import Wish, read
+from experiments.jobs.one_clip import Cut, Wish, read
 from experiments.jobs.strategies import looked, strategies_of
 from experiments.jobs.variants import Composition, unused
 from experiments.loggers.base import Guarded
@@ -23,10 +22,7 @@ from experiments.runs.plan import Item
 from experiments.runs.progress import reporting
 from experiments.runs.rows import keep_columns, now
 from experiments.runs.store import RunStore
-from freemask.data.frames import FrameRange
-from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip
-from freemask.errors import UserError
 from freemask.types import DataSource, EditTask, Kind
 
 VERB = Verb(
@@ -48,7 +44,7 @@ VERB = Verb(
 
 
 @dataclass(frozen=True)
-class Options(Keys):
+class Options(Cut):
     """The plain keys of conf/edit.yaml."""
 
     clip: str | None
@@ -59,23 +55,9 @@ class Options(Keys):
     kind: Kind | None
     seed: int
     out: str | None
-    frames: int | None
-    start: int
-    stride: int
-    size: int | Sequence[int] | None
-    crop: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.size, int | None) and len(self.size) != 2:
-            raise UserError(
-                "size is one number or two", came=self.size, expected="size=320 or size=[320,576]"
-            )
 
     def wish(self) -> Wish:
-        short, sides = (self.size, (None, None)) if isinstance(self.size, int | None) else (None, self.size)
-        geometry = Geometry(short_side=short, height=sides[0], width=sides[1], crop=self.crop)
-        frames = FrameRange(start=self.start, stride=self.stride, count=self.frames)
-        return Wish(self.clip, self.source, self.target, self.words, self.kind, geometry, frames)
+        return Wish(self.clip, self.source, self.target, self.words, self.kind, *self.taken())
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

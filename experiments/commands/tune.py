@@ -2,26 +2,25 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
-from experiments.config.compose import plain
-from experiments.config.options import Keys
+from experiments.config.compose import plain, typed
 from experiments.figures.errors import curve
 from experiments.jobs.attempt import Attempt, measured
+from experiments.jobs.beforehand import glimpse
 from experiments.jobs.edit import fit, made_on, model_of
-from experiments.jobs.one_clip import Wish, read
+from experiments.jobs.one_clip import Cut, Wish, read
 from experiments.runs.progress import reporting
-from experiments.runs.rows import Row, file_name
-from freemask.data.frames import FrameRange
-from freemask.data.geometry import Geometry
+from experiments.runs.rows import Row, cannot_write, file_name
 from freemask.data.one import OneClip
 from freemask.data.task_fill import slug
 from freemask.errors import UserError
@@ -47,27 +46,22 @@ VERB = Verb(
     ),
 )
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")  # where checkpoints of diffusers have them
+CHOSEN = ("method", "model", "tuning")
+OWN = ("out", "tuning", "paths.tuned")  # what was said to tune by, and not to edit by
 
 
 @dataclass(frozen=True)
-class Options(Keys):
+class Options(Cut):
     """The plain keys of conf/tune.yaml."""
 
     clip: str | None
     source: str | None
     out: str | None
-    frames: int | None
-    start: int
-    stride: int
-    size: int | Sequence[int] | None
-    crop: str
 
     def wish(self) -> Wish:
-        short, sides = (self.size, (None, None)) if isinstance(self.size, int | None) else (None, self.size)
-        geometry = Geometry(short_side=short, height=sides[0], width=sides[1], crop=self.crop)
-        frames = FrameRange(start=self.start, stride=self.stride, count=self.frames)
-        # One prompt is all that tuning needs.
-        return Wish(self.clip, self.source, self.source, None, "style", geometry, frames)
+        """One prompt is all that tuning needs; a clip of the data has its own."""
+        kind = None if self.source is None else "style"
+        return Wish(self.clip, self.source, self.source, None, kind, *self.taken())
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
@@ -77,6 +71,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         came = "tuning=none" if isinstance(recipe, NoTuning) else f"tuning.path={recipe.path}"
         raise UserError("there is nothing to tune", came=came, expected="such as tuning=tune_a_video")
     task, data = options.wish().task(lambda: build(config["data"], "data"))
+    seen = glimpse(data, task, options.frames)
+    recipe.check(task, lambda: seen)
     folder = _folder(config, options, task)
     attempt = Attempt(cast(Row, {"task": task.id}))
     with reporting(1) as reporter:
@@ -86,12 +82,17 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
             data = read(data, options.frames, backbone)
         fit(data, backbone)
         clip = data.clip(task)
-        recipe.check(task, lambda: clip)
         attempt.tell(**made_on(backbone), frames=list(clip.frames.shape), source=task.source)
         with measured(attempt, backbone.device), attempt.timed("tuning"):
             learnt = _learnt(recipe, backbone, clip, task, reporter.stage)
-    leave(folder, learnt, attempt.row)
-    print("\n".join(_said(folder, learnt, attempt.row, config, flags["choices"], options)))
+        for warning in attempt.row.get("warnings", ()):
+            reporter.say(f"note: {warning}")
+    try:
+        leave(folder, learnt, attempt.row)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(folder, OSError(str(error))) from error
+    print("\n".join(_said(folder, learnt, attempt.row)))
+    print(f"\nedit with it:  freemask edit {_again(folder, flags, options)}")
     return 0
 
 
@@ -121,28 +122,29 @@ def _folder(config: Mapping[str, Any], options: Options, task: EditTask) -> Path
     return place
 
 
-def _said(
-    folder: Path,
-    learnt: Learnt,
-    row: Mapping[str, Any],
-    config: Mapping[str, Any],
-    choices: Mapping[str, Any],
-    options: Options,
-) -> list[str]:
+def _said(folder: Path, learnt: Learnt, row: Mapping[str, Any]) -> list[str]:
     facts = learnt.facts
     each = facts["tuning_seconds"] / facts["tuning_steps"]
-    peaks = {name: row.get(name) for name in ("peak_rss_gb", "peak_gpu_gb") if row.get(name)}
-    chosen = [f"{group}={choices[group]}" for group in ("method", "model", "tuning")]
-    words = [*([f"clip={options.clip}"] if options.clip else []), *chosen, f"tuning.path={folder}"]
-    prompts = [f"source={options.source}", "target=..."] if options.source else []
-    command = shlex.join([*words, *prompts])  # prompts and paths travel as plain text
+    kept = ", kept from before" if facts["tuning_kept"] else ""
+    peaks = {"memory": row.get("peak_rss_gb"), "on the GPU": row.get("peak_gpu_gb")}
     return [
         f"tuned on {row['frames'][0]} frames: {facts['tuning_steps']} steps, {facts['tuning_seconds']:.0f} s "
-        f"({each:.2g} s a step{', kept from before' if facts['tuning_kept'] else ''})",
-        f"  error      {facts['tuning_error_first']:.3g} -> {facts['tuning_error_last']:.3g}",
-        *(f"  {name:<10} {value:.2f} GB" for name, value in peaks.items()),
-        f"  weights    {folder / WEIGHTS}",
-        f"  curve      {folder / 'errors.png'}",
-        "",
-        f"edit with it:  freemask edit {command}",
+        f"({each:.2g} s a step{kept})",
+        f"  error       {facts['tuning_error_first']:.3g} -> {facts['tuning_error_last']:.3g}",
+        *(f"  {name:<10}  {value:.2f} GB" for name, value in peaks.items() if value),
+        f"  weights     {folder / WEIGHTS}",
+        f"  curve       {folder / 'errors.png'}",
     ]
+
+
+def _again(folder: Path, flags: Mapping[str, Any], options: Options) -> str:
+    """What was typed of the clip and the model, by the method for which it was tuned."""
+    typed_here = [each for each in flags.get("overrides", ()) if not _is_own(each)]
+    chosen = [f"{group}={flags['choices'][group]}" for group in CHOSEN]
+    plain_text = [f"tuning.path={folder}", *(["target=..."] if options.source else [])]
+    return f"{typed([*typed_here, *chosen], (*VERB.prompts, *VERB.paths))} {shlex.join(plain_text)}"
+
+
+def _is_own(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return key in CHOSEN or any(f"{key}.".startswith(f"{each}.") for each in OWN)

@@ -14,6 +14,7 @@ from freemask.data.shipped import list_path
 from freemask.errors import UserError
 
 AUTO = "auto"
+CLIP = "{clip}"  # stands in tuning.path for the name of each clip
 SHOWS = {"source": "what the clip shows", "target": "what it is to show"}
 REFERRED = ("mask", "fusion", "task")  # groups that are made where a method refers to them
 LISTED = ("davis", "folder")  # data whose task list is a file, or the name of one that comes along
@@ -38,9 +39,9 @@ def refuse_missing(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
     if (source := _text(cfg, "source")) is not None and not source.strip():
         wrong, todo = "the source prompt is empty", '--source "..."'
         raise UserError(wrong, came=f"source='{source}'", expected="what the clip shows", todo=todo)
-    for key in ("codebook", "folder"):
-        path = _text(cfg, f"method.mask.{key}")
-        if path is not None and path != AUTO:
+    for key in ("method.mask.codebook", "method.mask.folder", "tuning.path"):
+        path = _text(cfg, key)
+        if path is not None and path != AUTO and CLIP not in path:
             existing(path)
     masks = OmegaConf.select(cfg, "masks") if "masks" in cfg else None
     for name in [masks] if isinstance(masks, str) else masks or ():

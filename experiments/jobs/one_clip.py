@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from experiments.config.early import refuse_without_prompts
+from experiments.config.options import Keys
 from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
 from freemask.data.frames import AUTO, FrameRange
@@ -19,6 +20,28 @@ from freemask.data.paths import existing
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
 from freemask.types import Clip, DataSource, EditTask
+
+
+@dataclass(frozen=True)
+class Cut(Keys):
+    """What is taken of a file, in the plain keys of a verb."""
+
+    frames: int | None
+    start: int
+    stride: int
+    size: int | Sequence[int] | None
+    crop: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int | None) and len(self.size) != 2:
+            raise UserError(
+                "size is one number or two", came=self.size, expected="size=320 or size=[320,576]"
+            )
+
+    def taken(self) -> tuple[Geometry, FrameRange]:
+        short, sides = (self.size, (None, None)) if isinstance(self.size, int | None) else (None, self.size)
+        geometry = Geometry(short_side=short, height=sides[0], width=sides[1], crop=self.crop)
+        return geometry, FrameRange(start=self.start, stride=self.stride, count=self.frames)
 
 
 @dataclass(frozen=True)

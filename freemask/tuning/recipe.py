@@ -77,7 +77,7 @@ class Recipe:
     def __post_init__(self) -> None:
         one_of("variant of tuning", self.variant, VARIANTS)
         one_of("temporal layers", self.temporal, KINDS)
-        for name, least in (("steps", 1), ("rank", 0), ("convolution_rank", 1)):
+        for name, least in (("steps", 1), ("rank", 0), ("convolution_rank", 1), ("decay", 0)):
             if not getattr(self, name) >= least:
                 raise UserError(
                     f"tuning.{name} is too small.", came=getattr(self, name), expected=f"at least {least}"

@@ -115,9 +115,10 @@ def masks(
         busy("reading the clip")
         footage = ready(data, wish, backbone).clip(task)
         times = backbone.noise_path.times(method.steps)
-        subject = Subject.of(backbone, footage, task, times, keep_object=method.keep_object)
         strategies = {str(said.command.choices.get("mask")): method.mask}
-        found = look(backbone, subject, strategies, inversions=method.inversions, progress=report)
+        with build(said.config["tuning"], "tuning").on(backbone, footage, task, report):
+            subject = Subject.of(backbone, footage, task, times, keep_object=method.keep_object)
+            found = look(backbone, subject, strategies, inversions=method.inversions, progress=report)
     return Masks(footage, task, found, about_masks(said.config, said.command.choices, task))
 
 

@@ -46,9 +46,10 @@ def looked(
         fit(data, backbone)
         beyond = unknown(backbone, shipped(config["model"]), task, data)
         clip, times = data.clip(task), backbone.noise_path.times(method["steps"])
-        subject = Subject.of(backbone, clip, task, times, keep_object=method.get("keep_object"))
-        kept = method.get("inversions")
-        found = look(backbone, subject, strategies, inversions=kept, progress=reporter.stage)
+        with build(config["tuning"], "tuning").on(backbone, clip, task, reporter.stage):
+            subject = Subject.of(backbone, clip, task, times, keep_object=method.get("keep_object"))
+            kept = method.get("inversions")
+            found = look(backbone, subject, strategies, inversions=kept, progress=reporter.stage)
     notes = dict.fromkeys(str(each.message) for each in caught if each.category is UserWarning)
     return clip, found, [f"note: {note}" for note in [*beyond, *notes]]
 

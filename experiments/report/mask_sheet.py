@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evaluation.tables.numbers import fact, number
 from experiments.config.fingerprint import digest
+from experiments.config.identity import tuning_of
 from experiments.jobs.captions import about
 from experiments.jobs.explain import around
 from experiments.jobs.lettering import font_for
@@ -54,7 +55,8 @@ def mask_sheet(path: Path, clip: Clip, look: Look, about: Sequence[str]) -> None
 
 
 def folder_of_masks(config: Mapping[str, Any], out: str | None, task: EditTask) -> Path:
-    return place_of(config, out, task, f"masks-{digest([task.plain(), config['model']])[:8]}")
+    named = digest([task.plain(), config["model"], *tuning_of(config).values()])
+    return place_of(config, out, task, f"masks-{named[:8]}")
 
 
 def about_masks(config: Mapping[str, Any], choices: Mapping[str, str | None], task: EditTask) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from freemask.backbones.inflated2d import Inflated2D
+from freemask.backbones.tuning import Tuned
 from freemask.backbones.unet3d import UNet3D
 from freemask.backbones.wan import Wan
 from freemask.errors import UserError
@@ -418,6 +419,23 @@ def test_an_error_at_any_place_gives_the_model_back():
             assert list(backbone.network.state_dict()) == names
 
 
+@pytest.mark.parametrize(("rank", "dtype", "step"), [(2, "float32", "_add"), (0, "float16", "_finer")])
+def test_memory_that_runs_out_on_the_way_in_leaves_nothing_behind(rank, dtype, step, monkeypatch):
+    backbone, whole, calls = model(dtype=dtype), getattr(Tuned, step), []
+
+    def short(*given):
+        calls.append(given)
+        if len(calls) > 2:
+            raise MemoryError
+        return whole(*given)
+
+    monkeypatch.setattr(Tuned, step, short)
+    with as_before(backbone), pytest.raises(MemoryError), backbone.tuned(QUERIES, rank=rank):
+        pass
+    backbone.predict(torch.zeros(1, 2, 4, 8, 8), 300, {"cond": backbone.embed("a car").given})
+    assert not [each for each in backbone.network.modules() if "weight" in vars(each)]  # no copy stands in
+
+
 def test_a_clip_of_one_frame_has_nothing_to_learn_along_frames():
     picture = clip_of(frames=1)
     for made in (BASE, FATEZERO):
@@ -454,7 +472,8 @@ def files(tmp_path_factory):
     """Files of tuned weights, each with what it was when it was made: ours, with and without additions, and the whole
     network under the released names, which says nothing of what it was tuned from."""
     folder, backbone, found = tmp_path_factory.mktemp("tuned"), model(), {}
-    for name, made in (("whole", BASE), ("lora", LORA)):
+    layers = replace(LORA, temporal="attention", weights=("*.to_q.weight",))
+    for name, made in (("whole", BASE), ("lora", LORA), ("lora on layers", layers)):
         learnt = learn(backbone, replace(made, kept=str(folder / name)))
         found[name] = next((folder / name).glob("*/*.safetensors")), learnt
     (folder / "released" / "unet").mkdir(parents=True)
@@ -465,7 +484,7 @@ def files(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("name", ["whole", "lora", "released"])
+@pytest.mark.parametrize("name", ["whole", "lora", "lora on layers", "released"])
 def test_weights_from_a_file_are_those_that_were_learnt(files, name):
     path, learnt = files[name]
     backbone, made = model(), replace(BASE, path=str(path))

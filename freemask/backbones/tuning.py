@@ -46,16 +46,24 @@ class Tuned:
         self.weights: dict[str, Tensor] = {}
 
     def __enter__(self) -> "Tuned":
+        try:
+            self._begin()
+        except BaseException:  # memory may run out on the way
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
         if self.rank > 0:
             for name in self._chosen:
                 self._add(name)
         else:
             own = {name: self.network.get_parameter(name) for name in self._chosen}
             self._before = {name: weight.detach().clone() for name, weight in own.items()}
-            self.weights = {name: self._finer(name, weight) for name, weight in own.items()}
+            for name, weight in own.items():
+                self.weights[name] = self._finer(name, weight)
         for weight in self.weights.values():
             weight.requires_grad_(True)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.settle()

@@ -15,6 +15,7 @@ from freemask.errors import UserError
 from freemask.types import Backbone
 
 FORMAT = "freemask tuned weights 1"
+ADDITIONS = (".weight.down", ".weight.up")  # to weights of layers, by their names (freemask.backbones.tuning)
 CLOSE = 2e-3  # weights that went through half precision differ by as much, relative to the largest of their tensor
 
 
@@ -42,7 +43,7 @@ def open_made(
     if ours and facts.get("base") != backbone.origin:
         raise _other(path, f"weights of the model {facts.get('base')}", f"of {backbone.origin}")
     known = dict(backbone.network.state_dict())
-    more = {name: value for name, value in found.items() if is_temporal(name) and name not in known}
+    more = {name: value for name, value in found.items() if _is_layer(name) and name not in known}
     own = {}
     for name, value in found.items():
         if name in more:
@@ -59,6 +60,10 @@ def open_made(
             "These weights are those that the model has.", came=path, todo="leave tuning.path out"
         )
     return Made(own, more, facts)
+
+
+def _is_layer(name: str) -> bool:
+    return is_temporal(name) and not name.endswith(ADDITIONS)
 
 
 def _facts(path: Path) -> dict[str, str]:

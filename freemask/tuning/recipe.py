@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from freemask.diffusion.inversions import key_of
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.kept import Kept
-from freemask.settings import Effect
+from freemask.settings import Effect, declared
 from freemask.tuning import made
 from freemask.tuning.lock import alone
 from freemask.tuning.steps import Draws, Learner, ends
@@ -179,8 +179,7 @@ class Recipe:
 
     def counted(self) -> dict[str, Any]:
         """The settings that change what is learnt."""
-        apart = {"path", "allow_pickle", "checkpointing", "kept", "kept_gb"}
-        return {each.name: asdict(self)[each.name] for each in fields(self) if each.name not in apart}
+        return {name: value for name, value in asdict(self).items() if name not in declared(type(self))}
 
 
 @contextmanager

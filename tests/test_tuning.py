@@ -453,6 +453,7 @@ def test_a_clip_of_one_frame_has_nothing_to_learn_along_frames():
         {"steps": 0},
         {"rank": -1},
         {"rate": 0},
+        {"decay": -1},
         {"most": 0.0},
         {"variant": "both"},
         {"temporal": "all"},

@@ -61,7 +61,7 @@ def _convolution(conv: nn.Conv2d, seed: int, rank: int) -> dict[str, Tensor]:
     width = conv.out_channels
     made = LowRankConv(width, rank if rank <= width else width // 2)
     rng = torch.Generator().manual_seed(seed)
-    nn.init.normal_(made.down.weight, std=1 / rank, generator=rng)
+    nn.init.normal_(made.down.weight, std=1 / made.down.out_channels, generator=rng)
     nn.init.zeros_(made.up.weight)
     return {f"conv_temporal.{key}": each for key, each in made.state_dict().items()}
 

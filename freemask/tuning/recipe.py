@@ -51,8 +51,8 @@ class NoTuning:
 @dataclass(frozen=True)
 class Recipe:
     """`weights` are patterns of the names of what learns; `rank` > 0: by low-rank additions. `temporal`: layers along
-    frames that an image network is given first. `variant` official: as the released code under its own gradient
-    checkpointing, where the blocks on the way down never learn, and where the layers' last bias is random at first.
+    frames that an image network is given first. `variant` official: as Tune-A-Video's released code under its own
+    gradient checkpointing, where the blocks on the way down never learn, and the layers' last bias is random at first.
 
     `path` names weights that were tuned elsewhere ({clip} in it stands for the name of the clip); nothing is tuned
     then. `kept` is a folder in which tuned weights are kept for every method, prompt and run; None keeps none.

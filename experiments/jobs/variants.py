@@ -180,7 +180,8 @@ def _composed(name: str, own: Sequence[str], command: Composition, run: Mapping[
     try:
         made = composed("run", overrides)
         config = plain(made.cfg)
-        build(config["method"], "method")
+        for part in ("method", "tuning"):
+            build(config[part], part)
     except UserError as error:
         raise UserError(
             f"variant '{name}': {error.wrong}", came=error.came, expected=error.expected, todo=error.todo

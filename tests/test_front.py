@@ -181,6 +181,13 @@ def test_masks_are_those_of_the_edit(model):
     assert list(both.task.words) == ["road", "car"]
 
 
+def test_masks_of_a_tuned_model_are_those_of_the_edit(model):
+    tuned = ("tuning=lora", "tuning.steps=2", "tuning.rate=1e-1")
+    made = edit(frames(2), model, *tuned)
+    found = freemask.masks(frames(2), SOURCE, None, *QUICK, *tuned, target=TARGET, model=model, progress=None)
+    torch.testing.assert_close(found.mask, made.mask)
+
+
 def test_masks_of_the_embedded_world():
     """The shipped codebook, on the first clip of the data, which is annotated."""
     found = freemask.masks(None, None, "car", "method.steps=2", progress=None)

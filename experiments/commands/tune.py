@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from experiments.cli.verb import EDIT, PATHS, Verb
 from experiments.config.build import build
 from experiments.config.compose import plain, typed
+from experiments.config.fingerprint import digest
 from experiments.figures.errors import curve
 from experiments.jobs.attempt import Attempt, measured
 from experiments.jobs.beforehand import glimpse
@@ -73,7 +74,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     task, data = options.wish().task(lambda: build(config["data"], "data"))
     seen = glimpse(data, task, options.frames)
     recipe.check(task, lambda: seen)
-    folder = _folder(config, options, task)
+    folder = _folder(config, options, [task.source, recipe.counted(), config["model"]], task)
     attempt = Attempt(cast(Row, {"task": task.id}))
     with reporting(1) as reporter:
         reporter.busy("loading the model")
@@ -112,9 +113,10 @@ def leave(folder: Path, learnt: Learnt, row: Mapping[str, Any]) -> None:
     curve(json.loads(learnt.about["errors"]), folder / "errors.png")
 
 
-def _folder(config: Mapping[str, Any], options: Options, task: EditTask) -> Path:
+def _folder(config: Mapping[str, Any], options: Options, counts: object, task: EditTask) -> Path:
+    """Named after the clip and what counts, so that no weights are written over those of another tuning."""
     if options.out is None:
-        name = file_name(slug(Path(task.clip).name))
+        name = file_name(f"{slug(Path(task.clip).name)}-{digest(counts)[:8]}")
         return Path(config["paths"]["tuned"]).expanduser() / name
     place = Path(options.out).expanduser()
     if place.is_file():

@@ -77,6 +77,12 @@ class Recipe:
     def __post_init__(self) -> None:
         one_of("variant of tuning", self.variant, VARIANTS)
         one_of("temporal layers", self.temporal, KINDS)
+        if self.variant == "official" and self.temporal != "attention":
+            raise UserError(
+                "No released code tunes like this.",
+                came=f"tuning.variant=official with temporal={self.temporal}",
+                expected="tuning=tune_a_video, or variant=paper",
+            )
         for name, least in (("steps", 1), ("rank", 0), ("convolution_rank", 1), ("decay", 0)):
             if not getattr(self, name) >= least:
                 raise UserError(
@@ -134,17 +140,17 @@ class Recipe:
         progress: Progress,
     ) -> Learnt:
         """What was kept of the same tuning, or a new one."""
-        mean, spread = backbone.encode(clip.frames), backbone.spread(clip.frames)
         given = given_to(backbone, clip, backbone.embed(task.source))
         store = Kept(self.kept, self.kept_gb, "tuning")
-        key = key_of(backbone, mean, given, [], ["tuning", backbone.origin, self.counted()])
+        # The frames, not their latents: those move in the last digits where memory is saved.
+        key = key_of(backbone, clip.frames, given, [], ["tuning", backbone.origin, self.counted()])
         with alone(store.path(key), progress):
             known = store.load(key)
             if known is not None:
                 tuning.load({name: known[name] for name in tuning.weights})
                 about = store.facts(key)
                 return Learnt(_facts(about, kept=True), known, about)
-            draws = Draws(backbone, mean, spread, self.seed)
+            draws = Draws(backbone, backbone.encode(clip.frames), backbone.spread(clip.frames), self.seed)
             learner = Learner(backbone, tuning.weights, given, self.rate, self.decay, self.most)
             about = made.facts_for(backbone, task.source, self.counted())
             about |= self._learn(learner, draws, store, f"{key}-half", progress)
@@ -164,13 +170,21 @@ class Recipe:
                 seconds = float(store.facts(half).get("seconds", "0"))
         started = saved = time.perf_counter()
         progress("tuning", len(learner.errors), self.steps)
-        while len(learner.errors) < self.steps:
-            learner.step(draws.at(len(learner.errors)))
-            progress("tuning", len(learner.errors), self.steps)
-            if time.perf_counter() - saved > SAVE_EVERY and len(learner.errors) < self.steps:
-                spent = seconds + time.perf_counter() - started
-                store.save(half, learner.tensors(), {"seconds": f"{spent:.1f}"})
-                saved = time.perf_counter()
+
+        def save() -> None:
+            spent = seconds + time.perf_counter() - started
+            store.save(half, learner.tensors(), {"seconds": f"{spent:.1f}"})
+
+        try:
+            while len(learner.errors) < self.steps:
+                learner.step(draws.at(len(learner.errors)))
+                progress("tuning", len(learner.errors), self.steps)
+                if time.perf_counter() - saved > SAVE_EVERY and len(learner.errors) < self.steps:
+                    save()
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:
+            save()
+            raise
         first, last = ends(learner.errors)
         seconds += time.perf_counter() - started
         said = {"steps": self.steps, "error_first": f"{first:.6g}", "error_last": f"{last:.6g}"}

@@ -213,10 +213,14 @@ def test_checkpointing_runs_blocks_again_and_changes_no_number(name):
 # What is kept.
 
 
-def killed(done):
+class Killed(BaseException):
+    """Nothing is saved any more, as when the process ends."""
+
+
+def stopped(done, by):
     def progress(stage, at, total):
         if at == done:
-            raise KeyboardInterrupt
+            raise by
 
     return progress
 
@@ -227,8 +231,8 @@ def test_a_tuning_that_was_killed_goes_on_to_the_same_weights(made, dtype, tmp_p
     backbone, made = model(dtype=dtype), replace(made, steps=3)
     unbroken = learn(backbone, replace(made, kept=str(tmp_path / "a")))
     begun, told = replace(made, kept=str(tmp_path / "b")), []
-    with as_before(backbone), pytest.raises(KeyboardInterrupt):
-        learn(backbone, begun, progress=killed(2))
+    with as_before(backbone), pytest.raises(Killed):
+        learn(backbone, begun, progress=stopped(2, Killed))
     assert len(list(tmp_path.glob("b/*/*-half.safetensors"))) == 1
     ended = learn(backbone, begun, progress=lambda _, done, total: told.append(done))
     assert told == [1, 2, 3] and same(ended, unbroken)  # the second step was not saved yet
@@ -237,6 +241,14 @@ def test_a_tuning_that_was_killed_goes_on_to_the_same_weights(made, dtype, tmp_p
     assert not list(tmp_path.glob("*/*/*-half.safetensors")) and not list(tmp_path.glob("*/*/.*"))
     found = learn(backbone, begun)
     assert same(found, unbroken) and found.facts == {**ended.facts, "tuning_kept": True}
+
+
+def test_stopped_by_hand_it_loses_no_step(tmp_path):
+    backbone, made, told = model(), replace(LORA, steps=3, kept=str(tmp_path)), []
+    with as_before(backbone), pytest.raises(KeyboardInterrupt):
+        learn(backbone, made, progress=stopped(2, KeyboardInterrupt))
+    ended = learn(backbone, made, progress=lambda _, done, total: told.append(done))
+    assert told == [2, 3] and same(ended, learn(backbone, replace(made, kept=None)))
 
 
 def test_tuned_weights_are_found_by_all_that_ask_for_the_same_and_by_no_other(tmp_path):

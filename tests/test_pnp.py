@@ -15,9 +15,6 @@ from freemask.errors import UserError
 from freemask.methods.pnp import Pnp
 from freemask.methods.pnp_layers import attentions, convolutions
 from freemask.types import NO_TAPS, Clip, EditTask
-from tests.official import compare as command
-from tests.official.case import Case
-from tests.official.ledger import FORCED
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
 # Of Stable Diffusion, as the authors write them down.
@@ -314,25 +311,3 @@ def test_choosing_the_method_brings_a_model_whose_frames_are_alone_unless_others
     other = plain(config_of("edit", ["model=sd15", "method=pnp", "model.shared_norm=true"]))["model"]
     assert "stable-diffusion-v1-5" in other["path"]
     assert (other["attention"], other["shared_norm"]) == ("frame", True)
-
-
-# --- the authors' own -----------------------------------------------------------------------------------------
-
-
-def golden(shared, name):
-    return Case.read(shared / "parity" / "golden" / f"{name}.json")
-
-
-def test_the_first_steps_of_the_authors(shared):
-    """Of TokenFlow's plug-and-play: texts, frames, inversion, start, and the network on key frames."""
-    ledger = command.compare(golden(shared, "tf_pnp"), steps=1)
-    assert ledger.passed, ledger.table()
-    assert ("edit: network on key frames", FORCED) in ledger.found
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("name", ["tf_pnp", "tf_sdedit", "tf_controlnet_inversion"])
-def test_the_authors_cases(shared, name):
-    ledger = command.compare(golden(shared, name))
-    assert ledger.passed, ledger.table()
-    assert ("edit: start", FORCED) in ledger.found or "controlnet" in name

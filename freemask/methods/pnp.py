@@ -27,6 +27,7 @@ from freemask.types import (
     NoisePath,
     Progress,
     Stream,
+    Taps,
     Time,
     silent,
 )
@@ -73,7 +74,15 @@ class Pnp:
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
-        watch, lent = Stopwatch(backbone.device), self.lent(backbone)
+        watch = Stopwatch(backbone.device)
+        beside = self.begin(backbone, clip, task, watch=watch, progress=progress)
+        return finished(beside, clip, self.start, watch=watch, progress=progress)
+
+    def begin(
+        self, backbone: Backbone, clip: Clip, task: EditTask, *, watch: Stopwatch, progress: Progress = silent
+    ) -> "Beside":
+        """Everything before the first step: the clip is inverted."""
+        lent = self.lent(backbone)
         down, up = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
@@ -83,14 +92,7 @@ class Pnp:
         with watch.stage("inversion"):
             store = Inversions(self.inversions, self.inversions_gb)
             inversion = store.invert(backbone, latents, given["source"], up, progress=progress)
-        beside = Beside(backbone, given, inversion, down, lent, strength(self.guidance, backbone))
-        with watch.stage("sampling"):
-            noisy = first_latent(backbone.noise_path, inversion, down[-1], self.start)
-            edited = sample(backbone, noisy, beside.predict, down, progress=progress)
-        with watch.stage("decoding"):
-            frames = backbone.decode(edited, len(clip.frames))
-        facts = {"convolutions": len(lent.convolutions), "attentions": len(lent.attentions)}
-        return Edit(frames, {}, watch.seconds, path_warnings(backbone), facts)
+        return Beside(backbone, given, inversion, down, lent, strength(self.guidance, backbone))
 
     def lent(self, backbone: Backbone) -> Lent:
         """What the clip lends to the edit in this network, and for how many steps."""
@@ -119,14 +121,42 @@ class Beside:
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         """Guided prediction. The clip is seen at the edit's own level, and only while it lends something."""
-        i = len(self.times) - 1 - list(self.times).index(t)
-        needed = {"source": self.lent.awake(i), "uncond": self.guidance != 1, "cond": True}
-        given = {stream: each for stream, each in self.given.items() if needed[stream]}
-        seen = [self.inversion.at(t).to(x) if stream == "source" else x for stream in given]
-        out = dict(
-            zip(given, self.backbone.predict(torch.stack(seen), t, given, taps=self.lent.at(i)), strict=True)
-        )
+        i = self.step_at(t)
+        given = self.needed(source=self.lent.awake(i))
+        return self.guided(x, self.inversion.at(t).to(x), t, given, self.lent.at(i))
+
+    def needed(self, *, source: bool) -> dict[Stream, Given]:
+        """What the streams are given, of those that run."""
+        needed = {"source": source, "uncond": self.guidance != 1, "cond": True}
+        return {stream: each for stream, each in self.given.items() if needed[stream]}
+
+    def guided(
+        self,
+        x: Float[Tensor, "f c h w"],
+        own: Float[Tensor, "f c h w"],
+        t: Time,
+        given: Mapping[Stream, Given],
+        taps: Taps,
+    ) -> Float[Tensor, "f c h w"]:
+        """One call of the network: on latents of the edit and, beside them, the clip's own."""
+        seen = torch.stack([own if stream == "source" else x for stream in given])
+        out = dict(zip(given, self.backbone.predict(seen, t, given, taps=taps), strict=True))
         return cfg(out["uncond"], out["cond"], self.guidance) if "uncond" in out else out["cond"]
+
+    def step_at(self, t: Time) -> int:
+        return len(self.times) - 1 - list(self.times).index(t)
+
+
+def finished(beside: Beside, clip: Clip, start: Start, *, watch: Stopwatch, progress: Progress) -> Edit:
+    """All sampling steps of an edit that has begun."""
+    backbone, lent, times = beside.backbone, beside.lent, beside.times
+    with watch.stage("sampling"):
+        noisy = first_latent(backbone.noise_path, beside.inversion, times[-1], start)
+        edited = sample(backbone, noisy, beside.predict, times, progress=progress)
+    with watch.stage("decoding"):
+        frames = backbone.decode(edited, len(clip.frames))
+    facts = {"convolutions": len(lent.convolutions), "attentions": len(lent.attentions)}
+    return Edit(frames, {}, watch.seconds, path_warnings(backbone), facts)
 
 
 def first_latent(path: NoisePath, inversion: Inversion, t: Time, start: Start) -> Float[Tensor, "f c h w"]:

@@ -1,32 +1,22 @@
-"""Cases of TokenFlow: the inversion, where its edits begin, and the call on key frames, in which plug-and-play acts.
+"""Cases of TokenFlow: texts, frames, the inversion and where an edit begins; its steps stand in `tokenflow_edit`."""
 
-Attention among the key frames is written out here: it is TokenFlow's own, as is what follows it.
-"""
-
-import re
-from dataclasses import replace
-
-import torch
 from torch import Tensor
 
 from experiments.cli.quoting import quoted
 from experiments.config.build import build
 from experiments.config.compose import config_of, plain
-from freemask.attention.math import attend
-from freemask.attention.rewire import looking
 from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.loops import invert, sample
 from freemask.diffusion.noise_paths import CLEAN, noise_between
 from freemask.methods.common import paths
-from freemask.methods.pnp import Pnp, first_latent
-from freemask.types import QKV, Backbone, Where
+from freemask.methods.pnp import first_latent
+from freemask.methods.tokenflow import TokenFlow
+from freemask.types import Backbone
+from tests.official import tokenflow_edit
 from tests.official.case import Case
 from tests.official.control import tokenflow_inversion
 from tests.official.families import Wanted
 from tests.official.ledger import FORCED, FREE, Ledger, relative
-
-BLOCK = "up_blocks.1.resnets.1"  # the one of which the output is stored
-LATER = "not yet run: matches between frames and what is copied along them (edit/nn, edit/blend_weight, edit/latents)"
 
 
 def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
@@ -46,16 +36,15 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
         run.on_its_own(wanted)
     if "edit/init_latents" in case:
         run.start()
-        run.key_frames(count)
-        ledger.remark(LATER)
+        tokenflow_edit.compare(run, wanted)
 
 
 def lines(case: Case) -> list[str]:
-    """What a user types to get this edit, as far as plug-and-play is it."""
+    """What a user types to get this edit, or its inversion where there is no more."""
     about, options = case.about, case.about.get("options", {})
     target = (about.get("editing_prompts") or [about["source_prompt"]])[0]
     return [
-        "method=pnp",
+        "method=tokenflow",
         "model=sd14",
         quoted("model.path", str(case.model)),
         "model.device=cpu",
@@ -66,9 +55,11 @@ def lines(case: Case) -> list[str]:
         f"method.steps={about.get('num_inference_steps', about['num_inversion_steps'])}",
         f"method.inversion_steps={about['num_inversion_steps']}",
         f"method.guidance={about.get('guidance_scale', 1)}",
+        f"method.base={'sdedit' if 'sdedit' in about.get('variant', '').lower() else 'pnp'}",
+        f"method.chunk={about.get('batch_size', about['frames'])}",
         f"method.convolution_share={options.get('pnp_f_t', 0)}",
         f"method.attention_share={options.get('pnp_attn_t', 0)}",
-        "method.start=renoised",
+        f"method.strength={options.get('start', 1)}",
         "method.inversions=null",
     ]
 
@@ -76,7 +67,7 @@ def lines(case: Case) -> list[str]:
 class Run:
     """A case, and what our side of it is made of. Latents are stored as ours lie: f c h w."""
 
-    def __init__(self, case: Case, ledger: Ledger, backbone: Backbone, method: Pnp) -> None:
+    def __init__(self, case: Case, ledger: Ledger, backbone: Backbone, method: TokenFlow) -> None:
         self.case, self.ledger, self.backbone, self.method = case, ledger, backbone, method
         down, self.up = paths(backbone, method.steps, method.inversion_steps)
         self.down = down[::-1]
@@ -151,40 +142,17 @@ class Run:
         limit = self.case.number("final_free_running", 2e-2)
         self.note("reconstruction: final latents", "last", back, "recon/latents_final", limit)
 
+    def inverted(self) -> list[Tensor]:
+        """Of the frames that are edited: those beyond the last whole chunk are left out by the authors."""
+        return list(self.case["inv/latents"][:, : len(self.case["edit/init_latents"])])
+
     def start(self) -> None:
         times = self.case["edit/timesteps"].tolist()
-        self.exact("times of the network", "edit", list(self.down)[-len(times) :] == times)
+        ours = list(self.method.travelled(self.down[::-1]))[::-1]
+        self.exact("times of the network", "edit", ours == times)
         path, last = self.backbone.noise_path, self.up[-1]
-        latents = list(self.case["inv/latents"])
+        latents = self.inverted()
         noise = noise_between(path, latents[0], latents[-1], last)
         self.note("edit: noise of the start", "eps", noise, "edit/eps")
-        begin = first_latent(path, Inversion(latents, self.up), times[0], self.method.start)
+        begin = first_latent(path, Inversion(latents, self.up), times[0], self.method.settings().start)
         self.note("edit: start", "init_latents", begin, "edit/init_latents")
-
-    def key_frames(self, count: int) -> None:
-        """The call on the key frames of the steps of which it is stored."""
-        found = (re.fullmatch(r"edit/step(\d+)/unet_out_key", name) for name in self.case.names("edit/step"))
-        for i in sorted(int(match[1]) for match in found if match):
-            if i < count:
-                self._key_frames_of(i)
-
-    def _key_frames_of(self, i: int) -> None:
-        case, chosen, t = self.case, self.case["edit/key_frames"][i], int(self.case["edit/timesteps"][i])
-        x = (case["edit/latents"][i - 1] if i else case["edit/init_latents"])[chosen]
-        source = case["inv/latents"][1 + list(self.up).index(t)][chosen]
-        streams = {"source": "inversion", "uncond": "negative", "cond": "target"}
-        given = {stream: self.given[name] for stream, name in streams.items()}
-        seen: list[Tensor] = []
-        taps = self.method.lent(self.backbone).at(i, then=among_key_frames)
-        taps = replace(taps, features={**taps.features, BLOCK: lambda _, maps: seen.append(maps) or maps})
-        out = self.backbone.predict(torch.stack([source, x, x]), t, given, taps=taps)
-        self.note("edit: network on key frames", f"step {i}", out, f"edit/step{i:02d}/unet_out_key")
-        self.note("edit: block on key frames", f"step {i}", seen[0], f"edit/step{i:02d}/resnet_key")
-
-
-def among_key_frames(where: Where, qkv: QKV) -> Tensor:
-    """Frames of the edit look at all of its frames; those of the source at themselves."""
-    if where.site.role != "self":
-        return attend(qkv)
-    source, edit = qkv.streams(slice(0, 1)), qkv.streams(slice(1, None))
-    return torch.cat([attend(source), attend(looking(edit, ("all",)))])

@@ -1,0 +1,327 @@
+"""TokenFlow: which key frames count how much, matches in little memory, both variants against a step written out with
+all similarities at once, odd clips, refusals; and the authors' own cases."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from freemask.backbones.inflated2d import Inflated2D
+from freemask.backbones.unet3d import UNet3D
+from freemask.errors import UserError
+from freemask.methods import tokenflow_field
+from freemask.methods.pnp import Pnp
+from freemask.methods.tokenflow import Step, TokenFlow, of_frames
+from freemask.methods.tokenflow_field import by_chunk, by_distance, chunks, directions, nearest
+from freemask.types import NO_TAPS, QKV, Clip, EditTask, Given, Grid, Site, Where
+from tests.official import compare as command
+from tests.official.case import Case
+from tests.official.ledger import FORCED
+
+TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
+SITE = Site("layer.attn1", "self", 1)
+
+
+def clip(frames):
+    rng = torch.Generator().manual_seed(0)
+    return Clip("c", torch.rand(frames, 3, 12, 20, generator=rng))
+
+
+def run(method, backbone, frames=5, seed=0, task=TASK):
+    return method(backbone, clip(frames), task, torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return Inflated2D.random(0, dtype="float64", max_tokens=20, attention="frame", shared_norm=False)
+
+
+# --- which key frames -----------------------------------------------------------------------------------------
+
+
+def sigmoid(x):
+    return float(torch.sigmoid(torch.tensor(x, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "expected"),
+    [(4, 2, [[0, 1], [2, 3]]), (5, 2, [[0, 1], [2, 3], [4]]), (3, 8, [[0, 1, 2]]), (1, 1, [[0]])],
+)
+def test_chunks(frames, size, expected):
+    assert [list(each) for each in chunks(frames, size)] == expected
+
+
+def test_weights_as_released():
+    """The numbers of the card for chunks of 8; the first chunk has no other before it."""
+    assert all(by_chunk(frame, 8) == ((0, 1.0),) for frame in range(8))
+    for frame, weight in ((8, 0.622), (12, 0.731), (15, 0.687), (20, 0.731)):
+        (own, first), (previous, second) = by_chunk(frame, 8)
+        assert (own, previous) == (frame // 8, frame // 8 - 1)
+        assert first == pytest.approx(weight, abs=1e-3) and first + second == pytest.approx(1)
+    assert by_chunk(1, 1) == ((1, pytest.approx(sigmoid(1.0))), (0, pytest.approx(1 - sigmoid(1.0))))
+
+
+def test_weights_of_the_paper():
+    keys = [1, 4]
+    assert by_distance(0, keys) == by_distance(1, keys) == ((0, 1.0),)
+    assert by_distance(5, keys) == ((1, 1.0),)
+    for frame, share in ((2, 1 / 3), (3, 2 / 3), (4, 1.0)):
+        near = dict(by_distance(frame, keys))
+        assert near[1] == pytest.approx(sigmoid(share)) and near[0] + near[1] == pytest.approx(1)
+
+
+# --- matches --------------------------------------------------------------------------------------------------
+
+
+class Largest(TorchDispatchMode):
+    """The numbers in the largest tensor that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(each, torch.Tensor):
+                self.numbers = max(self.numbers, each.numel())
+        return out
+
+
+def test_of_equals_the_first_is_taken_and_length_counts_for_nothing():
+    among = directions(torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 0.0], [0.0, 3.0]]))
+    tokens = directions(torch.tensor([[5.0, 0.0], [0.0, 0.1], [1.0, 1.0]]))
+    assert nearest(tokens, among).tolist() == [1, 0, 0]
+
+
+def test_matches_in_pieces_are_the_same_and_never_all_at_once(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    tokens, among = (directions(torch.randn(500, 4, generator=rng)) for _ in range(2))
+    whole = nearest(tokens, among)
+    assert torch.equal(whole, (tokens[:, None] * among).sum(-1).argmax(dim=1))
+    monkeypatch.setattr(tokenflow_field, "PIECE", 7 * len(among))
+    with Largest() as largest:
+        assert torch.equal(nearest(tokens, among), whole)
+    assert largest.numbers <= 7 * len(among)
+
+
+# --- one layer of one step ------------------------------------------------------------------------------------
+
+
+def layer(frames, tokens=6, width=4, seed=0):
+    """Queries, keys, values and inputs of three streams."""
+    rng = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(3, frames, 2, tokens, width, generator=rng, dtype=torch.float64) for _ in range(3))
+    hidden = torch.randn(3, frames, tokens, 5, generator=rng, dtype=torch.float64)
+    where = Where(SITE, 1, Grid(frames, 1, tokens), ("source", "uncond", "cond"))
+    return where, QKV(q, k, v, 0.5, hidden)
+
+
+def softly(q, k, v):
+    return torch.softmax(q @ k.transpose(-1, -2) * 0.5, dim=-1) @ v
+
+
+def written_out(keys, size, variant, at_keys, qkv):
+    """All similarities at once, the weights by the distances, frame by frame."""
+    frames, tokens = qkv.hidden.shape[1:3]
+    left = torch.empty_like(at_keys.v)
+    for place in range(len(keys)):
+        left[0, place] = softly(at_keys.q[0, place], at_keys.k[0, place], at_keys.v[0, place])
+        for stream in (1, 2):
+            k, v = (torch.cat(list(each[stream]), dim=1) for each in (at_keys.k, at_keys.v))
+            left[stream, place] = softly(at_keys.q[stream, place], k, v)
+    alike = torch.cosine_similarity(
+        qkv.hidden[0].reshape(-1, 1, 5), at_keys.hidden[0].reshape(1, -1, 5), dim=-1
+    )
+    found = alike.reshape(frames, tokens, len(keys), tokens).argmax(dim=-1)
+    out = torch.empty_like(qkv.v)
+    for frame in range(frames):
+        if variant == "official":
+            one, other = frame // size, frame // size - 1
+            centres = {place: abs(frame - place * size - size // 2) for place in (one, other)}
+        else:
+            one = min((p for p, key in enumerate(keys) if key >= frame), default=len(keys) - 1)
+            other = one - 1 if keys[one] >= frame else -1
+            centres = {place: abs(frame - keys[place]) for place in (one, other) if place >= 0}
+        made = left[:, one][:, :, found[frame, :, one]]
+        if other >= 0:
+            weight = sigmoid(centres[other] / (centres[one] + centres[other]))
+            made = weight * made + (1 - weight) * left[:, other][:, :, found[frame, :, other]]
+        out[:, frame] = made
+        if variant == "paper":
+            out[0, frame] = softly(qkv.q[0, frame], qkv.k[0, frame], qkv.v[0, frame])
+    return out
+
+
+@pytest.mark.parametrize("variant", ["official", "paper"])
+@pytest.mark.parametrize(("frames", "size", "keys"), [(6, 2, [1, 2, 4]), (5, 3, [2, 4]), (3, 8, [1])])
+def test_a_layer_equals_the_one_written_out(variant, frames, size, keys):
+    step = Step(keys, size, variant)
+    where, qkv = layer(frames)
+    _, at_keys = layer(len(keys), seed=1)
+    step.together(where, at_keys)
+    made = []
+    for part in chunks(frames, size):
+        rows = slice(part.start, part.stop)
+        some = QKV(qkv.q[:, rows], qkv.k[:, rows], qkv.v[:, rows], 0.5, qkv.hidden[:, rows])
+        made.append(step.copied(part, where, some))
+    expected = written_out(keys, size, variant, at_keys, qkv)
+    torch.testing.assert_close(torch.cat(made, dim=1), expected, atol=1e-12, rtol=0)
+
+
+def test_copying_makes_no_tensor_of_all_tokens_times_all_tokens():
+    """Nothing larger than what comes of it, or than the similarities of two frames."""
+    for frames in (4, 8):
+        step, (where, qkv) = Step([0, frames - 1], frames // 2, "paper"), layer(frames, tokens=128)
+        step.together(*layer(2, tokens=128))
+        with Largest() as largest:
+            step.copied(range(frames), where, qkv)
+        assert largest.numbers <= max(qkv.v.numel(), 128 * 128)
+
+
+def test_what_there_is_for_each_frame_is_cut():
+    given = Given({
+        "text": torch.rand(3, 4), "texts": torch.rand(3, 5, 4), "control": torch.rand(3, 3, 8, 8),
+        "channels": torch.rand(1, 4, 8, 8), "control_strength": torch.rand(3),
+    })  # fmt: skip
+    cut = of_frames(given, [2, 0], 3).parts
+    for name, part in given.parts.items():
+        assert torch.equal(cut[name], part[[2, 0]] if name in ("texts", "control") else part)
+
+
+# --- whole edits ----------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """A backbone that notes every call: the time, what went in by stream, and what came out."""
+
+    def __init__(self, backbone):
+        self.backbone, self.calls = backbone, []
+
+    def __getattr__(self, name):
+        return getattr(self.backbone, name)
+
+    def predict(self, x, t, given, *, taps=NO_TAPS):
+        out = self.backbone.predict(x, t, given, taps=taps)
+        self.calls.append((t, dict(zip(given, x, strict=True)), dict(zip(given, out, strict=True))))
+        return out
+
+    def edits(self):
+        return [call for call in self.calls if "cond" in call[1]]
+
+
+def test_calls_of_the_network_and_the_clip_beside_them(backbone):
+    """At each step the key frames, then chunk by chunk; the clip is touched in the released variant alone."""
+    for variant, touched in (("official", True), ("paper", False)):
+        watched = Watched(backbone)
+        edit = run(TokenFlow(steps=2, guidance=3.0, chunk=2, variant=variant), watched)
+        counts = [len(seen["cond"]) for _, seen, _ in watched.edits()]
+        assert counts == [3, 2, 2, 1] * 2 and edit.facts["key_frames"] == 3 and not edit.warnings
+        given = {"source": backbone.embed(TASK.source).given}
+        for count, (t, seen, out) in zip(counts, watched.edits(), strict=True):
+            alone = backbone.predict(seen["source"][None], t, given)[0]
+            same = float((alone - out["source"]).abs().max()) < 1e-9
+            assert same or (touched and count != 3)
+        assert (
+            any(
+                float((backbone.predict(seen["source"][None], t, given)[0] - out["source"]).abs().max())
+                > 1e-6
+                for t, seen, out in watched.edits()
+            )
+            == touched
+        )
+
+
+def test_a_picture_is_edited_as_its_base_does(backbone):
+    """One frame copies from itself, at its own places; the edit says that nothing is copied between frames."""
+    made = run(TokenFlow(steps=3, guidance=3.0), backbone, frames=1)
+    plain = run(Pnp(steps=3, guidance=3.0, start="renoised"), backbone, frames=1)
+    torch.testing.assert_close(made.frames, plain.frames, atol=1e-6, rtol=0)
+    assert any("one key frame" in each for each in made.warnings)
+
+
+def test_key_frames_are_drawn_from_the_seed(backbone):
+    method = TokenFlow(steps=2, guidance=1, chunk=3)
+    first, again, other = (run(method, backbone, seed=seed).frames for seed in (0, 0, 1))
+    assert torch.equal(first, again) and float((first - other).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"variant": "paper"}, {"base": "sdedit"}, {"chunk": 3}, {"negative": "grass"}, {"attention_share": 0}],
+    ids=str,
+)
+def test_every_setting_changes_the_edit(backbone, usual, change):
+    made = run(TokenFlow(steps=3, guidance=3.0, **{"chunk": 2, **change}), backbone, frames=3).frames
+    assert float((made - usual).abs().max()) > 1e-6
+
+
+@pytest.fixture(scope="module")
+def usual(backbone):
+    return run(TokenFlow(steps=3, guidance=3.0, chunk=2), backbone, frames=3).frames
+
+
+@pytest.mark.parametrize(
+    ("variant", "strength", "steps", "count"),
+    [
+        ("official", 0.9, 50, 44),
+        ("official", 1, 50, 49),
+        ("official", 0.9, 10, 8),
+        ("official", 0.2, 10, 1),
+        ("paper", 0.9, 50, 45),
+        ("paper", 1, 50, 50),
+        ("paper", 0.01, 10, 1),
+    ],
+)
+def test_where_sdedit_starts(variant, strength, steps, count):
+    """The authors' slice, and the one that is meant."""
+    times = list(range(steps))
+    method = TokenFlow(steps=steps, base="sdedit", variant=variant, strength=strength)
+    assert method.travelled(times) == times[:count]
+    if variant == "official":
+        assert times[:count] == times[::-1][int(1 - strength * steps) :][::-1]
+    assert TokenFlow(steps=steps, strength=strength).travelled(times) == times
+
+
+def test_both_bases_and_starts_by_variant():
+    assert TokenFlow().settings() == Pnp(start="renoised")
+    assert TokenFlow(variant="paper").settings() == Pnp(start="inverted")
+    lent = TokenFlow(base="sdedit").settings()
+    assert lent.convolution_share == lent.attention_share == 0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"base": "controlnet"}, {"variant": "Paper"}, {"chunk": 0}, {"chunk": 2.5}, {"strength": 0}, {"steps": 0},
+        {"base": "sdedit", "steps": 10, "strength": 0.1}, {"inversion_steps": 3}, {"attention_share": 2},
+    ],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(settings):
+    with pytest.raises((UserError, TypeError)):
+        TokenFlow(**settings)
+
+
+def test_a_network_that_sees_several_frames_is_refused():
+    with pytest.raises(UserError, match="model=embedded_image"):
+        run(TokenFlow(steps=1), UNet3D.random(0))
+
+
+# --- the authors' own -----------------------------------------------------------------------------------------
+
+
+def golden(shared, name):
+    return Case.read(shared / "parity" / "golden" / f"{name}.json")
+
+
+def test_the_first_step_of_the_authors(shared):
+    """Of TokenFlow with plug-and-play: texts, frames, inversion, start, matches, and what the network answers."""
+    ledger = command.compare(golden(shared, "tf_pnp"), steps=1)
+    assert ledger.passed, ledger.table()
+    for group in ("network on key frames", "nearest tokens", "inside blocks", "latents"):
+        assert (f"edit: {group}", FORCED) in ledger.found
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["tf_pnp", "tf_sdedit", "tf_controlnet_inversion"])
+def test_the_authors_cases(shared, name):
+    ledger = command.compare(golden(shared, name))
+    assert ledger.passed, ledger.table()
+    assert ("edit: latents", FORCED) in ledger.found or "controlnet" in name

@@ -10,8 +10,9 @@ from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
 from freemask.methods import tokenflow_field
 from freemask.methods.pnp import Pnp
-from freemask.methods.tokenflow import Step, TokenFlow, of_frames
+from freemask.methods.tokenflow import TokenFlow
 from freemask.methods.tokenflow_field import by_chunk, by_distance, chunks, directions, nearest
+from freemask.methods.tokenflow_step import Step, of_frames
 from freemask.types import NO_TAPS, QKV, Clip, EditTask, Given, Grid, Site, Where
 from tests.official import compare as command
 from tests.official.case import Case

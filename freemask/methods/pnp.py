@@ -3,7 +3,7 @@ the network, namely the output of one convolution, and who looks at whom in the 
 all that comes later, are the edit's own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
@@ -11,10 +11,11 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from freemask.diffusion.guidance import cfg, given_to, strength
-from freemask.diffusion.inversions import Inversion, Inversions
-from freemask.diffusion.loops import sample
+from freemask.diffusion.inversions import Inversion, Inversions, Wish
+from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.noise_paths import noise_between
 from freemask.errors import UserError
+from freemask.masks.plan import Subject
 from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
 from freemask.settings import Effect
@@ -75,24 +76,35 @@ class Pnp:
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         watch = Stopwatch(backbone.device)
-        beside = self.begin(backbone, clip, task, watch=watch, progress=progress)
+        subject = self.subject(backbone, clip, task, watch=watch)
+        beside = self.begin(backbone, subject, watch=watch, progress=progress)
         return finished(beside, clip, self.start, watch=watch, progress=progress)
 
-    def begin(
-        self, backbone: Backbone, clip: Clip, task: EditTask, *, watch: Stopwatch, progress: Progress = silent
-    ) -> "Beside":
-        """Everything before the first step: the clip is inverted."""
-        lent = self.lent(backbone)
-        down, up = paths(backbone, self.steps, self.inversion_steps)
+    def subject(self, backbone: Backbone, clip: Clip, task: EditTask, *, watch: Stopwatch) -> Subject:
+        times, _ = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
-            latents = backbone.encode(clip.frames)
-            prompts = {"source": task.source, "uncond": self.negative, "cond": task.target}
-            texts = {stream: backbone.embed(prompt) for stream, prompt in prompts.items()}
-            given = {stream: given_to(backbone, clip, text) for stream, text in texts.items()}
+            subject = Subject.of(backbone, clip, task, times)
+            away = given_to(backbone, clip, backbone.embed(self.negative))
+        return replace(subject, given={**subject.given, "uncond": away})
+
+    def begin(
+        self,
+        backbone: Backbone,
+        subject: Subject,
+        *,
+        watch: Stopwatch,
+        wish: Wish | None = None,
+        progress: Progress = silent,
+    ) -> "Beside":
+        """Everything before the first step: the clip is inverted, and what is wished of that is recorded."""
+        lent, given = self.lent(backbone), subject.given
+        _, up = paths(backbone, self.steps, self.inversion_steps)
+        with watch.stage("encode"):
+            latents = backbone.encode(subject.clip.frames)
         with watch.stage("inversion"):
             store = Inversions(self.inversions, self.inversions_gb)
-            inversion = store.invert(backbone, latents, given["source"], up, progress=progress)
-        return Beside(backbone, given, inversion, down, lent, strength(self.guidance, backbone))
+            inversion = store.invert(backbone, latents, given["source"], up, wish=wish, progress=progress)
+        return Beside(backbone, given, inversion, subject.times, lent, strength(self.guidance, backbone))
 
     def lent(self, backbone: Backbone) -> Lent:
         """What the clip lends to the edit in this network, and for how many steps."""
@@ -143,6 +155,10 @@ class Beside:
         out = dict(zip(given, self.backbone.predict(seen, t, given, taps=taps), strict=True))
         return cfg(out["uncond"], out["cond"], self.guidance) if "uncond" in out else out["cond"]
 
+    def after(self, x: Float[Tensor, "f c h w"], i: int, t: Time) -> Float[Tensor, "f c h w"] | None:
+        """What a step is to end in; None: in what it made."""
+        return None
+
     def step_at(self, t: Time) -> int:
         return len(self.times) - 1 - list(self.times).index(t)
 
@@ -152,7 +168,8 @@ def finished(beside: Beside, clip: Clip, start: Start, *, watch: Stopwatch, prog
     backbone, lent, times = beside.backbone, beside.lent, beside.times
     with watch.stage("sampling"):
         noisy = first_latent(backbone.noise_path, beside.inversion, times[-1], start)
-        edited = sample(backbone, noisy, beside.predict, times, progress=progress)
+        on = Callbacks(after=beside.after)
+        edited = sample(backbone, noisy, beside.predict, times, on=on, progress=progress)
     with watch.stage("decoding"):
         frames = backbone.decode(edited, len(clip.frames))
     facts = {"convolutions": len(lent.convolutions), "attentions": len(lent.attentions)}

@@ -7,7 +7,6 @@ noise of that level.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -16,49 +15,29 @@ from torch import Generator, Tensor
 from freemask.attention.record import GIB, Keep, Recording, recorder
 from freemask.diffusion.flow import Flow
 from freemask.diffusion.guidance import given_to
-from freemask.diffusion.noise_paths import CLEAN, one_of
+from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, remembered
 from freemask.masks.strategies.none import NoMask
-from freemask.methods import composite, shown
-from freemask.methods.common import Stopwatch, check_mask, of_kind, path_warnings
+from freemask.methods import shown
+from freemask.methods.common import Stopwatch, path_warnings
 from freemask.methods.composite import Free, composited
-from freemask.settings import Effect
-from freemask.types import KINDS, NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
+from freemask.methods.masked import MaskSettings
+from freemask.types import NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
 
 Noise = Callable[[], Tensor]
-OF_OBJECTS = ("attribute", "shape", "background")  # edits that leave the rest of a clip alone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masked:
-    """The settings that such methods have in common. `mask` holds the clip outside, in edits of the kinds `masked_for`;
-    `composite`: pixels puts the clip's own back where the mask lets nothing change; `heat_gb` bounds the word heat."""
-
-    mask: MaskStrategy = field(default_factory=NoMask)
-    masked_for: Sequence[str] = OF_OBJECTS
-    composite: str = "none"
-    heat_gb: Annotated[float | int, Effect.NONE] = 2
-
-    def __post_init__(self) -> None:
-        of_kind("mask", self.mask, MaskStrategy)
-        composite.check(self.composite)
-        for kind in self.masked_for:
-            one_of("kind of edit in masked_for", kind, KINDS)
-
-    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
-        """Before any model is there; the clip is read only where it is needed."""
-        check_mask(self._acting(task), task, clip)
+class Masked(MaskSettings):
+    """What such methods do with the settings of a mask."""
 
     def masks_for(self, held: "Held", progress: Progress) -> None:
-        held.mask_by(self._acting(held.subject.task), int(self.heat_gb * GIB), progress)
+        held.mask_by(self.acting_mask(held.subject.task), int(self.heat_gb * GIB), progress)
 
     def finished(self, held: "Held", latents: Tensor, facts: Facts) -> Edit:
         return composited(held.edit(latents, facts), held.subject.clip, self.composite, held.free)
-
-    def _acting(self, task: EditTask) -> MaskStrategy:
-        return self.mask if task.kind in self.masked_for else NoMask()
 
 
 @dataclass

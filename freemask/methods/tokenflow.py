@@ -2,50 +2,37 @@
 together; the self-attention of all frames is then what the key frames have at the places that look most alike in the
 clip itself.
 
-The authors copy what stands behind a layer's output projection, a tap what stands before it. That is the same: the
-projection treats every token alike, and weights that add up to one pass through it.
+What happens in a step stands in `freemask.methods.tokenflow_step`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Annotated, Literal, NamedTuple, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, get_args
 
-import torch
-from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Generator
 
-from freemask.attention.math import attend
-from freemask.attention.rewire import looking
+from freemask.attention.record import GIB, Recording
+from freemask.diffusion.inversions import Wish
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
+from freemask.masks.plan import MaskPlan, MaskStrategy, Subject, remembered
+from freemask.masks.strategies.none import NoMask
+from freemask.methods import shown
 from freemask.methods.common import Stopwatch, at_least, whole
+from freemask.methods.composite import Free, composited
+from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp import Beside, Pnp, finished
-from freemask.methods.tokenflow_field import Near, by_chunk, by_distance, carried, chunks, directions, nearest
+from freemask.methods.tokenflow_field import chunks
+from freemask.methods.tokenflow_step import Flow, Variant
 from freemask.settings import Effect
-from freemask.types import (
-    QKV,
-    AttentionTap,
-    Backbone,
-    Clip,
-    Edit,
-    EditTask,
-    Entry,
-    Given,
-    Progress,
-    Site,
-    Time,
-    Where,
-    silent,
-)
+from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Site, Time, silent
 
 Base = Literal["pnp", "sdedit"]
-Variant = Literal["official", "paper"]
-ALONE = "the clip is one chunk: there is one key frame, and nothing is copied between others (a smaller method.chunk)"
+ALONE = "the clip is one chunk: at each step all copy from one key frame, and nothing is blended (try method.chunk=2)"
 
 
 @dataclass(frozen=True)
-class TokenFlow:
+class TokenFlow(MaskSettings):
     """`base` edits the key frames: pnp takes over what the clip has inside the network (the shares and layers are
     those of `method=pnp`), sdedit starts late, at `strength` of the path. Of each `chunk` of frames one is a key frame,
     drawn anew at every step.
@@ -55,6 +42,9 @@ class TokenFlow:
     places in copied features; the start is the clip with the noise that the inversion ended in; sdedit makes a step
     less than asked for. paper: the key frames before and after a frame, by their distance; places are looked for in
     the untouched clip; the start is the inverted latent.
+
+    `mask` (our own addition) holds the clip outside: there the edit has the clip's self-attention, its output of the
+    convolutions that it would take over anyway, and its latents, at every step.
     """
 
     steps: int = 50
@@ -73,6 +63,7 @@ class TokenFlow:
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("base", self.base, get_args(Base))
         one_of("variant", self.variant, get_args(Variant))
         whole("chunk", self.chunk)
@@ -109,15 +100,20 @@ class TokenFlow:
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         only_images(backbone.sites)
-        watch, settings = Stopwatch(backbone.device), self.settings()
-        beside = settings.begin(backbone, clip, task, watch=watch, progress=progress)
-        flow = self.flow(beside, rng)
+        watch, settings, mask = Stopwatch(backbone.device), self.settings(), self.acting_mask(task)
+        subject = settings.subject(backbone, clip, task, watch=watch)
+        wish = wish_of(mask, subject, int(self.heat_gb * GIB))
+        beside = settings.begin(backbone, subject, watch=watch, wish=wish, progress=progress)
+        with watch.stage("masks"):
+            masks = planned(mask, subject, beside.inversion.kept)
+        flow = self.flow(beside, rng, masks)
         edit = finished(flow, clip, settings.start, watch=watch, progress=progress)
         keys = len(chunks(len(clip.frames), self.chunk))
         warnings = edit.warnings if keys > 1 else (*edit.warnings, ALONE)
-        return replace(edit, warnings=warnings, facts={**edit.facts, "key_frames": keys})
+        edit = replace(edit, warnings=warnings, facts={**edit.facts, "key_frames": keys})
+        return composited(of_masks(edit, flow, clip), clip, self.composite, lambda: free(flow, clip))
 
-    def flow(self, beside: Beside, rng: Generator) -> "Flow":
+    def flow(self, beside: Beside, rng: Generator, masks: MaskPlan | None = None) -> Flow:
         return Flow(
             beside.backbone,
             beside.given,
@@ -128,6 +124,7 @@ class TokenFlow:
             self.chunk,
             self.variant,
             rng,
+            masks,
         )
 
     def travelled(self, times: Sequence[Time]) -> Sequence[Time]:
@@ -139,100 +136,6 @@ class TokenFlow:
         return times[: max(1, round(self.strength * self.steps))]
 
 
-@dataclass(frozen=True)
-class Flow(Beside):
-    """An edit in progress: at each step the key frames together, then all frames, chunk by chunk."""
-
-    chunk: int
-    variant: Variant
-    rng: Generator
-
-    def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
-        i, own, step = self.step_at(t), self.inversion.at(t).to(x), self.step(len(x))
-
-        def call(frames: Sequence[int], then: AttentionTap) -> Tensor:
-            taps = replace(self.lent.at(i, then), look=by_themselves)
-            given = {name: of_frames(each, frames, len(x)) for name, each in self.needed(source=True).items()}
-            return self.guided(x[list(frames)], own[list(frames)], t, given, taps)
-
-        call(step.keys, step.together)  # for what it leaves behind in `step`
-        made = [call(frames, partial(step.copied, frames)) for frames in chunks(len(x), self.chunk)]
-        return torch.cat(made)
-
-    def step(self, frames: int) -> "Step":
-        """Key frames are drawn on the CPU: the same ones on every device."""
-        keys = [
-            each[int(torch.randint(len(each), (1,), generator=self.rng))]
-            for each in chunks(frames, self.chunk)
-        ]
-        return Step(keys, self.chunk, self.variant)
-
-
-class Left(NamedTuple):
-    """Of the key frames in one layer: the clip's tokens, and what comes of attention."""
-
-    tokens: Float[Tensor, "k n c"]
-    out: Float[Tensor, "s k heads n e"]
-
-
-@dataclass
-class Step:
-    """One step: what the key frames leave behind in each layer of self-attention, and what comes of it in the others.
-    The clip is the first of the streams."""
-
-    keys: Sequence[int]
-    chunk: int
-    variant: Variant
-    left: dict[str, Left] = field(default_factory=dict)
-
-    def together(self, where: Where, qkv: QKV) -> Tensor:
-        """Key frames of the edit look at all of its key frames; those of the clip at themselves."""
-        if where.site.role != "self":
-            return attend(qkv)
-        source, edit = qkv.stream(0), qkv.streams(slice(1, None))
-        out = torch.cat([attend(source), attend(looking(edit, ("all",)))])
-        self.left[where.site.name] = Left(self.tokens(qkv), out)
-        return out
-
-    def copied(self, frames: Sequence[int], where: Where, qkv: QKV) -> Tensor:
-        """These frames take what the key frames beside them have where the clip's tokens are most alike."""
-        if where.site.role != "self":
-            return attend(qkv)
-        kept = self.left[where.site.name].out
-        made = []
-        for frame, tokens in zip(frames, self.tokens(qkv), strict=True):
-            near = self.near(frame)
-            found = [self.matched(where.site.name, frame, place, tokens) for place, _ in near]
-            made.append(carried(kept, near, found))
-        out = torch.stack(made, dim=1)
-        return out if self.variant == "official" else torch.cat([attend(qkv.stream(0)), out[1:]])
-
-    def near(self, frame: int) -> Near:
-        return by_chunk(frame, self.chunk) if self.variant == "official" else by_distance(frame, self.keys)
-
-    def matched(self, site: str, frame: int, place: int, tokens: Float[Tensor, "n c"]) -> Int[Tensor, " n"]:
-        """Where in this key frame each token of the frame is found."""
-        return nearest(tokens, self.left[site].tokens[place])
-
-    def tokens(self, qkv: QKV) -> Float[Tensor, "b n c"]:
-        assert qkv.hidden is not None
-        return directions(qkv.hidden[0])
-
-
-def by_themselves(where: Where) -> Sequence[Entry]:
-    """Whatever the model has: whom frames look at is decided in the step."""
-    return ()
-
-
-def of_frames(given: Given, frames: Sequence[int], total: int) -> Given:
-    """For some of the frames: of texts, channels and images that there are for each, theirs."""
-    parts = {
-        name: part[list(frames)] if part.ndim > 2 and len(part) == total else part
-        for name, part in given.parts.items()
-    }
-    return Given(parts)
-
-
 def only_images(sites: Mapping[str, Site]) -> None:
     other = sorted({site.role for site in sites.values()} - {"self", "cross"})
     if other:
@@ -241,3 +144,39 @@ def only_images(sites: Mapping[str, Site]) -> None:
             came=f"attention of the kind {', '.join(other)}",
             expected="an image model, such as model=embedded_image or model=sd15, without temporal layers",
         )
+
+
+def wish_of(mask: MaskStrategy, subject: Subject, budget: int) -> Wish:
+    """What the masks want of the inversion."""
+    keeps = mask.keeps(subject)
+    if keeps.target:
+        raise UserError(
+            "This mask is made of the edit's own attention too, which TokenFlow does not see in one piece.",
+            came=f"mask={type(mask).__name__}",
+            expected="a mask that is made of the clip alone, such as mask=mmc_by_layer or mask=agreement",
+        )
+    return Wish(keeps.source, budget=budget, at=subject.times)
+
+
+def planned(mask: MaskStrategy, subject: Subject, kept: Recording) -> MaskPlan | None:
+    if isinstance(mask, NoMask):
+        return None
+    return remembered(mask.plan(subject, kept, Recording()).on(subject.clock))
+
+
+def of_masks(edit: Edit, flow: Flow, clip: Clip) -> Edit:
+    """And what the masks were."""
+    if flow.masks is None:
+        return replace(edit, facts={"mask_used": False, **edit.facts})
+    steps = len(flow.times)
+    acts = f"self-attention, latents in steps 1-{steps} of {steps}"
+    pictures = shown.of_masks(flow.masks, "latent", flow.times, clip.frames)
+    facts = {**flow.masks.facts, **shown.of_picture(pictures["mask"], acts), **edit.facts}
+    return replace(
+        edit, extras=pictures, facts=facts, warnings=(*edit.warnings, *shown.warnings(pictures, acts))
+    )
+
+
+def free(flow: Flow, clip: Clip) -> Free | None:
+    """Which pixels may change in some step; None: all."""
+    return None if flow.masks is None else shown.ever(flow.masks, "latent", flow.times, clip.frames)

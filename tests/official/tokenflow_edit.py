@@ -17,8 +17,8 @@ from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.loops import sample
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.methods.pnp import Beside
-from freemask.methods.tokenflow import Flow, Step
 from freemask.methods.tokenflow_field import by_chunk, chunks
+from freemask.methods.tokenflow_step import Flow, Step
 from freemask.types import Time
 from tests.official.case import Case
 from tests.official.families import Wanted

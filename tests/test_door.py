@@ -23,6 +23,7 @@ from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
 from freemask.methods.pnp import Pnp
 from freemask.methods.sdedit import SdEdit
+from freemask.methods.tokenflow import TokenFlow
 from freemask.types import QKV, Clip, EditTask, Given, Grid, Site, Taps, Where
 from tests.given import given
 
@@ -203,7 +204,8 @@ def test_methods_give_what_is_known_of_the_clip():
     frames, edges = torch.rand(2, 2, 3, 12, 20, generator=rng)
     task = EditTask("t", "c", "a red car", "a blue car", {"red car": "blue car"}, "attribute")
     fused = Fusion(temporal="off", latent="off")
-    for method in (Ddim(steps=2), SdEdit(steps=2), Pnp(steps=2), InvertFuse(steps=2, fusion=fused)):
+    flow = TokenFlow(steps=2, chunk=1)
+    for method in (Ddim(steps=2), SdEdit(steps=2), Pnp(steps=2), InvertFuse(steps=2, fusion=fused), flow):
         made = []
         for image in (edges, 1 - edges):
             clip = Clip("c", frames, conditions={"control": image, "depth": image})

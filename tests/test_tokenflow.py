@@ -1,25 +1,26 @@
-"""TokenFlow: which key frames count how much, matches in little memory, both variants against a step written out with
-all similarities at once, odd clips, refusals; and the authors' own cases."""
+"""TokenFlow: its calls of the network, both bases and variants, odd clips, masks, refusals; and the authors' cases."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from freemask.attention.record import Keep
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
-from freemask.methods import tokenflow_field
+from freemask.masks.plan import Keeps, MaskPlan
+from freemask.methods.common import Stopwatch
 from freemask.methods.pnp import Pnp
 from freemask.methods.tokenflow import TokenFlow
-from freemask.methods.tokenflow_field import by_chunk, by_distance, chunks, directions, nearest
-from freemask.methods.tokenflow_step import Step, of_frames
-from freemask.types import NO_TAPS, QKV, Clip, EditTask, Given, Grid, Site, Where
+from freemask.types import NO_TAPS, Clip, EditTask, Grid, Taps
 from tests.official import compare as command
 from tests.official.case import Case
 from tests.official.ledger import FORCED
+from tests.test_tokenflow_field import SITE, layer
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
-SITE = Site("layer.attn1", "self", 1)
+CONVOLUTION = "up_blocks.1.resnets.1.conv2"
 
 
 def clip(frames):
@@ -34,157 +35,6 @@ def run(method, backbone, frames=5, seed=0, task=TASK):
 @pytest.fixture(scope="module")
 def backbone():
     return Inflated2D.random(0, dtype="float64", max_tokens=20, attention="frame", shared_norm=False)
-
-
-# --- which key frames -----------------------------------------------------------------------------------------
-
-
-def sigmoid(x):
-    return float(torch.sigmoid(torch.tensor(x, dtype=torch.float64)))
-
-
-@pytest.mark.parametrize(
-    ("frames", "size", "expected"),
-    [(4, 2, [[0, 1], [2, 3]]), (5, 2, [[0, 1], [2, 3], [4]]), (3, 8, [[0, 1, 2]]), (1, 1, [[0]])],
-)
-def test_chunks(frames, size, expected):
-    assert [list(each) for each in chunks(frames, size)] == expected
-
-
-def test_weights_as_released():
-    """The numbers of the card for chunks of 8; the first chunk has no other before it."""
-    assert all(by_chunk(frame, 8) == ((0, 1.0),) for frame in range(8))
-    for frame, weight in ((8, 0.622), (12, 0.731), (15, 0.687), (20, 0.731)):
-        (own, first), (previous, second) = by_chunk(frame, 8)
-        assert (own, previous) == (frame // 8, frame // 8 - 1)
-        assert first == pytest.approx(weight, abs=1e-3) and first + second == pytest.approx(1)
-    assert by_chunk(1, 1) == ((1, pytest.approx(sigmoid(1.0))), (0, pytest.approx(1 - sigmoid(1.0))))
-
-
-def test_weights_of_the_paper():
-    keys = [1, 4]
-    assert by_distance(0, keys) == by_distance(1, keys) == ((0, 1.0),)
-    assert by_distance(5, keys) == ((1, 1.0),)
-    for frame, share in ((2, 1 / 3), (3, 2 / 3), (4, 1.0)):
-        near = dict(by_distance(frame, keys))
-        assert near[1] == pytest.approx(sigmoid(share)) and near[0] + near[1] == pytest.approx(1)
-
-
-# --- matches --------------------------------------------------------------------------------------------------
-
-
-class Largest(TorchDispatchMode):
-    """The numbers in the largest tensor that is made."""
-
-    numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for each in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(each, torch.Tensor):
-                self.numbers = max(self.numbers, each.numel())
-        return out
-
-
-def test_of_equals_the_first_is_taken_and_length_counts_for_nothing():
-    among = directions(torch.tensor([[0.0, 1.0], [2.0, 0.0], [1.0, 0.0], [0.0, 3.0]]))
-    tokens = directions(torch.tensor([[5.0, 0.0], [0.0, 0.1], [1.0, 1.0]]))
-    assert nearest(tokens, among).tolist() == [1, 0, 0]
-
-
-def test_matches_in_pieces_are_the_same_and_never_all_at_once(monkeypatch):
-    rng = torch.Generator().manual_seed(0)
-    tokens, among = (directions(torch.randn(500, 4, generator=rng)) for _ in range(2))
-    whole = nearest(tokens, among)
-    assert torch.equal(whole, (tokens[:, None] * among).sum(-1).argmax(dim=1))
-    monkeypatch.setattr(tokenflow_field, "PIECE", 7 * len(among))
-    with Largest() as largest:
-        assert torch.equal(nearest(tokens, among), whole)
-    assert largest.numbers <= 7 * len(among)
-
-
-# --- one layer of one step ------------------------------------------------------------------------------------
-
-
-def layer(frames, tokens=6, width=4, seed=0):
-    """Queries, keys, values and inputs of three streams."""
-    rng = torch.Generator().manual_seed(seed)
-    q, k, v = (torch.randn(3, frames, 2, tokens, width, generator=rng, dtype=torch.float64) for _ in range(3))
-    hidden = torch.randn(3, frames, tokens, 5, generator=rng, dtype=torch.float64)
-    where = Where(SITE, 1, Grid(frames, 1, tokens), ("source", "uncond", "cond"))
-    return where, QKV(q, k, v, 0.5, hidden)
-
-
-def softly(q, k, v):
-    return torch.softmax(q @ k.transpose(-1, -2) * 0.5, dim=-1) @ v
-
-
-def written_out(keys, size, variant, at_keys, qkv):
-    """All similarities at once, the weights by the distances, frame by frame."""
-    frames, tokens = qkv.hidden.shape[1:3]
-    left = torch.empty_like(at_keys.v)
-    for place in range(len(keys)):
-        left[0, place] = softly(at_keys.q[0, place], at_keys.k[0, place], at_keys.v[0, place])
-        for stream in (1, 2):
-            k, v = (torch.cat(list(each[stream]), dim=1) for each in (at_keys.k, at_keys.v))
-            left[stream, place] = softly(at_keys.q[stream, place], k, v)
-    alike = torch.cosine_similarity(
-        qkv.hidden[0].reshape(-1, 1, 5), at_keys.hidden[0].reshape(1, -1, 5), dim=-1
-    )
-    found = alike.reshape(frames, tokens, len(keys), tokens).argmax(dim=-1)
-    out = torch.empty_like(qkv.v)
-    for frame in range(frames):
-        if variant == "official":
-            one, other = frame // size, frame // size - 1
-            centres = {place: abs(frame - place * size - size // 2) for place in (one, other)}
-        else:
-            one = min((p for p, key in enumerate(keys) if key >= frame), default=len(keys) - 1)
-            other = one - 1 if keys[one] >= frame else -1
-            centres = {place: abs(frame - keys[place]) for place in (one, other) if place >= 0}
-        made = left[:, one][:, :, found[frame, :, one]]
-        if other >= 0:
-            weight = sigmoid(centres[other] / (centres[one] + centres[other]))
-            made = weight * made + (1 - weight) * left[:, other][:, :, found[frame, :, other]]
-        out[:, frame] = made
-        if variant == "paper":
-            out[0, frame] = softly(qkv.q[0, frame], qkv.k[0, frame], qkv.v[0, frame])
-    return out
-
-
-@pytest.mark.parametrize("variant", ["official", "paper"])
-@pytest.mark.parametrize(("frames", "size", "keys"), [(6, 2, [1, 2, 4]), (5, 3, [2, 4]), (3, 8, [1])])
-def test_a_layer_equals_the_one_written_out(variant, frames, size, keys):
-    step = Step(keys, size, variant)
-    where, qkv = layer(frames)
-    _, at_keys = layer(len(keys), seed=1)
-    step.together(where, at_keys)
-    made = []
-    for part in chunks(frames, size):
-        rows = slice(part.start, part.stop)
-        some = QKV(qkv.q[:, rows], qkv.k[:, rows], qkv.v[:, rows], 0.5, qkv.hidden[:, rows])
-        made.append(step.copied(part, where, some))
-    expected = written_out(keys, size, variant, at_keys, qkv)
-    torch.testing.assert_close(torch.cat(made, dim=1), expected, atol=1e-12, rtol=0)
-
-
-def test_copying_makes_no_tensor_of_all_tokens_times_all_tokens():
-    """Nothing larger than what comes of it, or than the similarities of two frames."""
-    for frames in (4, 8):
-        step, (where, qkv) = Step([0, frames - 1], frames // 2, "paper"), layer(frames, tokens=128)
-        step.together(*layer(2, tokens=128))
-        with Largest() as largest:
-            step.copied(range(frames), where, qkv)
-        assert largest.numbers <= max(qkv.v.numel(), 128 * 128)
-
-
-def test_what_there_is_for_each_frame_is_cut():
-    given = Given({
-        "text": torch.rand(3, 4), "texts": torch.rand(3, 5, 4), "control": torch.rand(3, 3, 8, 8),
-        "channels": torch.rand(1, 4, 8, 8), "control_strength": torch.rand(3),
-    })  # fmt: skip
-    cut = of_frames(given, [2, 0], 3).parts
-    for name, part in given.parts.items():
-        assert torch.equal(cut[name], part[[2, 0]] if name in ("texts", "control") else part)
 
 
 # --- whole edits ----------------------------------------------------------------------------------------------
@@ -246,17 +96,23 @@ def test_key_frames_are_drawn_from_the_seed(backbone):
 
 @pytest.mark.parametrize(
     "change",
-    [{"variant": "paper"}, {"base": "sdedit"}, {"chunk": 3}, {"negative": "grass"}, {"attention_share": 0}],
+    [
+        {"variant": "paper"},
+        {"base": "sdedit", "strength": 1},
+        {"chunk": 3},
+        {"negative": "grass"},
+        {"attention_share": 0},
+    ],
     ids=str,
 )
 def test_every_setting_changes_the_edit(backbone, usual, change):
-    made = run(TokenFlow(steps=3, guidance=3.0, **{"chunk": 2, **change}), backbone, frames=3).frames
+    made = run(TokenFlow(steps=2, guidance=3.0, **{"chunk": 2, **change}), backbone, frames=3).frames
     assert float((made - usual).abs().max()) > 1e-6
 
 
 @pytest.fixture(scope="module")
 def usual(backbone):
-    return run(TokenFlow(steps=3, guidance=3.0, chunk=2), backbone, frames=3).frames
+    return run(TokenFlow(steps=2, guidance=3.0, chunk=2), backbone, frames=3).frames
 
 
 @pytest.mark.parametrize(
@@ -303,6 +159,76 @@ def test_settings_that_mean_nothing_are_refused(settings):
 def test_a_network_that_sees_several_frames_is_refused():
     with pytest.raises(UserError, match="model=embedded_image"):
         run(TokenFlow(steps=1), UNet3D.random(0))
+
+
+# --- masks ----------------------------------------------------------------------------------------------------
+
+
+class Left:
+    """May change the left of the picture; `live`: wants to see the edit."""
+
+    def __init__(self, share=0.5, live=False):
+        self.share, self.live = share, live
+
+    def keeps(self, subject):
+        return Keeps(
+            target=[Keep("edit", lambda where: False, lambda where, qkv: qkv.q)] if self.live else ()
+        )
+
+    def plan(self, subject, source, target):
+        def mask(wanted):
+            made = torch.zeros(tuple(wanted.grid))
+            made[..., : round(self.share * wanted.grid.width)] = 1
+            return made
+
+        return MaskPlan(mask, {"mask_used": True})
+
+
+def masked(backbone, frames=3, share=0.5, **settings):
+    return run(TokenFlow(steps=2, guidance=3.0, chunk=2, mask=Left(share), **settings), backbone, frames)
+
+
+def test_a_mask_of_all_or_nothing(backbone):
+    """Everything may change: as without a mask; nothing may: the clip, as the autoencoder has it."""
+    plain = run(TokenFlow(steps=2, guidance=3.0, chunk=2), backbone, frames=3)
+    torch.testing.assert_close(masked(backbone, share=1).frames, plain.frames, atol=1e-6, rtol=0)
+    held = backbone.decode(backbone.encode(clip(3).frames))
+    torch.testing.assert_close(masked(backbone, share=0).frames, held, atol=1e-6, rtol=0)
+    assert plain.facts["mask_used"] is False
+
+
+def test_pixels_outside_a_mask_are_the_clips_and_a_style_is_for_the_whole_frame(backbone):
+    edit = masked(backbone, composite="pixels")
+    assert edit.extras["mask"].shape == (3, 12, 20) and edit.facts["mask_acts_on"].endswith("1-2 of 2")
+    assert torch.equal(edit.frames[..., 10:], clip(3).frames[..., 10:])
+    assert not torch.equal(edit.frames[..., :10], clip(3).frames[..., :10])
+    style = replace(TASK, kind="style")
+    method = TokenFlow(steps=2, mask=Left())
+    assert method.acting_mask(TASK) is method.mask and method.acting_mask(style) is not method.mask
+
+
+def test_outside_a_mask_attention_and_convolutions_are_the_clips(backbone):
+    """In the frames that are asked for, in each layer's own grid; after plug-and-play's windows too."""
+    method, watch = TokenFlow(steps=2), Stopwatch(backbone.device)
+    subject = method.settings().subject(backbone, clip(3), TASK, watch=watch)
+    beside = method.settings().begin(backbone, subject, watch=watch)
+    mask = torch.rand(3, 2, 3, generator=torch.Generator().manual_seed(0)).round()
+    flow = method.flow(beside, torch.Generator(), MaskPlan(lambda wanted: mask))
+    where, qkv = layer(2)
+    where = replace(where, grid=Grid(2, 2, 3))
+    taps = flow.held(Taps(attention=lambda where, qkv: qkv.v), [2, 0], 3)
+    rows, maps = mask[[2, 0]], qkv.v.reshape(3, 2, 8, 2, 3)
+    held = taps.attention(where, qkv)
+    assert torch.equal(held, torch.where(rows.reshape(1, 2, 1, 6, 1) == 1, qkv.v, qkv.v[:1]))
+    held = taps.features[CONVOLUTION](where, maps)
+    assert torch.equal(held, torch.where(rows[:, None] == 1, maps, maps[:1]))
+    other = replace(where, site=replace(SITE, role="cross"))
+    assert torch.equal(taps.attention(other, qkv), qkv.v)
+
+
+def test_a_mask_of_the_edits_own_attention_is_refused(backbone):
+    with pytest.raises(UserError, match="mask=agreement"):
+        run(TokenFlow(steps=1, mask=Left(live=True)), backbone)
 
 
 # --- the authors' own -----------------------------------------------------------------------------------------

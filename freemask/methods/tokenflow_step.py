@@ -56,8 +56,8 @@ class Flow(Beside):
         return Step(keys, self.chunk, self.variant)
 
     def held(self, taps: Taps, frames: Sequence[int], total: int) -> Taps:
-        """Outside the mask, the edit has what the clip has beside it: in self-attention, and in those convolutions at
-        every step."""
+        """Outside the mask, the edit has what the clip has beside it: in self-attention, and at every step in the
+        convolutions that plug-and-play takes over."""
         masks, then = self.masks, taps.attention
         if masks is None:
             return taps

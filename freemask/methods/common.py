@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import Generator, Tensor
 
 from freemask import memory
 from freemask.errors import UserError
@@ -14,6 +15,7 @@ from freemask.masks.strategies.none import NoMask
 from freemask.masks.words import located
 from freemask.types import Backbone, Clip, EditTask, Time
 
+Noise = Callable[[], Tensor]
 SAME = 1e-2  # of a time: the first one of some grids is cut off by as much
 
 
@@ -106,3 +108,8 @@ def paths(
             todo="leave inversion_steps out; the euler grid of flow matching never nests",
         )
     return found, up
+
+
+def drawing(rng: Generator, like: Tensor) -> Noise:
+    """Drawn on the CPU in single precision: the same noise on every device and in every dtype."""
+    return lambda: torch.randn(like.shape, generator=rng, dtype=torch.float32).to(like)

@@ -21,12 +21,10 @@ from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, remembered
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
-from freemask.methods.common import Stopwatch, path_warnings
+from freemask.methods.common import Noise, Stopwatch, drawing, path_warnings
 from freemask.methods.composite import Free, composited
 from freemask.methods.masked import MaskSettings
 from freemask.types import NO_TAPS, Backbone, Clip, Edit, EditTask, Grid, Progress, Taps, Time, Where
-
-Noise = Callable[[], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ class Held:
                 away = given_to(backbone, clip, backbone.embed(negative))
                 subject = replace(subject, given={**subject.given, "uncond": away})
         apart = torch.Generator().manual_seed(rng.initial_seed())
-        return cls(backbone, subject, clean, _drawing(rng, clean), _drawing(apart, clean), watch)
+        return cls(backbone, subject, clean, drawing(rng, clean), drawing(apart, clean), watch)
 
     def mask_by(self, strategy: MaskStrategy, budget: int, progress: Progress) -> None:
         """Choose the masks; afterwards the edit records what they want of it."""
@@ -162,8 +160,3 @@ class Held:
         told["heat_calls"] = self.heat_calls
         warnings = (*path_warnings(self.backbone), *shown.warnings(pictures, acts))
         return Edit(made, pictures, self.watch.seconds, warnings, told)
-
-
-def _drawing(rng: Generator, like: Tensor) -> Noise:
-    """Drawn on the CPU in single precision: the same noise on every device and in every dtype."""
-    return lambda: torch.randn(like.shape, generator=rng, dtype=torch.float32).to(like)

@@ -58,13 +58,13 @@ def seen_by_source(where: Where, qkv: QKV) -> QKV:
 def convolutions(backbone: Backbone, wanted: Sequence[str] | None) -> list[str]:
     """Modules whose output is taken over; None: the last convolution of the authors' block."""
     usual = [f"{block}.conv2" for block in authors(backbone.sites).values()]
-    return _chosen("convolutions", backbone.features, wanted, usual[:1])
+    return chosen("convolutions", backbone.features, wanted, usual[:1])
 
 
 def attentions(backbone: Backbone, wanted: Sequence[str] | None) -> list[str]:
     """Self-attention whose queries and keys are taken over; None: that behind the authors' block, to the end."""
     spatial = [name for name, site in backbone.sites.items() if site.role in ("self", "space_time")]
-    return _chosen("attentions", spatial, wanted, list(authors(backbone.sites)))
+    return chosen("attentions", spatial, wanted, list(authors(backbone.sites)))
 
 
 def authors(sites: Mapping[str, Site]) -> dict[str, str]:
@@ -76,7 +76,7 @@ def authors(sites: Mapping[str, Site]) -> dict[str, str]:
     return {name: block for name, block in blocks.items() if block != first}
 
 
-def _chosen(key: str, known: Iterable[str], wanted: Sequence[str] | None, usual: Sequence[str]) -> list[str]:
+def chosen(key: str, known: Iterable[str], wanted: Sequence[str] | None, usual: Sequence[str]) -> list[str]:
     """Those of the known names that are wanted, in their order; where nothing is said, the usual ones."""
     names, patterns = list(known), list(usual if wanted is None else wanted)
     if not patterns:

@@ -365,3 +365,31 @@ def test_gradients_that_half_precision_cannot_hold_are_made_larger_or_smaller(ba
     expected = x - (0.5 * slope / (slope.abs() + 1e-8)).float()  # of Adam's first update
     torch.testing.assert_close(moved, expected, atol=2.0**-11, rtol=0)  # half precision has 11 bits
     assert motion.scale in scales
+
+
+def test_checkpointing_changes_no_number_and_keeps_less(backbone):
+    found = []
+    for checkpointing in (False, True):
+        method, kept = (
+            Dmt(steps=1, updates=1, guidance=1, inversion_steps=None, checkpointing=checkpointing),
+            [],
+        )
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda each, kept=kept: kept.append(each.numel()) or each, lambda each: each
+        ):
+            found.append((run(method, backbone).frames, sum(kept)))
+    assert torch.equal(found[0][0], found[1][0]) and found[1][1] < 0.9 * found[0][1]
+
+
+def test_the_call_ends_with_the_last_feature(backbone):
+    """Later blocks are the largest: neither run nor kept for the way back, and the network is free again."""
+    later, ran = backbone.network.up_blocks[2], []
+    hook = later.register_forward_pre_hook(lambda *_: ran.append(1))
+    given = {"source": backbone.embed(TASK.source).given}
+    x = torch.zeros(2, 4, 6, 10, dtype=torch.float64)
+    motion = Motion(backbone, Inversion([x, x], [1]), given, AUTHORS)
+    means = motion.means(x, 1, "source")
+    assert [each.shape for each in means] == [(2, 16)] * 3 and not ran
+    backbone.predict(x[None], 1, given)
+    hook.remove()
+    assert ran

@@ -51,9 +51,11 @@ class Motion:
         seen: dict[str, Tensor] = {}
 
         def note(where: Where, maps: Tensor) -> Tensor:
-            exact = torch.promote_types(maps.dtype, torch.float32)
-            if where.site.name not in seen:  # a block that is run again for its gradients changes nothing
-                seen[where.site.name] = maps[0].to(exact).mean(dim=(-2, -1))
+            mean = maps[0].to(torch.promote_types(maps.dtype, torch.float32)).mean(dim=(-2, -1))
+            if (
+                where.site.name not in seen
+            ):  # otherwise its block is run again for the way back (checkpointing)
+                seen[where.site.name] = mean
                 if len(seen) == len(self.names):
                     raise _Enough
             return maps

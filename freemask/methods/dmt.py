@@ -2,6 +2,7 @@
 frame as those of the clip do. Where things are and go is the clip's, how they look is left to the prompt."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -54,6 +55,7 @@ class Dmt:
     negative: str = ""
     variant: str = "paper"
     inversion_steps: int | None = 999
+    checkpointing: Annotated[bool, Effect.NONE] = False
     inversions: Annotated[str | None, Effect.NONE] = None
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
 
@@ -161,7 +163,9 @@ class Steps:
     def moved(self, x: Float[Tensor, "f c h w"], i: int, t: Time) -> Float[Tensor, "f c h w"]:
         rates = self.settings.falling
         if self.motion.names and len(x) > 1 and i < len(rates):
-            x = self.motion.followed(x, t, rates[i], self.settings.updates)
+            thrift = self.motion.backbone.saving_memory() if self.settings.checkpointing else nullcontext()
+            with thrift:
+                x = self.motion.followed(x, t, rates[i], self.settings.updates)
         return self._finite(x, i)
 
     def again(self, x: Float[Tensor, "f c h w"], i: int, t: Time) -> Float[Tensor, "f c h w"]:

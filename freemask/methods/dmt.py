@@ -82,8 +82,8 @@ class Dmt:
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         watch = Stopwatch(backbone.device)
-        down, up = paths(backbone, self.steps, self.inversion_steps)
         names = self.named(backbone)
+        down, up = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
             prompts = {"source": self.prefix + task.source, "cond": self.prefix + task.target}
             prompts["uncond"] = self.negative
@@ -189,7 +189,7 @@ class Steps:
                 "Motion transfer met numbers that are not finite.",
                 came=f"step {i + 1} of {len(self.down)}, in {precision}",
                 expected="a precision that holds them, and small updates",
-                todo="model.dtype=bfloat16 or float32; or smaller method.rates",
+                todo="smaller method.rates; in half precision model.dtype=bfloat16 or float32",
             )
         return x
 

@@ -68,7 +68,7 @@ class Motion:
     def facts(self) -> dict[str, int | float]:
         if not self.losses:
             return {"features": len(self.names)}
-        first, last = (round(self.losses[place], 4) for place in (0, -1))
+        first, last = (round(max(0.0, self.losses[place]), 4) for place in (0, -1))  # not -0
         return {"features": len(self.names), "motion_loss_first": first, "motion_loss_last": last}
 
     def _slope(self, x: Tensor, t: Time, aim: Sequence[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ alone. The heat that masks are made of comes from one call for each time that a 
 noise of that level.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch

@@ -22,7 +22,7 @@ from experiments.config.sweep import starts
 from experiments.engines.start import Order, prepare
 from experiments.jobs.edit import Editor
 from experiments.jobs.pictures import EDGE, veiled
-from experiments.jobs.variants import NAME, Composition, variants_of
+from experiments.jobs.variants import NAME, Composition, reference_of, variants_of
 from experiments.runs.plan import Item, Plan, Variant
 from experiments.runs.record import Record
 from experiments.runs.store import RunStore
@@ -97,6 +97,12 @@ def test_only_some_variants():
     assert list(composed(*SMALL, TWO, "only=[strong]")) == ["strong"]
     assert list(composed(*SMALL, TWO, "only=weak")) == ["weak"]
     assert list(composed(*SMALL)) == [None]
+    weak = [Variant("weak", (), {}, {}, Identity({}))]
+    both = {"weak": [], "strong": []}
+    assert (
+        reference_of({"variants": both, "reference": "strong"}, weak) == "strong"
+    )  # left out by this start alone
+    assert reference_of({"variants": both, "reference": None}, weak) == "weak"
 
 
 WRONG = [
@@ -113,7 +119,6 @@ WRONG = [
     (["variants={a:['seed=1'],b:['metric=paper']}"], "variant 'b' changes metric"),
     ([TWO, "reference=week"], "did you mean 'weak'?"),
     ([TWO, "only=[weak,strnog]"], "did you mean 'strong'?"),
-    ([TWO, "only=[weak]", "reference=strong"], "the reference is none of the variants"),
     (["reference=weak"], "for a run of several variants"),
 ]
 

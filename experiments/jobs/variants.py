@@ -122,12 +122,13 @@ def seeds_unused(typed: Sequence[str], made: Mapping[str, Composition]) -> list[
 
 
 def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str | None:
-    """The variant that all others are compared with: the one asked for, otherwise the first."""
+    """The variant that all others are compared with: the one asked for, although this start may leave it out
+    (`only`); otherwise the first."""
     names = [each.name for each in variants if each.name is not None]
     asked = config.get("reference")
     if not names:
         return None
-    if asked is not None and asked not in names:
+    if asked is not None and asked not in {*names, *(config.get("variants") or ())}:
         swept = [each for each in names if each.startswith(f"{asked}+")]
         if swept:
             return swept[0]

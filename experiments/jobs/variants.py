@@ -128,12 +128,13 @@ def reference_of(config: Mapping[str, Any], variants: Sequence[Variant]) -> str 
     asked = config.get("reference")
     if not names:
         return None
-    if asked is not None and asked not in {*names, *(config.get("variants") or ())}:
+    if asked is not None and asked not in names:
         swept = [each for each in names if each.startswith(f"{asked}+")]
         if swept:
             return swept[0]
-        wrong = "the reference is none of the variants"
-        raise UserError(wrong, came=f"reference={asked}", expected=nearest(str(asked), names))
+        if asked not in (config.get("variants") or ()):
+            wrong = "the reference is none of the variants"
+            raise UserError(wrong, came=f"reference={asked}", expected=nearest(str(asked), names))
     return asked or names[0]
 
 

@@ -94,7 +94,9 @@ def test_lines_that_are_missing_are_named_with_their_command(capsys):
     edit("freemask-table2", "freemask", kind="style")
     assert main(["figure", "freemask/3"]) == 0
     said = capsys.readouterr().out
-    assert "TokenFlow: no method yet" in said and "FateZero: freemask run experiment=freemask/table2" in said
+    assert (
+        "ControlVideo: no method yet" in said and "FateZero: freemask run experiment=freemask/table2" in said
+    )
 
 
 def test_names_that_do_not_match_are_told_beside_those_that_would(capsys):

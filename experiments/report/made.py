@@ -17,6 +17,7 @@ from experiments.runs.record import Record
 from experiments.runs.run import Run
 
 GROUPS = ("method", "model", "mask", "fusion", "tuning", "data", "metric")
+YOUNG = ("tuning",)  # groups that older records do not know
 INSIDE = ("mask", "fusion")  # groups that a method may refer to
 CONTENT = "content "  # of a file, where its name does not count (`experiments/config/identity.py`)
 SILENT = ("data.task_list",)  # what differs there has a name of its own
@@ -43,7 +44,7 @@ class Made:
     @property
     def whole_known(self) -> bool:
         """Whether what is not among its settings is not there, rather than not recorded."""
-        return bool(self.config) and self.choices.keys() >= set(GROUPS)
+        return bool(self.config) and self.choices.keys() >= {*GROUPS} - {*YOUNG}
 
 
 def made_by(run: Run) -> dict[str | None, Made]:

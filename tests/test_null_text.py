@@ -321,6 +321,7 @@ def golden(shared, name):
     return Case.read(shared / "parity" / "golden" / f"{name}.json")
 
 
+@pytest.mark.parity
 def test_the_first_step_of_the_authors_null_text_inversion(shared):
     ledger = command.compare(golden(shared, "vp2p_full"), steps=1)
     assert ledger.passed, ledger.table()

@@ -17,7 +17,6 @@ from freemask.backbones.controlnets import Control, Paths, in_frames
 from freemask.backbones.inflation import Inflation
 from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.sites import attention_sites
-from freemask.backbones.tuning import Tuned
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.settings import Effect
 from freemask.types import Given
@@ -157,22 +156,8 @@ class Inflated2D(UNet):
         return fresh.temporal(self.unet, kind, seed=seed, bias=bias, rank=rank)
 
     @contextmanager
-    def tuned(
-        self,
-        patterns: Sequence[str],
-        *,
-        rank: int = 0,
-        more: Mapping[str, Tensor] | None = None,
-        checkpointing: bool = False,
-    ) -> Iterator[Tuned]:
-        self._refuse_tuned()  # before its layers are touched
-        options = {"rank": rank, "more": more, "checkpointing": checkpointing}
-        with self._with_layers(more or {}), super().tuned(patterns, **options) as tuning:
-            yield tuning
-
-    @contextmanager
     def _with_layers(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Temporal layers that are there for a while, and their attention among the sites."""
+        """Their attention is among the sites meanwhile."""
         before = self.sites
         made = inflate_weights.add(self.unet, weights, idle=True)
         hooks = inflate.serve_temporal(dict.fromkeys(owner for owner, _ in made), self._slot)

@@ -1,7 +1,7 @@
 """What all backbones share: the call and its taps, what a stream may be given, tuned weights, savings of memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -164,17 +164,24 @@ class Network(Backbone):
         more: Mapping[str, Tensor] | None = None,
         checkpointing: bool = False,
     ) -> Iterator[Tuned]:
-        self._refuse_tuned()
+        if self._tuned is not None:
+            raise RuntimeError("this network is being tuned already")
         thrift = saved(self.network, self._slot) if checkpointing else nullcontext()
-        with thrift, Tuned(self.network, patterns, rank, more) as self._tuned:
+        with self._with_layers(more or {}), thrift, Tuned(self.network, patterns, rank, more) as self._tuned:
             try:
                 yield self._tuned
             finally:
                 self._tuned = None
 
-    def _refuse_tuned(self) -> None:
-        if self._tuned is not None:
-            raise RuntimeError("this network is being tuned already")
+    def _with_layers(self, weights: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Temporal layers that are there for a while."""
+        if weights:
+            raise UserError(
+                "This network can be given no temporal layers.",
+                came=f"{min(weights)} and {len(weights) - 1} more",
+                expected="an image model that is run over frames",
+            )
+        return nullcontext()
 
     @contextmanager
     def saving_memory(self) -> Iterator[dict[str, str]]:

@@ -37,9 +37,8 @@ class Tuned:
         for name in self._chosen:  # all of them before the first is touched
             _check(network, name, rank)
         self._before: dict[str, Tensor] = {}
-        self._rounded: dict[
-            str, tuple[nn.Parameter, Any]
-        ] = {}  # with the hook that lets a finer copy stand in
+        # Weights for which a finer copy stands in, each with the hook that lets it.
+        self._rounded: dict[str, tuple[nn.Parameter, Any]] = {}
         self._hooks: list[Any] = []
         self._over = False
         self._settled: str | None = None  # the identity, once nothing changes any more
@@ -96,9 +95,8 @@ class Tuned:
         layer, fine = self.network.get_submodule(path), weight.detach().float()
 
         def stand_in(module: nn.Module, args: tuple[Any, ...]) -> None:
-            vars(module)[part] = fine.to(
-                weight.dtype
-            )  # found before the weight itself, which stays where it is
+            # Found before the weight itself, which stays where it is.
+            vars(module)[part] = fine.to(weight.dtype)
 
         self._rounded[name] = weight, layer.register_forward_pre_hook(stand_in)
         return fine

@@ -327,6 +327,10 @@ class Backbone(Protocol):
 
     def embed(self, prompt: str) -> Text: ...
 
+    def pictured(self, frame: Float[Tensor, "3 h w"]) -> Mapping[str, Tensor]:
+        """What a network that animates a picture is given of it, by name; others are given nothing."""
+        ...
+
     def predict(
         self,
         x: Float[Tensor, "s lf c lh lw"],

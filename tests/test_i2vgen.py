@@ -4,19 +4,27 @@ import json
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLUNet
+from diffusers.pipelines.deprecated.i2vgen_xl.pipeline_i2vgen_xl import _center_crop_wide, _resize_bilinear
 from einops import rearrange
-from transformers import CLIPTextModel
+from PIL import Image
+from transformers import CLIPImageProcessor, CLIPTextModel
+from transformers.models.clip.modeling_clip import CLIPVisionModelOutput
 
+from experiments.config.build import build
+from experiments.config.compose import config_of, plain
 from freemask.attention.math import attend
 from freemask.backbones import tiny
 from freemask.backbones.i2vgen import I2VGen
+from freemask.backbones.pictures import ImageReader
 from freemask.backbones.text import TextReader
 from freemask.backbones.unet import placed
+from freemask.diffusion.guidance import cfg, given_to, guided
 from freemask.errors import UserError
-from freemask.types import Backbone, Given, Taps
+from freemask.types import Backbone, Clip, EditTask, Given, Taps
 from tests.official import anyv2v
 from tests.official.case import Case
 from tests.official.families import Wanted
@@ -192,6 +200,72 @@ def test_what_does_not_fit_is_refused(backbone, change, said):
         backbone.predict(latents(), 500, given)
 
 
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (33, 71), (90, 51), (40, 43), (128, 192)])
+def test_the_image_encoder_is_shown_what_the_library_shows_it(height, width):
+    """The library's own cropping, and its feature extractor."""
+    bytes_ = (drawn(3, height, width).sigmoid() * 255).round()
+    image = Image.fromarray(bytes_.byte().permute(1, 2, 0).numpy())
+    cropped = _resize_bilinear(_center_crop_wide(image, (width, width)), (24, 16))
+    extractor = CLIPImageProcessor(crop_size={"height": 16, "width": 24})
+    theirs = extractor(
+        images=torch.from_numpy(np.array(cropped)).permute(2, 0, 1) / 255,
+        do_center_crop=False,
+        do_resize=False,
+        do_rescale=False,
+        return_tensors="pt",
+    ).pixel_values
+    seen = []
+    reader = ImageReader(Encoder(seen), vars(extractor))
+    reader((bytes_ / 255).float())
+    close(seen[0], theirs, atol=1e-6)
+
+
+class Encoder(torch.nn.Module):
+    """Tells what it is shown."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, seen):
+        super().__init__()
+        self.seen = seen
+
+    def forward(self, images):
+        self.seen.append(images)
+        return CLIPVisionModelOutput(image_embeds=images.flatten(1))
+
+
+def test_the_clips_own_first_frame_is_given_unless_somebody_gives_another():
+    made = I2VGen.random(max_tokens=20)
+    frames = torch.rand(3, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+    clip, text = Clip("c", frames, fps=5.0), made.embed("a red car")
+    own = given_to(made, clip, text).parts
+    close(own["image_latents"], made.encode(frames)[0], atol=1e-5)
+    assert bool(own["image"].any()) and float(own["fps"]) == 5.0
+    away = given_to(made, clip, made.embed(""), away=True).parts
+    assert not bool(away["image"].any()) and torch.equal(away["image_latents"], own["image_latents"])
+    other = replace(clip, conditions={"fps": torch.tensor(3), "image": torch.ones(16), "control": frames})
+    known = given_to(made, other, text).parts
+    assert float(known["fps"]) == 3 and bool((known["image"] == 1).all()) and "control" not in known
+    x = made.encode(frames)
+    by_hand = made.predict(x.expand(2, *x.shape), 500, {"uncond": Given(away), "cond": Given(own)})
+    close(guided(made, given_to(made, clip, text), 2.0)(x, 500), cfg(*by_hand, 2.0), atol=1e-5)
+    blind = I2VGen(placed(tiny.parts(0, torch.float32, "epsilon", 20, animated=True), "cpu"), name="blind")
+    assert not bool(blind.pictured(frames[0])["image"].any())
+
+
+@pytest.mark.parametrize("name", ["ddim", "freemask", "reconstruct", "sdedit", "dmt"])
+def test_methods_that_know_nothing_of_pictures_run_on_it(name):
+    words = [f"method={name}", "model=random_i2v", "mask=average", "method.steps=2"]
+    words += ["method.inversion_steps=2", "method.updates=1"] if name == "dmt" else []
+    words += ["paths.inversions=null"] if name not in ("sdedit", "reconstruct") else []
+    method = build(plain(config_of("edit", words))["method"], "method")
+    backbone = I2VGen.random(max_tokens=20)
+    clip = Clip("c", torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(0)))
+    task = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
+    edit = method(backbone, clip, task, torch.Generator().manual_seed(0))
+    assert edit.frames.shape == clip.frames.shape
+
+
 def test_text_is_of_the_last_layer_but_one():
     made = tiny.parts(0, torch.float64, "epsilon", 20)
     whole = made.text_encoder
@@ -217,6 +291,12 @@ def test_from_a_folder(backbone, tmp_path):
     close(loaded.predict(x, 500, given), backbone.predict(x, 500, given), atol=0)
     assert loaded.noise_path.prediction == "v_prediction"
     assert apart(loaded.embed("a red car").tokens, backbone.embed("a red car").tokens)
+    whole = I2VGen.load(tmp_path, dtype="float64", text_skip=0, scheduler={"prediction_type": "epsilon"})
+    close(whole.embed("a red car").tokens, backbone.embed("a red car").tokens)
+    assert loaded.identity == I2VGen.identify(tmp_path) != whole.identity
+    assert whole.identity == I2VGen.identify(tmp_path, text_skip=0)
+    assert whole.noise_path.prediction == "v_prediction" and not loaded.noise_path.warnings
+    assert "prediction_type v_prediction (known: epsilon)" in whole.noise_path.warnings[0]
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from freemask.types import EditTask
 
 UNTUNED = "freemask.tuning.recipe.NoTuning"
 CONTENT = "content"  # stands before the digest of what lies at a place
-COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
 
 

@@ -72,8 +72,8 @@ class Checkpoint:
         """What model_index.json says beside the classes of the parts."""
         return _json(self.folder / "model_index.json")
 
-    def config(self, name: str) -> dict[str, Any]:
-        return _json(self.folder / name / "config.json")
+    def config(self, name: str, file: str = "config.json") -> dict[str, Any]:
+        return _json(self.folder / name / file)
 
     def kind(self, name: str, classes: Sequence[str]) -> str:
         """The class that model_index.json names for a component."""
@@ -214,7 +214,7 @@ def _library(name: str) -> Any:
     import diffusers
     import transformers
 
-    return transformers if name.startswith("text_encoder") else diffusers
+    return transformers if name.startswith(("text_encoder", "image_encoder")) else diffusers
 
 
 def _is_hub_id(path: str) -> bool:

@@ -91,6 +91,9 @@ class Network(Backbone):
     def embed(self, prompt: str) -> Text:
         return self.reader(prompt)
 
+    def pictured(self, frame: Float[Tensor, "3 h w"]) -> Mapping[str, Tensor]:
+        return {}
+
     def predict(
         self,
         x: Float[Tensor, "s lf c lh lw"],

@@ -29,6 +29,12 @@ VAE: dict[str, Any] = {
     "scaling_factor": 0.5,
 }
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+VISION = {**TEXT, "image_size": 16, "patch_size": 8, "projection_dim": 16}
+SEEN = {
+    "crop_size": 16,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.25] * 3,
+}  # what such an image encoder is shown
 
 
 @dataclass(frozen=True)
@@ -40,31 +46,50 @@ class Parts:
     text_encoder: Any
     tokenizer: Any
     scheduler: dict[str, Any]
+    image_encoder: Any = None
 
 
-def parts(seed: int, dtype: torch.dtype, prediction: str, max_tokens: int, *, image: bool = False) -> Parts:
-    """Four levels and sixteen text layers like Zeroscope (`image`: like Stable Diffusion), as narrow as can be;
-    latents at half the pixel size."""
+def parts(  # noqa: PLR0913 -- what there is to choose
+    seed: int,
+    dtype: torch.dtype,
+    prediction: str,
+    max_tokens: int,
+    *,
+    image: bool = False,
+    animated: bool = False,
+) -> Parts:
+    """Four levels and sixteen text layers like Zeroscope (`image`: like Stable Diffusion, `animated`: like I2VGen-XL,
+    with an image encoder), as narrow as can be; latents at half the pixel size."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
+    from diffusers.models.unets.unet_i2vgen_xl import I2VGenXLUNet
     from transformers import CLIPTextConfig, CLIPTextModel
 
     reader = tokenizer(max_tokens)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(**UNET2D) if image else UNet3DConditionModel(**UNET)
+        kind = I2VGenXLUNet if animated else UNet2DConditionModel if image else UNet3DConditionModel
+        unet = kind(**(UNET2D if image or animated else UNET))
         vae = AutoencoderKL(**VAE)
         marks = {f"{mark}_token_id": getattr(reader, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
         size = {"vocab_size": len(reader), "max_position_embeddings": max_tokens}
         encoder = CLIPTextModel(CLIPTextConfig(**TEXT, **size, **marks))
+        seeing = _image_encoder() if animated else None
         # Zero at birth, these would hide the temporal layers.
         for name, weight in unet.named_parameters():
             if name.endswith("conv4.3.weight"):
                 torch.nn.init.normal_(weight, std=0.05)
     wide = dtype if dtype == torch.float64 else torch.float32
     to = torch.nn.Module.to  # the one of diffusers warns about casts
-    return Parts(to(unet, dtype), to(vae, wide), to(encoder, wide), reader, _scheduler(prediction))
+    seeing = None if seeing is None else to(seeing, wide)
+    return Parts(to(unet, dtype), to(vae, wide), to(encoder, wide), reader, _scheduler(prediction), seeing)
+
+
+def _image_encoder() -> Any:
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    return CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(VISION))
 
 
 def control_nets(unet: Any, seed: int, count: int) -> list[Any]:

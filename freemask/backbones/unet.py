@@ -17,7 +17,7 @@ from freemask.backbones.text import TextReader
 from freemask.diffusion.scheduler import noise_path
 from freemask.types import Given, NoisePath
 
-COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler"]
+COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]  # the last: of some
 VAES = ("AutoencoderKL", "AutoencoderDC")
 CHANNELS = "f c lh lw, or 1 c lh lw for all frames: the input channels beside the noisy ones"
 

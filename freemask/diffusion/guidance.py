@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,10 +19,18 @@ def cfg(
     return uncond + guidance * (cond - uncond)
 
 
-def given_to(backbone: Backbone, clip: Clip, prompt: Text) -> Given:
-    """A prompt, and what else is known of the clip that this network takes."""
-    known = {name: value for name, value in clip.conditions.items() if name in backbone.takes}
-    return prompt.given.plus(**known)
+def given_to(backbone: Backbone, clip: Clip, prompt: Text, *, away: bool = False) -> Given:
+    """A prompt, and what else is known of the clip that this network takes; one that animates a picture takes the first
+    frame. `away`: guidance leads away from it."""
+    known = {"fps": torch.tensor(clip.fps), **backbone.pictured(clip.frames[0]), **clip.conditions}
+    given = prompt.given.plus(**{name: value for name, value in known.items() if name in backbone.takes})
+    return unseen(given) if away else given
+
+
+def unseen(given: Given) -> Given:
+    """Without what an image encoder says of a picture, which networks are trained to do without; its latent stays."""
+    image = given.parts.get("image")
+    return given if image is None else given.plus(image=torch.zeros_like(image))
 
 
 def at(conditions: Conditions, t: Time) -> Given:
@@ -61,7 +70,8 @@ def guided(
 
     def predict(x: Tensor, t: Time) -> Tensor:
         given = at(cond, t)
-        both = {"uncond": given.plus(**empty) if uncond is None else at(uncond, t), stream: given}
+        away = unseen(given.plus(**empty)) if uncond is None else at(uncond, t)
+        both = {"uncond": away, stream: given}
         first, second = backbone.predict(x.expand(2, *x.shape), t, both, taps=taps)
         return cfg(first, second, guidance)
 

@@ -135,7 +135,7 @@ class Cross:
     def __call__(self, own: QKV, source: QKV, mask: RowMask, i: int) -> Tensor:
         if self.lends:
             return ops.borrowed(self._reweighted(own, i), source, mask)
-        matrix, weight = self._weights(i)
+        matrix, weight = self._weights(i, own.k.shape[-2])
         if mask is None:
             return ops.mapped_words(own, source, matrix, weight)
         if self.masked_first:
@@ -145,10 +145,16 @@ class Cross:
         inside = attend(self._reweighted(own, i))
         return ops.blend(mask, inside, ops.mapped_words(own, source, matrix, weight))
 
-    def _weights(self, i: int) -> tuple[Tensor, Tensor]:
-        """Columns outside their window are the edit's own."""
+    def _weights(self, i: int, columns: int) -> tuple[Tensor, Tensor]:
+        """Columns outside their window are the edit's own. Those behind the text are of no word (a picture's): they go
+        with the last column, as they stand."""
         gate = self.gates[i].to(self.words.own)
-        return self.words.matrix * (self.factors * gate), self.words.own * self.factors * gate + (1 - gate)
+        matrix, own = (
+            self.words.matrix * (self.factors * gate),
+            self.words.own * self.factors * gate + (1 - gate),
+        )
+        rest = gate[-1].expand(columns - len(gate))
+        return torch.block_diag(matrix, rest.diag()), torch.cat([own, 1 - rest])
 
     def _reweighted(self, own: QKV, i: int) -> QKV:
         """Inside the mask a reweighted word keeps its weight; the other columns are untouched."""
@@ -156,6 +162,7 @@ class Cross:
         if torch.equal(self.factors, torch.ones_like(self.factors)):
             return own
         weight = self.factors * gate + (1 - gate)
+        weight = torch.cat([weight, weight.new_ones(own.v.shape[-2] - len(weight))])
         return replace(own, v=weight.to(own.v)[:, None] * own.v)
 
 

@@ -74,7 +74,10 @@ class Subject:
             backbone.origin,
             same_object(task) if keep_object is None else keep_object,
             Clock(frames, backbone.compression),
-            {stream: given_to(backbone, clip, text) for stream, text in texts.items()},
+            {
+                stream: given_to(backbone, clip, text, away=stream == "uncond")
+                for stream, text in texts.items()
+            },
         )
 
 

@@ -88,7 +88,8 @@ class Dmt:
             prompts = {"source": self.prefix + task.source, "cond": self.prefix + task.target}
             prompts["uncond"] = self.negative
             given = {
-                stream: given_to(backbone, clip, backbone.embed(each)) for stream, each in prompts.items()
+                stream: given_to(backbone, clip, backbone.embed(each), away=stream == "uncond")
+                for stream, each in prompts.items()
             }
             mean = backbone.encode(clip.frames)
             draw = drawing(rng, like=mean)

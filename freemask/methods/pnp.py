@@ -84,7 +84,7 @@ class Pnp:
         times, _ = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
             subject = Subject.of(backbone, clip, task, times)
-            away = given_to(backbone, clip, backbone.embed(self.negative))
+            away = given_to(backbone, clip, backbone.embed(self.negative), away=True)
         return replace(subject, given={**subject.given, "uncond": away})
 
     def begin(

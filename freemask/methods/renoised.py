@@ -79,7 +79,7 @@ class Held:
             clean = backbone.encode(clip.frames)
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(steps))
             if negative:
-                away = given_to(backbone, clip, backbone.embed(negative))
+                away = given_to(backbone, clip, backbone.embed(negative), away=True)
                 subject = replace(subject, given={**subject.given, "uncond": away})
         apart = torch.Generator().manual_seed(rng.initial_seed())
         return cls(backbone, subject, clean, drawing(rng, clean), drawing(apart, clean), watch)

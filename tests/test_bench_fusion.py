@@ -177,6 +177,8 @@ def test_what_does_not_fit_is_said_and_tried_again(tmp_path, capsys):
     [
         (["modes=[cash_host]"], "did you mean 'cache_host'?"),
         (["grid_modes=[recomputed]"], "did you mean 'recompute'?"),
+        (["method=sdedit"], "modes=null"),
+        (["method=ddim"], "method=tokenflow"),
         (["frames=[2,0]"], "frames is too small"),
         (["frames=[2,-4]"], "1 or more"),
         (["frames=4"], "a list [a whole number, ...]"),
@@ -270,6 +272,17 @@ def test_the_pattern_is_a_moving_picture():
     assert float(clip.min()) >= 0 and float(clip.max()) <= 1
     assert all(float((a - b).abs().max()) > 0.05 for a, b in zip(clip, clip[1:], strict=False))
     assert torch.equal(clip, pattern(6, 16, 24)[:4])
+
+
+def test_a_method_that_fuses_nothing_is_measured_against_a_plain_edit(tmp_path, capsys):
+    asked = ["modes=null", "grid_modes=null", "frames=[2]", "steps=[2]"]
+    assert bench("method=tokenflow", *asked, out=tmp_path) == 0
+    assert "What tokenflow costs" in capsys.readouterr().out
+    data = json.loads((tmp_path / "bench-tokenflow-random_image.json").read_text())
+    assert [line["mode"] for line in data["summary"]["table"]] == ["plain", "edit"]
+    assert {each["what"] for each in data["cells"].values()} == {"memory", "time"}
+    assert data["summary"]["table"][1]["ratios"]["cpu_seconds"] > 1 and data["about"]["masks"] == "NoMask"
+    assert "off recompute" not in (tmp_path / "bench-tokenflow-random_image.md").read_text()
 
 
 def test_free_is_another_method_with_the_same_masks():

@@ -1,4 +1,4 @@
-"""`freemask bench`: what fusion costs in time and memory; leaves every number, a table and a plot."""
+"""`freemask bench`: what a method costs in time and memory; leaves every number, a table and a plot."""
 
 import json
 import shutil
@@ -15,9 +15,9 @@ from experiments.config.compose import plain
 from experiments.config.fingerprint import Identity
 from experiments.config.options import Keys
 from experiments.cost import report
-from experiments.cost.job import SETTING, cells_of, fusing
+from experiments.cost.job import SETTING, cells_of, with_something_to_measure
 from experiments.cost.machine import machine
-from experiments.cost.work import Mode
+from experiments.cost.work import EDIT, Mode, modes_of
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.runs.plan import Item, Plan, Variant
@@ -25,33 +25,40 @@ from experiments.runs.record import Record
 from experiments.runs.rows import file_name
 from freemask.data.tasks import check_task
 from freemask.errors import UserError
-from freemask.types import EditTask
+from freemask.methods.invert_fuse import InvertFuse
+from freemask.types import EditTask, Method
 
 VERB = Verb(
-    "measure what fusion costs in time and memory, as ratios to an edit without it",
+    "measure what a method costs in time and memory, as ratios to a plain edit",
     prompts=("name", "source", "target", "words"),
     paths=("out", *PATHS),
     json=True,
     examples=(
         "freemask bench",
+        "freemask bench method=tokenflow steps=[10] at_steps=10",
         "freemask bench frames=[2,4,8] steps=[10,20] at_steps=20",
         "freemask bench model=zeroscope at_frames=16 grid_modes=[] method.budget_gb=64",
     ),
 )
 
-NEEDED: tuple[Mode, ...] = ("plain", "recompute")  # modes with which the others are compared
 JOB = "experiments.cost.job"
+GRID: tuple[Mode, ...] = (
+    "plain",
+    "recompute",
+    "cache_host",
+    "edit",
+)  # whose memory is measured where nobody says
 
 
 @dataclass(frozen=True)
 class Options(Keys):
     """The plain keys of conf/bench.yaml."""
 
-    modes: Sequence[Mode]
+    modes: Sequence[Mode] | None
     at_frames: int
     at_steps: int
     repeats: int
-    grid_modes: Sequence[Mode]
+    grid_modes: Sequence[Mode] | None
     frames: Sequence[int]
     steps: Sequence[int]
     size: int | tuple[int, int] | None
@@ -71,6 +78,20 @@ class Options(Keys):
             wrong = "the name is no part of a file's name"
             raise UserError(wrong, came=f"name={self.name}", expected="name=WORD")
 
+    def asked(self, method: Method) -> dict[str, Sequence[str]]:
+        """The modes that are measured of this method, those first with which the others are compared."""
+        known = modes_of(method)
+        for key in ("modes", "grid_modes"):
+            for mode in getattr(self, key) or ():
+                if (mode == EDIT) == isinstance(method, InvertFuse) and mode != "plain":
+                    wrong = "this method is not measured in this way"
+                    raise UserError(
+                        wrong, came=f"{key}: {mode}", expected=", ".join(known), todo=f"{key}=null"
+                    )
+        more = known if self.modes is None else self.modes
+        grid = [mode for mode in GRID if mode in known] if self.grid_modes is None else self.grid_modes
+        return {"modes": list(dict.fromkeys([*known[:2], *more])), "grid_modes": grid}
+
     def task(self) -> EditTask:
         own = {key: getattr(self, key) for key in ("source", "target", "words", "kind")}
         return check_task({"id": "bench", "clip": "pattern", **own})
@@ -80,17 +101,19 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
-    fusing(build(config["method"], "method"))
+    method = with_something_to_measure(build(config["method"], "method"))
     if (tuning := flags["choices"].get("tuning")) not in (None, "none"):
         raise UserError(
-            "what is measured here is fusion, on the model as it is",
+            "what is measured here is a method, on the model as it is",
             came=f"tuning={tuning}",
             todo=f"freemask tune tuning={tuning} says what a tuning takes in time and memory",
         )
-    variant = _variant(config, options, flags["choices"])
+    variant = _variant(config, options, options.asked(method), flags["choices"])
     cells = list(cells_of(variant.config["options"]))
+    fuses = isinstance(method, InvertFuse)
     name = options.name or str(flags["choices"].get("model"))
-    folder = named_folder(config, f"bench-fusion-{name}")
+    stem = f"bench-{'fusion' if fuses else flags['choices'].get('method')}-{name}"
+    folder = named_folder(config, stem)
     if options.fresh and Record.seen(folder).job == JOB:
         shutil.rmtree(folder)
     items = [Item(SETTING), *(Item(cell.name, asdict(cell)) for cell in cells)]
@@ -99,18 +122,22 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     if not ended.speaks or ended.left:
         return 0
     data = report.data_of(cells, ended.rows, variant.identity.parts)
-    said = report.write(Path(options.out).expanduser() / f"bench-fusion-{name}.json", name, data)
+    said = report.write(Path(options.out).expanduser() / f"{stem}.json", name, data)
     print(json.dumps(data, indent=1) if flags.get("json") else said)
     return 0
 
 
-def _variant(config: Mapping[str, Any], options: Options, chosen: Mapping[str, str | None]) -> Variant:
+def _variant(
+    config: Mapping[str, Any],
+    options: Options,
+    asked: Mapping[str, Sequence[str]],
+    chosen: Mapping[str, str | None],
+) -> Variant:
     """Everything that changes a number is part of the identity: measurements of two commits or machines never share a
     folder."""
     task = options.task()
     own = {key: value for key, value in asdict(options).items() if key not in ("name", "out", "fresh")}
-    own |= {"modes": list(dict.fromkeys([*NEEDED, *options.modes]))}
-    own |= {"kind": task.kind, "words": dict(task.words)}
+    own |= {**asked, "kind": task.kind, "words": dict(task.words)}
     made = {"options": own, "model": config["model"], "method": config["method"]}
     method = {key: value for key, value in config["method"].items() if not key.startswith("inversions")}
     parts = {**made, "method": method, "machine": machine()}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.config.build import build
 from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, peak_of
-from experiments.cost.work import FREE, OF_WHOLE_CLIPS, Edits, layers, official_maps, reach_of, timed
+from experiments.cost.work import EDIT, FREE, OF_WHOLE_CLIPS, Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
@@ -21,8 +21,9 @@ from freemask.data.geometry import Geometry
 from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
 from freemask.fusion.settings import ATTENTION, PARTS
+from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
-from freemask.types import EditTask, Progress
+from freemask.types import EditTask, Method, Progress
 
 SETTING = "setting"  # the item that tells what is measured, and on what
 WARM = 2  # steps of the edit that is run before one of its size is measured
@@ -52,18 +53,18 @@ def cells_of(options: Mapping[str, Any]) -> Iterator[Cell]:
     for frames, mode, steps in sorted({*grid, *((at[0], mode, at[1]) for mode in modes)}):
         yield Cell("memory", mode, frames, steps)
     for mode in sorted(modes, key=lambda each: each != "recompute"):
-        if mode != FREE:  # another edit, which is compared with nothing
+        if mode != FREE and EDIT not in modes:  # other edits, which are compared with nothing
             yield Cell("kept", mode, *at)
     for number in range(options["repeats"]):
         for mode in modes if number % 2 == 0 else modes[::-1]:
             yield Cell("time", mode, *at, number)
 
 
-def fusing(method: Any) -> InvertFuse:
-    if not isinstance(method, InvertFuse):
-        came, todo = type(method).__name__, "method=freemask or method=fatezero"
-        raise UserError("this method fuses nothing", came=came, expected="one that does", todo=todo)
-    if all(method.fusion.mode(part) == "off" for part in ATTENTION):
+def with_something_to_measure(method: Any) -> Method:
+    if isinstance(method, Ddim):
+        wrong = "this method is what the others are measured against"
+        raise UserError(wrong, came="method=ddim", todo="method=tokenflow, method=freemask, ...")
+    if isinstance(method, InvertFuse) and all(method.fusion.mode(part) == "off" for part in ATTENTION):
         wrong = "without fusion there is nothing to measure"
         raise UserError(wrong, came="fusion=none", todo="fusion=official")
     return method
@@ -79,7 +80,7 @@ class CostJob(Job):
         short, sides = (size, (None, None)) if isinstance(size, int | None) else (None, size)
         asked = Geometry(short_side=short, height=sides[0], width=sides[1])
         fit = asked.fitted(multiple=backbone.multiple, native=backbone.native).fit(*backbone.native)
-        method = fusing(build(config["method"], "method"))
+        method = with_something_to_measure(build(config["method"], "method"))
         edits = Edits(backbone, method, EditTask(**config["task"]), fit.height, fit.width)
         return Measuring(lanes[0], edits, config["options"])
 
@@ -131,12 +132,9 @@ class Measuring:
         return {
             **machine(),
             "device": device_of(backbone.device),
-            "fusion": {
-                "variant": method.fusion.variant,
-                **{part: method.fusion.mode(part) for part in PARTS},
-            },
-            "masks": type(method.mask).__name__ if method.fusion.uses_masks(edits.task.kind) else "none",
-            "guidance": strength(method.guidance, backbone),
+            "fusion": _fusion(method),
+            "masks": _masks(method, edits.task.kind),
+            "guidance": strength(getattr(method, "guidance", None), backbone),
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "gpu": backbone.device.type == "cuda",
@@ -149,7 +147,8 @@ class Measuring:
     def _official(self) -> dict[str, Any] | None:
         """Computed, not measured: what keeping every attention map takes, as the official code does. That code is for
         layers that look at frames one by one, or at some frames: of other networks it says nothing."""
-        if any(site.role in OF_WHOLE_CLIPS for site in self.edits.backbone.sites.values()):
+        roles = {site.role for site in self.edits.backbone.sites.values()}
+        if roles & {*OF_WHOLE_CLIPS} or not isinstance(self.edits.method, InvertFuse):
             return None
         backbone, found, steps = self.edits.backbone, layers(self.edits), self.options["at_steps"]
         each, sizes = backbone.dtype.itemsize, {}
@@ -157,3 +156,15 @@ class Measuring:
             reach = reach_of(backbone, frames)
             sizes[str(frames)] = official_maps(found, reach, frames=frames, steps=steps, bytes_each=each)
         return {"computed": True, "steps": steps, "bytes_each": each, "mb_by_frames": sizes}
+
+
+def _fusion(method: Any) -> dict[str, str]:
+    """Empty of a method that fuses nothing."""
+    if not isinstance(method, InvertFuse):
+        return {}
+    return {"variant": method.fusion.variant, **{part: method.fusion.mode(part) for part in PARTS}}
+
+
+def _masks(method: Any, kind: str) -> str:
+    used = method.fusion.uses_masks(kind) if isinstance(method, InvertFuse) else hasattr(method, "mask")
+    return type(method.mask).__name__ if used else "none"

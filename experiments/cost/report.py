@@ -19,6 +19,14 @@ Record = Mapping[str, Any]
 KEPT = ("features", "word heat", "latents")
 HEADS = {"seconds": "seconds", "cpu_seconds": "CPU s", "rss_mb": "peak RSS MB", "gpu_mb": "peak GPU MB"}
 WIDTH = 118
+FUSED = (
+    "plain: the same edit without fusion; recompute runs the source beside it, cache_* keep its queries and keys; "
+    "free is FlowEdit in all steps, with the same masks and no inversion."
+)
+WHOLE = (
+    "plain: DDIM inversion and sampling with as many steps and the same guidance; edit: the method as it is."
+)
+OFF = "off recompute: the largest difference of a pixel (0 to 1) from the edit of recompute."
 
 
 def data_of(cells: Sequence[Cell], rows: Sequence[Row], parts: Record) -> dict[str, Any]:
@@ -32,7 +40,10 @@ def data_of(cells: Sequence[Cell], rows: Sequence[Row], parts: Record) -> dict[s
         row, own = by[cell.name], asdict(cell)
         failed = {} if row["status"] == "done" else {"failed": row.get("message", "")}
         found[cell.name] = {**own, **row.get("found", {}), **failed}
-    about = {**setting.get("found", {}), "model": setting.get("choices", {}).get("model")}
+    about = {
+        **setting.get("found", {}),
+        **{key: setting.get("choices", {}).get(key) for key in ("model", "method")},
+    }
     official = about.pop("official")
     memory = "gpu_mb" if about["gpu"] else "rss_mb"  # the memory that is short
     data = {"parts": dict(parts), "about": about, "cells": found}
@@ -110,21 +121,22 @@ def _edits(name: str, data: Record) -> Grid:
     lines = {}
     for line in data["summary"]["table"]:
         cells = [_number(line.get(key), line["ratios"].get(key)) for key in keys]
-        cells += [_number(line.get("kept_mb", {}).get(part)) for part in KEPT]
-        cells += [f"{line['difference']:.1e}" if "difference" in line else DASH]
+        if about["fusion"]:
+            cells += [_number(line.get("kept_mb", {}).get(part)) for part in KEPT]
+            cells += [f"{line['difference']:.1e}" if "difference" in line else DASH]
         lines[line["mode"]] = [Shown(cell) for cell in cells]
     fusion = ", ".join(f"{part} {mode}" for part, mode in about["fusion"].items())
+    named = f"Fusion: {fusion}." if fusion else f"Method: {about['method']}."
     notes = [
         f"{about['model']} on {about['cpu']}, {about['cpu_count']} processors, torch {about['versions']['torch']}, "
         f"commit {about['commit'][:12]}{' with changes' if about['dirty'] else ''}.",
         f"A moving pattern, edited as {options['kind']}: '{options['source']}' to '{options['target']}'. "
-        f"Fusion: {fusion}. Masks: {about['masks']}. Guidance {about['guidance']}.",
-        "plain: the same edit without fusion; recompute runs the source beside it, cache_* keep its queries and keys; "
-        "free is FlowEdit in all steps, with the same masks and no inversion; in brackets, divided by plain.",
+        f"{named} Masks: {about['masks']}. Guidance {about['guidance']}.",
+        f"{FUSED if fusion else WHOLE} In brackets: divided by plain.",
         f"Times: the best of {options['repeats']}, the modes in turn, after an edit that does not count.",
         "Peaks: on top of the loaded model and its clip, in MB of 10^6 bytes; RSS is resident memory. glibc returns "
         "freed blocks at once while memory is measured.",
-        "off recompute: the largest difference of a pixel (0 to 1) from the edit of recompute.",
+        *([OFF] if fusion else []),
         *about["limits"],
     ]
     failed = [
@@ -132,8 +144,9 @@ def _edits(name: str, data: Record) -> Grid:
         for task, each in data["cells"].items()
         if "failed" in each
     ]
-    head = [*(HEADS[key] for key in keys), *(f"{part} MB" for part in KEPT), "off recompute"]
-    title = f"What fusion costs: {_headline(name, data)}"
+    head = [HEADS[key] for key in keys]
+    head += [*(f"{part} MB" for part in KEPT), "off recompute"] if fusion else []
+    title = f"What {'fusion' if fusion else about['method']} costs: {_headline(name, data)}"
     return Grid(title, head, lines_of(lines), notes, failed, corner="mode")
 
 

@@ -4,8 +4,8 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,21 +17,31 @@ from freemask.attention.math import attend
 from freemask.attention.rewire import references
 from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.loops import Callbacks, sample
+from freemask.methods.ddim import Ddim
 from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import OFF, InvertFuse
 from freemask.types import QKV, Backbone, Clip, EditTask, Method, Taps, Where
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
-# its queries and keys. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone.
-FREE = "free"
-Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free"]
+# its queries and keys. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone. `edit` is a
+# method that fuses nothing, as it is.
+FREE, EDIT = "free", "edit"
+Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free", "edit"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+FUSING: tuple[Mode, ...] = ("plain", "recompute", "cache_device", "cache_host", "cache_disk")
 OF_WHOLE_CLIPS = ("space_time", "joint")  # the roles of layers that look at all frames at once
 OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so many queries
 
 
-def in_mode(method: InvertFuse, mode: str, steps: int) -> Method:
+def modes_of(method: Method) -> tuple[Mode, ...]:
+    """Those that are measured where none is asked for; the second is what the others are held against."""
+    return FUSING if isinstance(method, InvertFuse) else ("plain", "edit")
+
+
+def in_mode(method: Method, mode: str, steps: int) -> Method:
     """The same edit in another mode. Its inversion is always made anew."""
+    if not isinstance(method, InvertFuse):
+        return _whole(method, steps) if mode == EDIT else Ddim(steps, getattr(method, "guidance", None))
     if mode == FREE:
         masked_for, heat_gb = method.fusion.masked_for, method.heat_gb
         return FlowEdit(steps, method.guidance, mask=method.mask, masked_for=masked_for, heat_gb=heat_gb)
@@ -46,12 +56,19 @@ def fused_in_mode(method: InvertFuse, mode: str, steps: int) -> InvertFuse:
     return replace(one, features=features, cache_on=place or one.cache_on)
 
 
+def _whole(method: Any, steps: int) -> Method:
+    known = {each.name for each in fields(method)}
+    return replace(
+        method, **{name: value for name, value in (("steps", steps), ("inversions", None)) if name in known}
+    )
+
+
 @dataclass(frozen=True)
 class Edits:
     """One edit of a moving pattern, in any mode, with any number of frames and steps."""
 
     backbone: Backbone
-    method: InvertFuse
+    method: Method
     task: EditTask
     height: int
     width: int
@@ -67,6 +84,7 @@ class Edits:
 
     def kept(self, mode: str, frames: int, steps: int) -> tuple[Tensor, dict[str, float]]:
         """The same edit step by step: its frames, and the MB of what it keeps until its end."""
+        assert isinstance(self.method, InvertFuse)
         method, clip = fused_in_mode(self.method, mode, steps), self.clip(frames)
         clean = Inversion([self.backbone.encode(clip.frames)], ())
         with method.begin(self.backbone, clip, self.task, known=clean) as editing:

@@ -327,8 +327,8 @@ class Backbone(Protocol):
 
     def embed(self, prompt: str) -> Text: ...
 
-    def pictured(self, frame: Float[Tensor, "3 h w"]) -> Mapping[str, Tensor]:
-        """What a network that animates a picture is given of it, by name; others are given nothing."""
+    def seen(self, clip: Clip) -> Mapping[str, Tensor]:
+        """What the network is shown of a clip beside a text, by name, where nobody says: its first frame, its edges."""
         ...
 
     def predict(

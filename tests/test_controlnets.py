@@ -13,9 +13,11 @@ from experiments.config.identity import backbone_identity, counted
 from freemask.attention.math import attend
 from freemask.backbones import tiny
 from freemask.backbones.inflated2d import Inflated2D
+from freemask.control.edges import Edges
+from freemask.diffusion.guidance import given_to
 from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
-from freemask.types import Given, Taps
+from freemask.types import Clip, Given, Taps
 from tests.official import control as official
 from tests.official.case import Case
 from tests.official.families import Wanted
@@ -365,3 +367,42 @@ def test_the_first_steps_of_the_authors_controlvideo_and_videograin(shared, name
 @pytest.mark.parametrize("name", ["cv_base", "cv_smooth", "cv_long", "stm_base", "stm_full"])
 def test_the_authors_controlvideo_and_videograin(shared, name):
     compared(shared, name, official.compare)
+
+
+# --- what they are shown --------------------------------------------------------------------------------------
+
+
+def square(frames=2):
+    """A white square on black, moving right by two pixels."""
+    made = torch.zeros(frames, 3, 20, 24)
+    for frame, picture in enumerate(made):
+        picture[:, 6:14, 5 + 2 * frame : 13 + 2 * frame] = 1
+    return made
+
+
+def test_edges_lie_around_what_is_seen():
+    found = Edges()(square())
+    assert found.shape == (2, 3, 20, 24) and set(found.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(found[:, 0], found[:, 2]) and torch.equal(found[1, :, :, 2:], found[0, :, :, :-2])
+    near = torch.nn.functional.max_pool2d(square()[:, :1], 3, 1, 1)  # no edge within, none far outside
+    inner = -torch.nn.functional.max_pool2d(-square()[:, :1], 5, 1, 2)
+    assert not bool((found[:, :1] * (1 - near)).any()) and not bool((found[:, :1] * inner).any())
+    assert bool(Edges(0, 1)(0.01 * square()).any()) and not bool(Edges()(0.01 * square()).any())
+    with pytest.raises(UserError, match="100"):
+        Edges(low=200, high=100)
+
+
+def test_a_clip_that_brings_no_images_is_shown_its_edges(backbone):
+    edges = Inflated2D.random(0, max_tokens=20, control=2, attention="frame")
+    edges.control.shown = Edges()
+    clip, text = Clip("c", square()), edges.embed("a red car")
+    given = given_to(edges, clip, text).parts
+    assert all(torch.equal(given[name], Edges()(clip.frames)) for name in ("control", "control.1"))
+    own = Clip("c", square(), conditions={"control": 1 - square()})
+    brought = given_to(edges, own, text).parts
+    assert torch.equal(brought["control"], 1 - square()) and torch.equal(
+        brought["control.1"], given["control"]
+    )
+    assert set(given_to(backbone, clip, backbone.embed("a red car")).parts) == {
+        "text"
+    }  # nobody makes any here

@@ -250,7 +250,7 @@ def test_the_clips_own_first_frame_is_given_unless_somebody_gives_another():
     by_hand = made.predict(x.expand(2, *x.shape), 500, {"uncond": Given(away), "cond": Given(own)})
     close(guided(made, given_to(made, clip, text), 2.0)(x, 500), cfg(*by_hand, 2.0), atol=1e-5)
     blind = I2VGen(placed(tiny.parts(0, torch.float32, "epsilon", 20, animated=True), "cpu"), name="blind")
-    assert not bool(blind.pictured(frames[0])["image"].any())
+    assert not bool(blind.seen(Clip("c", frames))["image"].any())
 
 
 @pytest.mark.parametrize("name", ["ddim", "freemask", "reconstruct", "sdedit", "dmt"])

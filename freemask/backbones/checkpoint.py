@@ -20,6 +20,7 @@ SHIPPED = {
     "embedded_image": WEIGHTS_FOLDER / "t2i",
     "embedded_dit": WEIGHTS_FOLDER / "dit",
 }
+SHIPPED_PARTS = {"embedded_edges": WEIGHTS_FOLDER / "control_edges"}  # networks that go beside another
 WEIGHTS = ("*.safetensors",)
 PICKLES = ("*.bin",)
 
@@ -130,11 +131,12 @@ def find(
 def find_part(
     path: str | Path, *, local_files_only: bool = False, allow_pickle: bool = False
 ) -> tuple[Checkpoint, str]:
-    """A network alone, from its own folder or a hub id: as one part of a checkpoint, and what it is called there."""
-    folder = Path(path).expanduser()
+    """A network alone, a name in SHIPPED_PARTS, its own folder or a hub id: as one part of a checkpoint, and what it is
+    called there."""
+    folder = SHIPPED_PARTS.get(str(path)) or Path(path).expanduser()
     if not folder.exists():
         if not _is_hub_id(str(path)):
-            raise _no_folder(folder, "a folder with a config.json and weights")
+            raise _no_folder(folder, f"{', '.join(SHIPPED_PARTS)}, a folder with a config.json and weights")
         patterns = ["config.json", *WEIGHTS, *(PICKLES if allow_pickle else ())]
         folder = _download(str(path), None, local_files_only, patterns)
     folder = folder.resolve()

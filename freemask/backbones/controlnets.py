@@ -13,7 +13,9 @@ from torch import Tensor
 from freemask.backbones import checkpoint, identity
 from freemask.backbones.given import must_be, must_lie, text_must_be
 from freemask.backbones.inflation import foreign
+from freemask.control.edges import Edges
 from freemask.errors import UserError
+from freemask.types import Clip
 
 KIND = "ControlNetModel"
 STRENGTH, TEXT = "control_strength", "control_text"
@@ -34,16 +36,30 @@ class Control:
     `into_middle`: the last addition on the way down is seen by the middle block too, as in diffusers before 0.15.
     """
 
-    def __init__(self, nets: Sequence[Any], unet: Any, multiple: int, *, into_middle: bool = False) -> None:
+    def __init__(
+        self,
+        nets: Sequence[Any],
+        unet: Any,
+        multiple: int,
+        *,
+        into_middle: bool = False,
+        shown: Edges | None = None,
+    ) -> None:
+        """`shown` makes the images that nobody gave; without it they must be given."""
         for place, net in enumerate(nets):
             _fit(name(place), net.config, unet.config, multiple)
         self.nets = [net.eval().requires_grad_(False) for net in nets]
-        self.unet, self.multiple, self.into_middle = unet, multiple, into_middle
+        self.unet, self.multiple, self.into_middle, self.shown = unet, multiple, into_middle, shown
 
     @property
     def takes(self) -> dict[str, str]:
         images = {name(place): IMAGES for place in range(len(self.nets))}
         return images | LEFT_OUT if images else {}
+
+    def seen(self, clip: Clip) -> dict[str, Tensor]:
+        """What the ControlNets are shown of a clip that does not bring images for them."""
+        wanted = [name(place) for place in range(len(self.nets)) if name(place) not in clip.conditions]
+        return {} if self.shown is None or not wanted else dict.fromkeys(wanted, self.shown(clip.frames))
 
     def completed(self, parts: Mapping[str, Tensor], x: Float[Tensor, "lf c lh lw"]) -> Mapping[str, Tensor]:
         """What one stream is given: its images are checked, what it leaves out is put in."""

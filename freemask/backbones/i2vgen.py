@@ -20,7 +20,7 @@ from freemask.backbones.pictures import ImageReader
 from freemask.backbones.text import TextReader
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.settings import Effect
-from freemask.types import Given, NoisePath
+from freemask.types import Clip, Given, NoisePath
 
 KIND = "I2VGenXLUNet"
 TAKES = {
@@ -125,12 +125,13 @@ class I2VGen(UNet):
         seeing = ImageReader(made.image_encoder.to(device_of(device)), tiny.SEEN)
         return cls(placed(made, device), name=name, seeing=seeing)
 
-    def pictured(self, frame: Float[Tensor, "3 h w"]) -> dict[str, Tensor]:
-        """Zeros are what it was trained to be told where nothing is said of a picture."""
+    def seen(self, clip: Clip) -> dict[str, Tensor]:
+        """Its first frame. Zeros are what it was trained to be told where nothing is said of a picture."""
+        frame = clip.frames[0]
         latents = self.codec.encode(frame[None])[0]
         width = self.unet.config.cross_attention_dim
         image = latents.new_zeros(width) if self.seeing is None else self.seeing(frame)
-        return {"image": image, "image_latents": latents}
+        return {"image": image, "image_latents": latents, "fps": torch.tensor(clip.fps)}
 
     def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
         width = self.unet.config.cross_attention_dim

@@ -18,8 +18,9 @@ from freemask.backbones.inflation import Inflation
 from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.sites import attention_sites
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
+from freemask.control.edges import Edges
 from freemask.settings import Effect
-from freemask.types import Given
+from freemask.types import Clip, Given
 
 UNET = "UNet2DConditionModel"
 
@@ -63,6 +64,7 @@ class Inflated2D(UNet):
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
         control: Annotated[Paths, Effect.FILES] = None,
         control_middle: bool = False,
+        control_images: Edges | None = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -78,8 +80,9 @@ class Inflated2D(UNet):
         a list of first, mid, last and frame offsets. Layers narrower than `least_channels` stay frame by frame
         (None: those of the finest level). `shared_norm`: group norms of convolution blocks over the whole clip.
         `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. `control`: ControlNets, which
-        run frame by frame; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15.
-        The rest as for UNet3D.
+        run frame by frame; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15;
+        `control_images` makes of the frames what they are shown, where a clip does not bring it. The rest as for
+        UNet3D.
         """
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
@@ -92,7 +95,8 @@ class Inflated2D(UNet):
         if temporal is not None:
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
         loaded = controlnets.load(nets, dtype_of(dtype), parts.unet.device)
-        made = Control(loaded, parts.unet, parts.codec.multiple, into_middle=control_middle)
+        shown = {"into_middle": control_middle, "shown": control_images}
+        made = Control(loaded, parts.unet, parts.codec.multiple, **shown)
         whole = cls(parts, inflation, name=name, attention_slicing=attention_slicing, control=made)
         whole.guidance = of_prompts(guidance)
         return whole
@@ -174,6 +178,9 @@ class Inflated2D(UNet):
             for owner, name in made:
                 delattr(owner, name)
             self.sites = before
+
+    def seen(self, clip: Clip) -> Mapping[str, Tensor]:
+        return self.control.seen(clip)
 
     def describe(self) -> dict[str, Any]:
         found = super().describe()

@@ -14,7 +14,7 @@ from freemask.backbones import identity
 from freemask.backbones.checkpointing import saved
 from freemask.backbones.tuning import Tuned
 from freemask.errors import UserError, nearest
-from freemask.types import NO_TAPS, Backbone, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
+from freemask.types import NO_TAPS, Backbone, Clip, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
 
 TEXT = "l d, or f l d where each frame has a text of its own"
 SAVING = ("model.attention_slicing", "model.vae_batch")
@@ -91,7 +91,7 @@ class Network(Backbone):
     def embed(self, prompt: str) -> Text:
         return self.reader(prompt)
 
-    def pictured(self, frame: Float[Tensor, "3 h w"]) -> Mapping[str, Tensor]:
+    def seen(self, clip: Clip) -> Mapping[str, Tensor]:
         return {}
 
     def predict(

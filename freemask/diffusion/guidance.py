@@ -20,10 +20,10 @@ def cfg(
 
 
 def given_to(backbone: Backbone, clip: Clip, prompt: Text, *, away: bool = False) -> Given:
-    """A prompt, and what else is known of the clip that this network takes; one that animates a picture takes the first
-    frame. `away`: guidance leads away from it."""
-    known = {"fps": torch.tensor(clip.fps), **backbone.pictured(clip.frames[0]), **clip.conditions}
-    given = prompt.given.plus(**{name: value for name, value in known.items() if name in backbone.takes})
+    """A prompt, what else is known of the clip that this network takes, and what it is shown of the clip. `away`:
+    guidance leads away from it."""
+    known = {name: value for name, value in clip.conditions.items() if name in backbone.takes}
+    given = prompt.given.plus(**{**backbone.seen(clip), **known})
     return unseen(given) if away else given
 
 

@@ -28,8 +28,13 @@ class TrainingJob(nn.Module):
 
 def some(clips: Tensor, rng: Generator, count: int, frames: int = 1) -> tuple[Tensor, Tensor]:
     """The numbers of so many clips, and so many frames of each from anywhere in it (`b f ...`)."""
+    which, where = places(clips, rng, count, frames)
+    return which, clips[which[:, None], where]
+
+
+def places(clips: Tensor, rng: Generator, count: int, frames: int = 1) -> tuple[Tensor, Tensor]:
+    """The numbers of so many clips, and of so many frames in a row of each (`b f`)."""
     where = {"generator": rng, "device": clips.device}
     which = torch.randint(len(clips), (count,), **where)
     starts = torch.randint(clips.shape[1] - frames + 1, (count,), **where)
-    places = starts[:, None] + torch.arange(frames, device=clips.device)
-    return which, clips[which[:, None], places]
+    return which, starts[:, None] + torch.arange(frames, device=clips.device)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
+from experiments.workshop.control import Control
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
 from experiments.workshop.flow import FlowMatching
@@ -50,6 +51,16 @@ def t2v(run: dict[str, Any], **settings: Any) -> None:
         write_pipeline(folder, "t2v", unet=unet, vae=vae, text_encoder=encoder)
 
     _train("t2v", build, write, run, settings)
+
+
+def control(run: dict[str, Any], **settings: Any) -> None:
+    vae, flat, encoder = _codec(run), _image(run), _text_encoder(run)
+    build = partial(Control, flat, encoder, _corpus(run), *_latents(run, vae), batch=settings["batch"])
+
+    def write(folder: Path, controlnet: Any) -> None:
+        controlnet.half().save_pretrained(folder)
+
+    _train("control_edges", build, write, run, settings)
 
 
 def dit_stills(run: dict[str, Any], **settings: Any) -> None:

@@ -1,0 +1,56 @@
+"""The ControlNet job: a copy of the image network's way down learns to steer it by images of edges. The image network
+itself stays as its stage left it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from experiments.workshop.attention import Attention
+from experiments.workshop.corpus import Corpus
+from experiments.workshop.diffusion import Diffusion
+from experiments.workshop.job import places
+from freemask.control.edges import Edges
+
+EDGES = Edges(100, 200)  # ControlNet's own, and those of the methods that use it
+WIDTHS = (16, 32, 64)  # of the layers that read an image; each but the first halves it
+TEXTLESS = 0.3  # share of the samples: the image has to be listened to where no words tell what it shows
+
+
+class Control(Diffusion):
+    """Single frames with their edges, at the image network's own size."""
+
+    taught = ("controlnet",)
+    table: Tensor
+
+    def __init__(
+        self, flat: Any, encoder: Any, corpus: Corpus, latents: Tensor, captions: Sequence[str], *, batch: int
+    ) -> None:
+        from diffusers.models.controlnets.controlnet import ControlNetModel
+
+        super().__init__(latents, captions, batch=batch, frames=1)
+        self.frames_seen = corpus.frames
+        with torch.no_grad():
+            read = [encoder(each).last_hidden_state for each in self.ids.split(256)]
+        self.register_buffer("table", torch.cat(read), persistent=False)
+        self.controlnet: Any = ControlNetModel.from_unet(flat, conditioning_embedding_out_channels=WIDTHS)
+        self.unet: Any = flat.requires_grad_(False).eval()
+        for net in (self.controlnet, self.unet):
+            net.set_attn_processor(Attention())
+
+    def batch(self, rng: Generator) -> tuple[Tensor, ...]:
+        """Noisy latents, velocities, times, texts, and the edges (`b 3 h w`)."""
+        which, where = places(self.latents, rng, self.size)
+        clean = self.latents[which[:, None], where].float()
+        dropped = torch.rand(self.size, generator=rng, device=clean.device) < TEXTLESS
+        texts = self.table[torch.where(dropped, 0, self.caption[which])]
+        seen = self.frames_seen[which.cpu(), where[:, 0].cpu()]
+        edges = EDGES(seen.float() / 255).to(clean)
+        return *self.noised(clean, rng), texts, edges
+
+    def loss(self, noisy: Tensor, target: Tensor, t: Tensor, texts: Tensor, edges: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        down, middle = self.controlnet(noisy[:, 0], t, texts, edges, return_dict=False)
+        more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        found = self.unet(noisy[:, 0], t, texts, **more).sample[:, None]
+        return nn.functional.mse_loss(found.float(), target)

@@ -8,6 +8,7 @@ import torch
 from freemask.attention.record import Keep
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
+from freemask.control.edges import Edges
 from freemask.errors import UserError
 from freemask.masks.plan import Keeps, MaskPlan
 from freemask.methods.common import Stopwatch
@@ -147,13 +148,32 @@ def test_both_bases_and_starts_by_variant():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"base": "controlnet"}, {"variant": "Paper"}, {"chunk": 0}, {"chunk": 2.5}, {"strength": 0}, {"steps": 0},
+        {"base": "edges"}, {"variant": "Paper"}, {"chunk": 0}, {"chunk": 2.5}, {"strength": 0}, {"steps": 0},
         {"base": "sdedit", "steps": 10, "strength": 0.1}, {"inversion_steps": 3}, {"attention_share": 2},
     ],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises((UserError, TypeError)):
         TokenFlow(**settings)
+
+
+def test_edges_hold_an_edit_all_the_way(backbone):
+    """With ControlNets as its base it is SDEdit's from the noisiest time on, and every stream sees each frame's own
+    edges; without them it is refused."""
+    held = Inflated2D.random(
+        0, dtype="float64", max_tokens=20, attention="frame", shared_norm=False, control=1
+    )
+    held.control.shown = Edges(20, 40)
+    watched = Watched(held)
+    method = TokenFlow(steps=2, guidance=3.0, chunk=2, base="controlnet", variant="paper", inversion_steps=2)
+    made = run(method, watched, frames=3).frames
+    assert [len(seen["cond"]) for _, seen, _ in watched.edits()] == [2, 2, 1] * 2
+    late = replace(method, base="sdedit", strength=1)
+    torch.testing.assert_close(run(late, held, frames=3).frames, made, atol=1e-9, rtol=0)
+    held.control.shown = lambda frames: torch.zeros_like(frames)
+    assert float((run(method, held, frames=3).frames - made).abs().max()) > 1e-6
+    with pytest.raises(UserError, match="model.control"):
+        run(method, backbone)
 
 
 def test_a_network_that_sees_several_frames_is_refused():

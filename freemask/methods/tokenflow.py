@@ -27,15 +27,16 @@ from freemask.methods.tokenflow_step import Flow, Variant
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Site, Time, silent
 
-Base = Literal["pnp", "sdedit"]
+Base = Literal["pnp", "sdedit", "controlnet"]
 ALONE = "the clip is one chunk: at each step all copy from one key frame, and nothing is blended (try method.chunk=2)"
 
 
 @dataclass(frozen=True)
 class TokenFlow(MaskSettings):
     """`base` edits the key frames: pnp takes over what the clip has inside the network (the shares and layers are
-    those of `method=pnp`), sdedit starts late, at `strength` of the path. Of each `chunk` of frames one is a key frame,
-    drawn anew at every step.
+    those of `method=pnp`); sdedit starts late, at `strength` of the path; controlnet travels all of it, held by what
+    the model's ControlNets are shown (of this the authors released the inversion alone). Of each `chunk` of frames one
+    is a key frame, drawn anew at every step.
 
     `variant` official does what the released code does: frames are a blend of their own chunk's key frame and that of
     the chunk before, weighed by the middles of the chunks; the clip too is copied, so that deeper layers look for
@@ -100,6 +101,8 @@ class TokenFlow(MaskSettings):
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         only_images(backbone.sites)
+        if self.base == "controlnet":
+            controlled(backbone.takes)
         watch, settings, mask = Stopwatch(backbone.device), self.settings(), self.acting_mask(task)
         subject = settings.subject(backbone, clip, task, watch=watch)
         wish = wish_of(mask, subject, int(self.heat_gb * GIB))
@@ -129,7 +132,7 @@ class TokenFlow(MaskSettings):
 
     def travelled(self, times: Sequence[Time]) -> Sequence[Time]:
         """Those of the ascending times that sampling passes through."""
-        if self.base == "pnp":
+        if self.base != "sdedit":
             return times
         if self.variant == "official":  # `int(1 - start * N)` where `int((1 - start) * N)` was meant
             return times[: int(self.strength * self.steps - 1)]
@@ -143,6 +146,16 @@ def only_images(sites: Mapping[str, Site]) -> None:
             "TokenFlow makes an image model's frames steady; this model has layers that see several frames.",
             came=f"attention of the kind {', '.join(other)}",
             expected="an image model, such as model=embedded_image or model=sd15, without temporal layers",
+        )
+
+
+def controlled(takes: Mapping[str, str]) -> None:
+    if "control" not in takes:
+        raise UserError(
+            "This model has no ControlNet, which is to hold the edit.",
+            came="method.base=controlnet, model.control=null",
+            expected="an image model with a ControlNet",
+            todo="model=embedded_image model.control=embedded_edges, or model=sd15 model.control=PATH",
         )
 
 

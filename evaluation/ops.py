@@ -60,30 +60,6 @@ def overlap(mask: Bool[Tensor, "f h w"], truth: Bool[Tensor, "f h w"]) -> float 
     return int((mask & truth).sum()) / union if union else None
 
 
-def warped(frames: Float[Tensor, "g c h w"], flow: Float[Tensor, "g 2 h w"]) -> Float[Tensor, "g c h w"]:
-    """Each pixel fetched (bilinear) from where `flow`, in pixels (x, y), says that it came from."""
-    height, width = frames.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
-    sizes = torch.tensor([width, height], dtype=torch.float64)
-    # Centres of pixels at (i + 0.5) / size, as align_corners=False has it; right for sides of one pixel too.
-    places = torch.stack([x, y], -1) + flow.double().movedim(1, -1)
-    grid = (2 * places + 1) / sizes - 1
-    found = F.grid_sample(frames.double(), grid, padding_mode="border", align_corners=False)
-    return found.to(frames.dtype)
-
-
-def seen_before(back: Float[Tensor, "g 2 h w"], forth: Float[Tensor, "g 2 h w"]) -> Bool[Tensor, "g h w"]:
-    """Whether a pixel of the later frame was seen in the earlier one: it lands inside, and going back and forth
-    returns to it (Sundaram et al. 2010: |b + f|^2 <= 0.01 (|b|^2 + |f|^2) + 0.5)."""
-    height, width = back.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
-    to_x, to_y = x + back[:, 0], y + back[:, 1]
-    inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    returned = warped(forth, back)
-    both = back.square().sum(1) + returned.square().sum(1)
-    return inside & ((back + returned).square().sum(1) <= 0.01 * both + 0.5)
-
-
 def cosine(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     a, b = a.double(), b.double()
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-12)

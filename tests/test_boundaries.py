@@ -28,7 +28,13 @@ FORBIDDEN = {
     "freemask/methods": ("diffusers", "freemask.backbones"),
     "evaluation": ("diffusers", "hydra", "omegaconf", "lightning", "wandb", "experiments"),
 }
-ALLOWED_IN_EVALUATION = ("freemask.types", "freemask.errors", "freemask.settings", "freemask.statistics")
+ALLOWED_IN_EVALUATION = (
+    "freemask.types",
+    "freemask.errors",
+    "freemask.settings",
+    "freemask.statistics",
+    "freemask.optical",
+)
 
 
 # Rooms of experiments by floor: a room imports from those below, and beside it as long as there is no circle.

@@ -21,6 +21,8 @@ from evaluation.metrics.warp_error import WarpError
 from evaluation.suite import Suite
 from freemask.data.world import World
 from freemask.errors import UserError
+from freemask.optical import raft
+from freemask.optical.ops import seen_there, warped
 from freemask.types import EditTask
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -104,12 +106,12 @@ def test_half_a_pixel_is_interpolated():
     row = torch.tensor([0.0, 0.2, 0.6, 1.0]).expand(1, 3, 2, 4)
     half = torch.zeros(1, 2, 2, 4)
     half[:, 0] = 0.5
-    found = ops.warped(row, half)[0, 0, 0]
+    found = warped(row, half)[0, 0, 0]
     torch.testing.assert_close(found, torch.tensor([0.1, 0.4, 0.8, 1.0]))
     down = torch.zeros(1, 2, 2, 4)
     down[:, 1] = 1
     tall = torch.stack([row[0, :, 0], row[0, :, 0] + 0.5], 1)[None]
-    torch.testing.assert_close(ops.warped(tall, down)[0, 0, 0], tall[0, 0, 1])
+    torch.testing.assert_close(warped(tall, down)[0, 0, 0], tall[0, 0, 1])
 
 
 def test_a_flickering_edit_is_worse_and_a_steadier_one_better(no_raft):
@@ -175,12 +177,12 @@ def test_occlusion_by_going_back_and_forth():
     back = torch.zeros(1, 2, 3, 8)
     back[:, 0] = -2
     forth = -back
-    seen = ops.seen_before(back, forth)[0]
+    seen = seen_there(back, forth)[0]
     assert seen.tolist() == [[False] * 2 + [True] * 6] * 3
     forth[
         0, 0, :, 4
     ] = -2  # the point at column 4 goes to the left, so the pixel at 6 does not come from there
-    assert not ops.seen_before(back, forth)[0, :, 6].any() and ops.seen_before(back, forth)[0, :, 5].all()
+    assert not seen_there(back, forth)[0, :, 6].any() and seen_there(back, forth)[0, :, 5].all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 136), (40, 56), (131, 150)])
@@ -216,7 +218,7 @@ def test_rafts_file_is_read_and_its_flow_used_once_for_a_case(tmp_path, monkeypa
         torch.manual_seed(0)
         network = raft_large(weights=None)
     torch.save(network.state_dict(), tmp_path / "raft.pth")
-    monkeypatch.setattr(flow, "UPDATES", 1)
+    monkeypatch.setattr(raft, "UPDATES", 1)
     calls = Counter()
     between = flow.between
     monkeypatch.setattr(flow, "between", lambda *given: calls.update("b") or between(*given))
@@ -274,7 +276,7 @@ def test_the_worlds_flow_goes_back_and_forth():
     for task in world.tasks():
         back, seen = world.flow(task)
         known = truth(world._find(task).scene)
-        returned = back + ops.warped(known.flow, back)
+        returned = back + warped(known.flow, back)
         inside = seen & ~known.things[0][1:].logical_xor(known.things[0][:-1])
         assert seen.any() and float(returned.abs().amax(1)[inside].max()) < 1e-3
     single = World(clips=1, frames=1)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from freemask.errors import UserError
+from freemask.optical import raft
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,7 @@ _OPEN_CLIP = "python -c \"import open_clip; open_clip.create_model('{}', pretrai
 _VISION = "python -c \"import torchvision.models as m; m.{}(weights='IMAGENET1K_V1')\""
 _OPENAI_LICENCE = "MIT (OpenAI CLIP)"
 _VISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms are for research"
-_FLOW = "python -c \"import torchvision.models.optical_flow as m; m.raft_large(weights='C_T_SKHT_V2')\""
-_RAFT_LICENCE = (
-    "BSD-3-Clause (torchvision); trained on Sintel, KITTI and others, whose terms are for research"
-)
+
 
 KNOWN = {
     weights.name: weights
@@ -92,13 +90,7 @@ KNOWN = {
         Weights(
             "vgg", _torchvision("vgg16-397923af.pth"), _VISION_LICENCE, _VISION.format("vgg16"), "397923af"
         ),
-        Weights(
-            "raft_large",
-            _torchvision("raft_large_C_T_SKHT_V2-ff5fadd5.pth"),
-            _RAFT_LICENCE,
-            _FLOW,
-            "ff5fadd5",
-        ),
+        Weights("raft_large", raft.usual, raft.LICENCE, raft.GET, raft.SHA256),
     )
 }
 

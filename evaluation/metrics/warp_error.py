@@ -7,8 +7,8 @@ from evaluation.backbones import flow as flows
 from evaluation.backbones.weights import Found
 from evaluation.case import Case
 from evaluation.metric import Column
-from evaluation.ops import warped
 from freemask.errors import UserError, nearest
+from freemask.optical.ops import warped
 from freemask.settings import Effect
 
 # norm -> (factor and unit in which papers print it, what it is)

@@ -24,15 +24,27 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
+class OpticalFlow:
+    """Where the pixels of each frame are in the next one: offsets in pixels (x, y), and whether they are seen there
+    (`seen` None: not known). `origin` is who says so."""
+
+    forth: Float[Tensor, "g 2 h w"]
+    seen: Bool[Tensor, "g h w"] | None = None
+    origin: str = "exact"
+
+
+@dataclass(frozen=True)
 class Clip:
     """A decoded source: RGB, float32, 0..1. Masks are annotations by object name, and may be empty. `conditions` is
-    what else is known of it, by the names under which networks take it (`Backbone.takes`), such as images of edges."""
+    what else is known of it, by the names under which networks take it (`Backbone.takes`), such as images of edges.
+    `flow` is its exact motion, where its data knows it."""
 
     id: str
     frames: Float[Tensor, "f 3 h w"]
     masks: Mapping[str, Bool[Tensor, "f h w"]] = field(default_factory=dict)
     fps: float = 8.0
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    flow: OpticalFlow | None = None
 
 
 @dataclass(frozen=True)

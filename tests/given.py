@@ -12,6 +12,10 @@ def given(texts, streams):
     return {stream: Given({"text": text}) for stream, text in zip(streams, texts, strict=True)}
 
 
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
 class Half:
     """Masks of the left half, at every time."""
 

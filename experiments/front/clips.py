@@ -28,7 +28,7 @@ def clip_or_name(clip: ClipLike | None) -> str | Clip | None:
     if isinstance(clip, Tensor):
         return Clip("clip", checked("clip", clip))
     if isinstance(clip, Clip):
-        return Clip(clip.id, checked(clip.id, clip.frames), clip.masks, clip.fps)
+        return Clip(clip.id, checked(clip.id, clip.frames), clip.masks, clip.fps, flow=clip.flow)
     if clip is None or isinstance(clip, str):
         return clip
     if isinstance(clip, Path):

@@ -32,7 +32,7 @@ class Truth:
 
     def first(self, count: int) -> "Truth":
         masks = {name: mask[:count] for name, mask in self.clip.masks.items()}
-        clip = replace(self.clip, frames=self.clip.frames[:count], masks=masks)
+        clip = replace(self.clip, frames=self.clip.frames[:count], masks=masks, flow=None)
         oracle, region = (None if each is None else each[:count] for each in (self.oracle, self.region))
         flow = None if self.flow is None else [each[: count - 1] for each in self.flow]
         return Truth(clip, oracle, region, flow)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.errors import UserError, nearest
-from freemask.types import QKV, Entry
+from freemask.types import QKV, Entry, Where
 
 References = tuple[tuple[int, ...], ...]  # for each frame, the frames that it looks at
 
@@ -61,6 +61,11 @@ def _others(entry: Entry, frame: int, frames: int) -> tuple[int, ...]:
     if entry == "all":
         return tuple(range(frames))
     return ({"first": 0, "mid": (frames - 1) // 2, "last": frames - 1}[entry],)
+
+
+def by_themselves(where: Where) -> Sequence[Entry]:
+    """Whatever the model has: a tap decides whom frames look at."""
+    return ()
 
 
 def looking(qkv: QKV, wanted: Sequence[Entry]) -> QKV:

@@ -36,4 +36,6 @@ def taken(clip: Clip, geometry: Geometry, frames: FrameRange) -> Clip:
     timed = ((place / clip.fps, place) for place in range(len(clip.frames)))
     chosen = [place for _, place in frames.choose(timed, clip.fps, clip.id)]
     masks = {name: geometry.masks(mask[chosen]) for name, mask in clip.masks.items()}
-    return Clip(clip.id, geometry.frames(clip.frames[chosen]), masks, frames.rate(clip.fps, clip.id))
+    made = geometry.frames(clip.frames[chosen])
+    flow = clip.flow if made.shape == clip.frames.shape else None  # of the clip as it is, and no other
+    return Clip(clip.id, made, masks, frames.rate(clip.fps, clip.id), flow=flow)

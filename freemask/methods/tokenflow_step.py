@@ -13,27 +13,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from freemask.attention.layout import in_rows
 from freemask.attention.math import attend
-from freemask.attention.rewire import looking
-from freemask.diffusion.noise_paths import CLEAN
-from freemask.fusion import ops
-from freemask.masks.plan import MaskPlan, Wanted
+from freemask.attention.rewire import by_themselves, looking
 from freemask.methods.pnp import Beside
 from freemask.methods.tokenflow_field import Near, by_chunk, by_distance, carried, chunks, directions, nearest
-from freemask.types import QKV, AttentionTap, Entry, Given, Grid, Taps, Time, Where
+from freemask.types import QKV, AttentionTap, Given, Time, Where
 
 Variant = Literal["official", "paper"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flow(Beside):
     """An edit in progress: at each step the key frames together, then all frames, chunk by chunk."""
 
     chunk: int
     variant: Variant
     rng: Generator
-    masks: MaskPlan | None
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         i, own, step = self.step_at(t), self.inversion.at(t).to(x), self.step(len(x))
@@ -54,37 +49,6 @@ class Flow(Beside):
             for each in chunks(frames, self.chunk)
         ]
         return Step(keys, self.chunk, self.variant)
-
-    def held(self, taps: Taps, frames: Sequence[int], total: int) -> Taps:
-        """Outside the mask, the edit has what the clip has beside it: in self-attention, and at every step in the
-        convolutions that plug-and-play takes over."""
-        masks, then = self.masks, taps.attention
-        if masks is None:
-            return taps
-
-        def inside(where: Where) -> Tensor:
-            return masks(Wanted("self", where.t, where.grid._replace(frames=total)))[list(frames)]
-
-        def attention(where: Where, qkv: QKV) -> Tensor:
-            out = attend(qkv) if then is None else then(where, qkv)
-            if where.site.role != "self":
-                return out
-            return ops.blend(in_rows(inside(where).to(out), where), out, out[:1])
-
-        def features(where: Where, maps: Tensor) -> Tensor:
-            tap = taps.features.get(where.site.name)
-            made = maps if tap is None else tap(where, maps)
-            return ops.blend(inside(where).to(maps)[:, None], made, made[:1])
-
-        return replace(taps, attention=attention, features=dict.fromkeys(self.lent.convolutions, features))
-
-    def after(self, x: Float[Tensor, "f c h w"], i: int, t: Time) -> Float[Tensor, "f c h w"] | None:
-        """Outside the mask, the clip's own latent."""
-        if self.masks is None:
-            return None
-        inside = self.masks(Wanted("latent", t, Grid(len(x), *x.shape[-2:]))).to(x)[:, None]
-        below = [CLEAN, *self.times][list(self.times).index(t)]
-        return ops.blend(inside, x, self.inversion.at(below).to(x))
 
 
 class Left(NamedTuple):
@@ -136,11 +100,6 @@ class Step:
     def tokens(self, qkv: QKV) -> Float[Tensor, "b n c"]:
         assert qkv.hidden is not None
         return directions(qkv.hidden[0])
-
-
-def by_themselves(where: Where) -> Sequence[Entry]:
-    """Whatever the model has: whom frames look at is decided in the step."""
-    return ()
 
 
 def of_frames(given: Given, frames: Sequence[int], total: int) -> Given:

@@ -27,7 +27,7 @@ from freemask.data.world.spec import (
     sample_scene,
 )
 from freemask.errors import UserError, nearest
-from freemask.types import KINDS, Clip, EditTask
+from freemask.types import KINDS, Clip, EditTask, OpticalFlow
 
 FPS = 8.0
 
@@ -51,7 +51,9 @@ def named_masks(scene: Scene) -> dict[str, Bool[Tensor, "f h w"]]:
 
 
 def clip_of(scene: Scene, name: str) -> Clip:
-    return Clip(name, truth(scene).frames, named_masks(scene), FPS)
+    known = truth(scene)
+    flow = OpticalFlow(known.flow, known.visible_next)
+    return Clip(name, known.frames, named_masks(scene), FPS, flow=flow)
 
 
 @dataclass(frozen=True)

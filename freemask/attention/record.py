@@ -112,12 +112,12 @@ def recorder(keeps: Sequence[Keep], into: Recording, then: AttentionTap | None =
     return tap
 
 
-def spying(spy: Spy, stream: Stream) -> AttentionTap:
-    """A tap that shows one stream of every attention to `spy`, and changes nothing."""
+def spying(spy: Spy, stream: Stream, then: AttentionTap | None = None) -> AttentionTap:
+    """A tap that shows one stream of every attention to `spy`, then lets `then` compute the result as above."""
 
     def tap(where: Where, qkv: QKV) -> Tensor:
         spy(where, qkv.stream(where.streams.index(stream)))
-        return attend(qkv)
+        return attend(qkv) if then is None else then(where, qkv)
 
     return tap
 

@@ -15,7 +15,19 @@ from freemask.diffusion.loops import invert
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.diffusion.solvers import EULER
 from freemask.kept import Kept
-from freemask.types import AttentionTap, Backbone, Given, Grid, Progress, Taps, Text, Time, Where, silent
+from freemask.types import (
+    NO_TAPS,
+    AttentionTap,
+    Backbone,
+    Given,
+    Grid,
+    Progress,
+    Taps,
+    Text,
+    Time,
+    Where,
+    silent,
+)
 
 
 @dataclass(frozen=True)
@@ -41,19 +53,23 @@ class Inversion:
 @dataclass(frozen=True)
 class Wish:
     """What is to be recorded on the way, within a budget: keeps, and a spy that sees all attention of the clip. `at`
-    are the times at which heat is wanted, where they are fewer than those of the way."""
+    are the times at which heat is wanted, where they are fewer than those of the way. `under` are taps under which the
+    network is to run, and `named` tells them apart from others in a store."""
 
     keeps: Sequence[Keep] = ()
     spy: Spy | None = None
     budget: int = 4 * GIB
     at: Collection[Time] | None = None
+    under: Taps = NO_TAPS
+    named: str = ""
 
     @property
     def heats(self) -> set[Words]:
         return {keep.heat for keep in self.keeps if keep.heat is not None}
 
     def tap(self, keeps: Sequence[Keep], into: Recording) -> AttentionTap | None:
-        tap = None if self.spy is None else spying(self.spy, "source")
+        tap = self.under.attention
+        tap = tap if self.spy is None else spying(self.spy, "source", then=tap)
         return recorder(keeps, into, then=tap) if keeps else tap
 
 
@@ -82,7 +98,7 @@ class Inversions(Kept):
         wish = Wish() if wish is None else wish
         given = given.given if isinstance(given, Text) else given
         times = list(backbone.noise_path.times(steps) if isinstance(steps, int) else steps)
-        more = () if solver == EULER else (solver,)
+        more = [each for each in (solver, wish.named) if each not in (EULER, "")]
         base, at = key_of(backbone, latents, given, times, more), wish.at or times
         made = self._known(base, times, latents)
         known = {words: self.load(_heat_key(base, words, at)) for words in wish.heats if made}
@@ -90,18 +106,20 @@ class Inversions(Kept):
         new = sorted(wish.heats - set(maps), key=str)
         kept, fresh = Recording(wish.budget), Recording(wish.budget, device="cpu")
         heats = [heat_of_words(str(words), words, times=at, stream="source") for words in new]
-        tap = wish.tap([keep for keep in wish.keeps if keep.heat is None], kept)
-        tap = recorder(heats, fresh, then=tap) if heats else tap
-        passes = len(times) if tap is not None else 0
+        others = [keep for keep in wish.keeps if keep.heat is None]
+        tap = wish.tap(others, kept)
+        taps = replace(wish.under, attention=recorder(heats, fresh, then=tap) if heats else tap)
+        recorded = bool(heats or others) or wish.spy is not None
+        passes = len(times) if recorded else 0
         if made is None:
-            upward = Watched(guided(backbone, given, taps=Taps(attention=tap), stream="source"))
+            upward = Watched(guided(backbone, given, taps=taps, stream="source"))
             path = invert(backbone, latents, upward, times, solver=solver, progress=progress)
             made = Inversion(path, times, inputs=upward.apart(path, times))
             passes = upward.calls
             if self.folder is not None:
                 self.save(base, _tensors(made))
-        elif tap is not None:
-            walk(backbone, made, given, Taps(attention=tap), progress=progress)
+        elif recorded:
+            walk(backbone, made, given, taps, progress=progress)
         for words in new:
             maps[words] = {f"{site}@{t}": heat for (site, t), heat in fresh.all(str(words)).items()}
             self.save(_heat_key(base, words, at), maps[words])

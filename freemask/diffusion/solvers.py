@@ -1,7 +1,8 @@
 """Ways to travel a noise path from level to level: how often the network is called for a step, and where.
 
-`euler` calls it once, at the noisier end of the step, up and down alike. The others are for straight paths (flow
-matching), and halve what an inversion loses, or better:
+`euler` calls it once, at the noisier end of the step, up and down alike. `lower` goes down like that; up it calls the
+network at the end that it leaves, and takes the clip for what is at the first time, as diffusers' DDIMInverseScheduler
+has it. The others are for straight paths (flow matching), and halve what an inversion loses, or better:
 
 `uni` (Uni-Inv) goes up with the velocity of a guess at where the step ends, which costs one call more in all; down it
 is Euler. `midpoint` (RF-Solver's update is the same rule) asks at the start and in the middle of the step, twice the
@@ -22,7 +23,7 @@ from freemask.diffusion.noise_paths import CLEAN, one_of
 from freemask.errors import UserError
 from freemask.types import NoisePath, Time
 
-EULER = "euler"
+EULER, LOWER = "euler", "lower"
 NEAREST = 1e-6  # to pure noise: at sigma 1 the share of signal has no logarithm
 
 
@@ -40,6 +41,14 @@ class Euler:
     def __call__(self, x: Tensor, now: Time, to: Time) -> Tensor:
         call = max(now, to)
         return self.path.step(x, self.predict(x, call), now=now, call=call, to=to)
+
+
+@dataclass
+class Lower(Euler):
+    def __call__(self, x: Tensor, now: Time, to: Time) -> Tensor:
+        if to < now:
+            return super().__call__(x, now, to)
+        return x if now == CLEAN else self.path.step(x, self.predict(x, now), now=now, call=now, to=to)
 
 
 @dataclass
@@ -152,14 +161,15 @@ MADE: dict[str, Callable[[Flow, Predict], Way]] = {
     "fireflow": lambda path, predict: Midpoint(path, predict, remembers=True),
     "unipc": UniPc,
 }
-SOLVERS = (EULER, *MADE)
+ANYWHERE: dict[str, Callable[[NoisePath, Predict], Way]] = {EULER: Euler, LOWER: Lower}
+SOLVERS = (*ANYWHERE, *MADE)
 
 
 def way(solver: str, path: NoisePath, predict: Predict) -> Way:
     """A new journey."""
     one_of("solver", solver, SOLVERS)
-    if solver == EULER:
-        return Euler(path, predict)
+    if solver in ANYWHERE:
+        return ANYWHERE[solver](path, predict)
     if not isinstance(path, Flow):
         raise UserError(
             f"The solver '{solver}' is for straight noise paths.",

@@ -1,7 +1,7 @@
 """What methods share: seconds and memory per stage, and refusals of numbers that make no sense."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from freemask.fusion.settings import Fusion
 from freemask.masks.plan import Checks, MaskStrategy
 from freemask.masks.strategies.none import NoMask
 from freemask.masks.words import located
-from freemask.types import Backbone, Clip, EditTask, Time
+from freemask.types import Backbone, Clip, EditTask, Site, Time
 
 Noise = Callable[[], Tensor]
 SAME = 1e-2  # of a time: the first one of some grids is cut off by as much
@@ -75,6 +75,16 @@ def check_mask(mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> 
         located(task)
     if isinstance(mask, Checks):
         mask.check(task, clip())
+
+
+def only_images(method: str, sites: Mapping[str, Site]) -> None:
+    other = sorted({site.role for site in sites.values()} - {"self", "cross"})
+    if other:
+        raise UserError(
+            f"{method} makes an image model's frames steady; this model has layers that see several frames.",
+            came=f"attention of the kind {', '.join(other)}",
+            expected="an image model, such as model=embedded_image or model=sd15, without temporal layers",
+        )
 
 
 def path_warnings(backbone: Backbone) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ all that comes later, are the edit's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar, Literal, get_args
 
 import torch
@@ -13,18 +14,22 @@ from torch import Generator, Tensor
 from freemask.diffusion.guidance import cfg, given_to, strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
-from freemask.diffusion.noise_paths import noise_between
+from freemask.diffusion.noise_paths import CLEAN, noise_between
 from freemask.errors import UserError
-from freemask.masks.plan import Subject
+from freemask.fusion.ops import blend
+from freemask.masks.plan import MaskPlan, Subject, Wanted
 from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
+from freemask.methods.held import holding, of_frames
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
 from freemask.settings import Effect
 from freemask.types import (
+    NO_TAPS,
     Backbone,
     Clip,
     Edit,
     EditTask,
     Given,
+    Grid,
     NoisePath,
     Progress,
     Stream,
@@ -33,7 +38,7 @@ from freemask.types import (
     silent,
 )
 
-Start = Literal["inverted", "renoised"]
+Start = Literal["inverted", "renoised", "last"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,10 @@ class Pnp:
     """`convolution_share` and `attention_share` say for how much of the steps each is taken over. `convolutions` and
     `attentions` name the layers, with * for any piece of a path; None finds the authors' choice in the network.
 
-    `start`: the inverted latent itself, or the clean one noised to the first time with the noise that the inversion
-    ended in (TokenFlow). These differ where a finer inversion (`inversion_steps`) ends above the first time of
-    sampling. `negative` is what guidance leads away from. `inversions` is a folder in which inversions are kept.
+    `start`: the inverted latent of the first time, or the clean one noised to it with the noise that the inversion
+    ended in (renoised, TokenFlow), or what the inversion ended in, taken for it (last, FLATTEN). These differ where a
+    finer inversion (`inversion_steps`) ends above the first time of sampling. `negative` is what guidance leads away
+    from. `inversions` is a folder in which inversions are kept.
     """
 
     draws: ClassVar[bool] = False  # no noise: every seed gives the same
@@ -122,7 +128,9 @@ class Pnp:
 
 @dataclass(frozen=True)
 class Beside:
-    """The clip and its edit, side by side. `given` has the streams source, uncond and cond; `times` ascend."""
+    """The clip and its edit, side by side. `given` has the streams source, uncond and cond; `times` ascend. `under` are
+    taps that compute attention, where it is not plain. Outside `masks` the clip is held: there the edit has the clip's
+    self-attention, its output of the convolutions that are lent in some steps, and its latents, at every step."""
 
     backbone: Backbone
     given: Mapping[Stream, Given]
@@ -130,12 +138,21 @@ class Beside:
     times: Sequence[Time]
     lent: Lent
     guidance: float | int
+    under: Taps = NO_TAPS
+    masks: MaskPlan | None = None
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         """Guided prediction. The clip is seen at the edit's own level, and only while it lends something."""
         i = self.step_at(t)
-        given = self.needed(source=self.lent.awake(i))
-        return self.guided(x, self.inversion.at(t).to(x), t, given, self.lent.at(i))
+        given = self.needed(source=self.lent.awake(i) or self.masks is not None)
+        taps = replace(self.lent.at(i, self.under.attention), look=self.under.look)
+        return self.guided(x, self.inversion.at(t).to(x), t, given, self.held(taps, range(len(x)), len(x)))
+
+    def held(self, taps: Taps, frames: Sequence[int], total: int) -> Taps:
+        """With the clip outside the mask; these are its frames, of so many."""
+        if self.masks is None:
+            return taps
+        return holding(taps, partial(of_frames, self.masks, frames, total), self.lent.convolutions)
 
     def needed(self, *, source: bool) -> dict[Stream, Given]:
         """What the streams are given, of those that run."""
@@ -156,8 +173,12 @@ class Beside:
         return cfg(out["uncond"], out["cond"], self.guidance) if "uncond" in out else out["cond"]
 
     def after(self, x: Float[Tensor, "f c h w"], i: int, t: Time) -> Float[Tensor, "f c h w"] | None:
-        """What a step is to end in; None: in what it made."""
-        return None
+        """What a step is to end in, outside the mask the clip's own latent; None: in what it made."""
+        if self.masks is None:
+            return None
+        inside = self.masks(Wanted("latent", t, Grid(len(x), *x.shape[-2:]))).to(x)[:, None]
+        below = [CLEAN, *self.times][list(self.times).index(t)]
+        return blend(inside, x, self.inversion.at(below).to(x))
 
     def step_at(self, t: Time) -> int:
         return len(self.times) - 1 - list(self.times).index(t)
@@ -180,5 +201,7 @@ def first_latent(path: NoisePath, inversion: Inversion, t: Time, start: Start) -
     """Where sampling begins, at level t."""
     if start == "inverted":
         return inversion.at(t)
+    if start == "last":
+        return inversion.at(inversion.times[-1])
     clean, last = inversion.latents[0], inversion.times[-1]
     return path.noised(clean, noise_between(path, clean, inversion.at(last), last), t)

@@ -6,26 +6,24 @@ What happens in a step stands in `freemask.methods.tokenflow_step`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Literal, get_args
 
 from torch import Generator
 
-from freemask.attention.record import GIB, Recording
-from freemask.diffusion.inversions import Wish
+from freemask.attention.record import GIB
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
-from freemask.masks.plan import MaskPlan, MaskStrategy, Subject, remembered
-from freemask.masks.strategies.none import NoMask
-from freemask.methods import shown
-from freemask.methods.common import Stopwatch, at_least, whole
-from freemask.methods.composite import Free, composited
+from freemask.masks.plan import MaskPlan
+from freemask.methods.common import Stopwatch, at_least, only_images, whole
+from freemask.methods.composite import composited
+from freemask.methods.held import free, of_masks, planned, wish_of
 from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp import Beside, Pnp, finished
 from freemask.methods.tokenflow_field import chunks
 from freemask.methods.tokenflow_step import Flow, Variant
 from freemask.settings import Effect
-from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Site, Time, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Progress, Time, silent
 
 Base = Literal["pnp", "sdedit", "controlnet"]
 ALONE = "the clip is one chunk: at each step all copy from one key frame, and nothing is blended (try method.chunk=2)"
@@ -100,7 +98,7 @@ class TokenFlow(MaskSettings):
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
-        only_images(backbone.sites)
+        only_images("TokenFlow", backbone.sites)
         if self.base == "controlnet":
             controlled(backbone.takes)
         watch, settings, mask = Stopwatch(backbone.device), self.settings(), self.acting_mask(task)
@@ -114,21 +112,13 @@ class TokenFlow(MaskSettings):
         keys = len(chunks(len(clip.frames), self.chunk))
         warnings = edit.warnings if keys > 1 else (*edit.warnings, ALONE)
         edit = replace(edit, warnings=warnings, facts={**edit.facts, "key_frames": keys})
-        return composited(of_masks(edit, flow, clip), clip, self.composite, lambda: free(flow, clip))
+        edit = of_masks(edit, masks, flow.times, clip)
+        return composited(edit, clip, self.composite, lambda: free(masks, flow.times, clip))
 
     def flow(self, beside: Beside, rng: Generator, masks: MaskPlan | None = None) -> Flow:
-        return Flow(
-            beside.backbone,
-            beside.given,
-            beside.inversion,
-            self.travelled(beside.times),
-            beside.lent,
-            beside.guidance,
-            self.chunk,
-            self.variant,
-            rng,
-            masks,
-        )
+        begun = {each.name: getattr(beside, each.name) for each in fields(beside)}
+        begun |= {"times": self.travelled(beside.times), "masks": masks}
+        return Flow(**begun, chunk=self.chunk, variant=self.variant, rng=rng)
 
     def travelled(self, times: Sequence[Time]) -> Sequence[Time]:
         """Those of the ascending times that sampling passes through."""
@@ -139,16 +129,6 @@ class TokenFlow(MaskSettings):
         return times[: max(1, round(self.strength * self.steps))]
 
 
-def only_images(sites: Mapping[str, Site]) -> None:
-    other = sorted({site.role for site in sites.values()} - {"self", "cross"})
-    if other:
-        raise UserError(
-            "TokenFlow makes an image model's frames steady; this model has layers that see several frames.",
-            came=f"attention of the kind {', '.join(other)}",
-            expected="an image model, such as model=embedded_image or model=sd15, without temporal layers",
-        )
-
-
 def controlled(takes: Mapping[str, str]) -> None:
     if "control" not in takes:
         raise UserError(
@@ -157,39 +137,3 @@ def controlled(takes: Mapping[str, str]) -> None:
             expected="an image model with a ControlNet",
             todo="model=embedded_image model.control=embedded_edges, or model=sd15 model.control=PATH",
         )
-
-
-def wish_of(mask: MaskStrategy, subject: Subject, budget: int) -> Wish:
-    """What the masks want of the inversion."""
-    keeps = mask.keeps(subject)
-    if keeps.target:
-        raise UserError(
-            "This mask is made of the edit's own attention too, which TokenFlow does not see in one piece.",
-            came=f"mask={type(mask).__name__}",
-            expected="a mask that is made of the clip alone, such as mask=mmc_by_layer or mask=agreement",
-        )
-    return Wish(keeps.source, budget=budget, at=subject.times)
-
-
-def planned(mask: MaskStrategy, subject: Subject, kept: Recording) -> MaskPlan | None:
-    if isinstance(mask, NoMask):
-        return None
-    return remembered(mask.plan(subject, kept, Recording()).on(subject.clock))
-
-
-def of_masks(edit: Edit, flow: Flow, clip: Clip) -> Edit:
-    """And what the masks were."""
-    if flow.masks is None:
-        return replace(edit, facts={"mask_used": False, **edit.facts})
-    steps = len(flow.times)
-    acts = f"self-attention, latents in steps 1-{steps} of {steps}"
-    pictures = shown.of_masks(flow.masks, "latent", flow.times, clip.frames)
-    facts = {**flow.masks.facts, **shown.of_picture(pictures["mask"], acts), **edit.facts}
-    return replace(
-        edit, extras=pictures, facts=facts, warnings=(*edit.warnings, *shown.warnings(pictures, acts))
-    )
-
-
-def free(flow: Flow, clip: Clip) -> Free | None:
-    """Which pixels may change in some step; None: all."""
-    return None if flow.masks is None else shown.ever(flow.masks, "latent", flow.times, clip.frames)

@@ -108,7 +108,7 @@ class Edit:
         self.run.note("edit: final latents", "last", end, self.before[-1], limit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fed(Flow):
     """With the stored key frames; `forced`: each match is compared, and the stored one is used."""
 

@@ -1,0 +1,80 @@
+"""Masks of methods that run the clip beside its edit: outside the mask, the clip is held."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from freemask.attention.layout import in_rows
+from freemask.attention.math import attend
+from freemask.attention.record import Recording
+from freemask.diffusion.inversions import Wish
+from freemask.errors import UserError
+from freemask.fusion import ops
+from freemask.masks.plan import MaskPlan, MaskStrategy, Subject, Wanted, remembered
+from freemask.masks.strategies.none import NoMask
+from freemask.methods import shown
+from freemask.methods.composite import Free
+from freemask.methods.pnp_layers import of_source
+from freemask.types import QKV, Clip, Edit, Taps, Time, Where
+
+Inside = Callable[[Where], Float[Tensor, "f h w"]]
+
+
+def wish_of(mask: MaskStrategy, subject: Subject, budget: int) -> Wish:
+    """What the masks want of the inversion."""
+    keeps = mask.keeps(subject)
+    if keeps.target:
+        raise UserError(
+            "This mask is made of the edit's own attention too, which this method does not give.",
+            came=f"mask={type(mask).__name__}",
+            expected="a mask that is made of the clip alone, such as mask=mmc_by_layer or mask=agreement",
+        )
+    return Wish(keeps.source, budget=budget, at=subject.times)
+
+
+def planned(mask: MaskStrategy, subject: Subject, kept: Recording) -> MaskPlan | None:
+    if isinstance(mask, NoMask):
+        return None
+    return remembered(mask.plan(subject, kept, Recording()).on(subject.clock))
+
+
+def of_frames(masks: MaskPlan, frames: Sequence[int], total: int, where: Where) -> Float[Tensor, "f h w"]:
+    """The mask of a layer that runs on some of a clip's frames."""
+    return masks(Wanted("self", where.t, where.grid._replace(frames=total)))[list(frames)]
+
+
+def holding(taps: Taps, inside: Inside, convolutions: Sequence[str]) -> Taps:
+    """Outside the mask, every stream has what the source has, in self-attention and in these convolutions."""
+    then = taps.attention
+
+    def attention(where: Where, qkv: QKV) -> Tensor:
+        out = attend(qkv) if then is None else then(where, qkv)
+        if where.site.role != "self":
+            return out
+        return ops.blend(in_rows(inside(where).to(out), where), out, of_source(where, out))
+
+    def features(where: Where, maps: Tensor) -> Tensor:
+        tap = taps.features.get(where.site.name)
+        made = maps if tap is None else tap(where, maps)
+        return ops.blend(inside(where).to(maps)[:, None], made, of_source(where, made))
+
+    return replace(taps, attention=attention, features=dict.fromkeys(convolutions, features))
+
+
+def of_masks(edit: Edit, masks: MaskPlan | None, times: Sequence[Time], clip: Clip) -> Edit:
+    """And what the masks were."""
+    if masks is None:
+        return replace(edit, facts={"mask_used": False, **edit.facts})
+    steps = len(times)
+    acts = f"self-attention, latents in steps 1-{steps} of {steps}"
+    pictures = shown.of_masks(masks, "latent", times, clip.frames)
+    facts = {**masks.facts, **shown.of_picture(pictures["mask"], acts), **edit.facts}
+    said = (*edit.warnings, *shown.warnings(pictures, acts))
+    return replace(edit, extras=pictures, facts=facts, warnings=said)
+
+
+def free(masks: MaskPlan | None, times: Sequence[Time], clip: Clip) -> Free | None:
+    """Which pixels may change in some step; None: all."""
+    return None if masks is None else shown.ever(masks, "latent", times, clip.frames)

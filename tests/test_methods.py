@@ -17,7 +17,7 @@ from freemask.errors import UserError
 from freemask.methods.common import whole
 from freemask.methods.ddim import Ddim
 from freemask.methods.sdedit import SdEdit
-from freemask.types import Clip, EditTask, Method
+from freemask.types import Clip, EditTask, Method, OpticalFlow
 from tests.quiet import quiet
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
@@ -25,6 +25,7 @@ SAME = EditTask("t", "c", TASK.source, TASK.source, {"red": "red"}, "style")
 # These search as long as it takes, otherwise.
 SHORT = dict.fromkeys(("null_text_p2p", "video_p2p"), ["method.inner=2"])
 SHORT["dmt"] = ["method.inversion_steps=null", "method.updates=2"]
+SHORT["flatten"] = ["method.inversion_steps=null"]
 METHODS = [option.name for option in choices.group("method")]
 
 
@@ -34,10 +35,11 @@ def backbone():
 
 
 def clip(frames=2, multiple=4):
-    """12 x 20, or more where the network's cells are larger."""
+    """12 x 20, or more where the network's cells are larger; its motion is known."""
     height, width = (-(-side // multiple) * multiple for side in (12, 20))
     rng = torch.Generator().manual_seed(0)
-    return Clip("c", torch.rand(frames, 3, height, width, generator=rng))
+    made = torch.rand(frames, 3, height, width, generator=rng)
+    return Clip("c", made, flow=OpticalFlow(torch.ones(frames - 1, 2, height, width)))
 
 
 def run(method, backbone, task=TASK, source=None, seed=0):

@@ -1,7 +1,7 @@
 """Keys whose values travel as plain text on a command line: whatever characters they hold, no quotes are needed."""
 
 PATHS = (
-    *("paths.runs", "paths.data", "model.path", "model.revision", "tuning.path"),
+    *("paths.runs", "paths.data", "model.path", "model.revision", "tuning.path", "flow.path"),
     *("data.root", "data.tasks", "data.manifest", "data.regions", "data.clip"),
 )
 EDIT = ("data.edit.source", "data.edit.target")

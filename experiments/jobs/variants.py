@@ -19,7 +19,7 @@ from freemask.errors import UserError, nearest
 
 # A point stands in numbers alone: no variant's folder may be called as a file of the run.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_+-]|(?<=\d)\.(?=\d)){0,99}")
-OPTIONAL = ("mask", "fusion")
+OPTIONAL = ("mask", "fusion", "flow")
 # What rows say of the choices, and what work needs of a resolved configuration. Engines, loggers and what is kept
 # belong to a launch, not to a variant.
 CHOSEN = ("method", "model", *OPTIONAL, "tuning", "data", "metric")

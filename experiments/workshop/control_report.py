@@ -27,7 +27,11 @@ from freemask.types import Clip
 
 WAYS = {"with edges": 1.0, "caption alone": 0.0}  # strengths of the ControlNet; alone shows what chance gives
 WORDS = ("class", "color", "background")
-SHOWN, COLUMNS, LARGER = 24, 3, 2  # of the sheet: scenes, of these beside each other, and how much larger it is
+SHOWN, COLUMNS, LARGER = (
+    24,
+    3,
+    2,
+)  # of the sheet: scenes, of these beside each other, and how much larger it is
 
 
 def report(run: dict[str, Any], **settings: Any) -> None:

@@ -392,7 +392,14 @@ def test_freemask_1_says_what_the_settings_do(capsys):
     for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l"):
         assert cells["freemask", column]["ours"] is True
     assert [cells["fatezero", column]["ours"] for column in ("sm", "m_sa", "m_ta")] == [False, True, False]
-    assert cells["tokenflow", "sm"]["ours"] is None and "differs" not in capsys.readouterr().out
+    assert [cells["video_p2p", column]["ours"] for column in ("m_l", "zero_shot")] == [True, False]
+    assert cells["tokenflow", "zero_shot"]["ours"] is True and cells["tokenflow", "backbone"]["ours"] == "SD"
+    assert not any(
+        cells["tokenflow", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l")
+    )
+    assert cells["pix2video", "sm"]["ours"] is None
+    out = capsys.readouterr().out  # the paper's "w/o shape" is no plain yes
+    assert out.count("differs") == 1 and "w/o shape" in out
 
 
 WRONG = [

@@ -24,8 +24,8 @@ Part = TypeVar("Part")
 class PaperColumn:
     """`ours` is our column's name before its brackets, `networks` what may stand in them to be comparable; `scale`
     turns our numbers into the paper's. `cost` is a column of seconds or gigabytes instead, `ratio` two columns of the
-    table whose means are divided. `study` marks what people said: there is no number of ours. `setting` and `when`: of
-    a table of words, the setting that is looked at and what of it means yes."""
+    table whose means are divided. `study` marks what people said: there is no number of ours. `setting`: of
+    a table of words, what is looked at, and what of it means yes (`when`) or is called by other words (`words`)."""
 
     key: str
     title: str
@@ -39,6 +39,7 @@ class PaperColumn:
     about: str = ""
     setting: str | None = None
     when: Sequence[str] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.better not in (None, "higher", "lower") or (self.cost is not None and self.cost not in COSTS):

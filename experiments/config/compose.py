@@ -20,6 +20,8 @@ from experiments.config import choices, plugins
 from experiments.config.explained import no_key
 from freemask.errors import UserError
 
+OPTIONAL = ("mask", "fusion", "flow")  # groups that a method may look at or pass over
+
 
 @dataclass(frozen=True)
 class Composed:
@@ -47,6 +49,12 @@ def composed(verb: str, overrides: Sequence[str]) -> Composed:
     with open_dict(cfg):
         del cfg["hydra"]
     return Composed(cfg, chosen)
+
+
+def passed_over(cfg: DictConfig, group: str) -> bool:
+    """Whether this is a group at which a method may look, and this one does not."""
+    refers = "method" in cfg and f"${{{group}" in str(OmegaConf.to_container(cfg.method, resolve=False))
+    return group in OPTIONAL and not refers
 
 
 def config_of(verb: str, overrides: Sequence[str]) -> DictConfig:

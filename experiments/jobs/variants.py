@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from experiments.config.build import build
-from experiments.config.compose import composed, plain
+from experiments.config.compose import OPTIONAL, composed, passed_over, plain
 from experiments.config.identity import Identity
 from experiments.config.sweep import SHARED
 from experiments.runs import books
@@ -19,7 +19,6 @@ from freemask.errors import UserError, nearest
 
 # A point stands in numbers alone: no variant's folder may be called as a file of the run.
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_+-]|(?<=\d)\.(?=\d)){0,99}")
-OPTIONAL = ("mask", "fusion", "flow")
 # What rows say of the choices, and what work needs of a resolved configuration. Engines, loggers and what is kept
 # belong to a launch, not to a variant.
 CHOSEN = ("method", "model", *OPTIONAL, "tuning", "data", "metric")
@@ -47,10 +46,7 @@ class Composition:
         return getattr(get_object(self.cfg.method._target_), "draws", True)
 
     def passes_over(self, group: str) -> bool:
-        refers = "method" in self.cfg and f"${{{group}" in str(
-            OmegaConf.to_container(self.cfg.method, resolve=False)
-        )
-        return group in OPTIONAL and not refers
+        return passed_over(self.cfg, group)
 
     def variant(
         self, name: str | None, own: Sequence[str], identify: Identify, place: Path | None = None

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from evaluation.tables.grid import Block, Grid, Part, Shown
 from evaluation.tables.paper import written
 from evaluation.tables.papers import PaperColumn, PaperLine, PaperTable
-from experiments.config.compose import config_of
+from experiments.config.compose import config_of, passed_over
 from experiments.tables.lacking import missing, no_method
 
 SAME, OTHER = "same", "differs"
@@ -53,15 +53,19 @@ def settings_grid(table: PaperTable) -> tuple[Grid, list[dict[str, Any]]]:
     ), records
 
 
-def _ours(table: PaperTable, line: PaperLine) -> dict[str, bool]:
+def _ours(table: PaperTable, line: PaperLine) -> dict[str, bool | str]:
+    """A method that does not look at a group (a mask, a fusion) does nothing of what this says."""
     if not line.settings:
         return {}
     cfg = config_of("run", list(line.settings))
-    return {
-        column.key: str(OmegaConf.select(cfg, column.setting)) in column.when
-        for column in table.columns
-        if column.setting
-    }
+    found: dict[str, bool | str] = {}
+    for column in table.columns:
+        if column.setting is not None:
+            said = str(OmegaConf.select(cfg, column.setting))
+            looked_at = not passed_over(cfg, column.setting.partition(".")[0])
+            yes = looked_at and said in column.when
+            found[column.key] = column.words.get(said, said) if column.words else yes
+    return found
 
 
 def _compared(ours: Mapping[str, Any], published: Mapping[str, Any], column: PaperColumn) -> str:

@@ -1,4 +1,4 @@
-"""An image-to-video network behind the door: the library's own forward, its layers, and the authors of AnyV2V."""
+"""An image-to-video network behind the door: the library's own forward, its layers, what it is given of a picture."""
 
 import json
 from dataclasses import replace
@@ -25,10 +25,6 @@ from freemask.backbones.unet import placed
 from freemask.diffusion.guidance import cfg, given_to, guided
 from freemask.errors import UserError
 from freemask.types import Backbone, Clip, EditTask, Given, Taps
-from tests.official import anyv2v
-from tests.official.case import Case
-from tests.official.families import Wanted
-from tests.official.ledger import FORCED, Ledger
 
 FRAMES, SIZE = 3, (10, 6)
 CONFIG = {
@@ -297,22 +293,3 @@ def test_from_a_folder(backbone, tmp_path):
     assert whole.identity == I2VGen.identify(tmp_path, text_skip=0)
     assert whole.noise_path.prediction == "v_prediction" and not loaded.noise_path.warnings
     assert "prediction_type v_prediction (known: epsilon)" in whole.noise_path.warnings[0]
-
-
-@torch.no_grad()
-def compared(shared, name, *, steps=None):
-    case, ledger = Case.read(shared / "parity" / "golden" / f"{name}.json"), Ledger()
-    anyv2v.compare(case, ledger, Wanted(steps, steps is None, (), lambda *_: None))
-    assert ledger.passed, ledger.table()
-    return ledger
-
-
-def test_the_first_steps_of_the_authors_anyv2v(shared):
-    ledger = compared(shared, "any_full", steps=1)
-    assert ledger.found["edit: queries and keys", FORCED].count == 32
-
-
-@pytest.mark.parity
-@pytest.mark.parametrize("name", ["any_base", "any_full"])
-def test_the_authors_anyv2v(shared, name):
-    compared(shared, name)

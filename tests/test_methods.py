@@ -24,6 +24,7 @@ TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "
 SAME = EditTask("t", "c", TASK.source, TASK.source, {"red": "red"}, "style")
 # These search as long as it takes, otherwise.
 SHORT = dict.fromkeys(("null_text_p2p", "video_p2p"), ["method.inner=2"])
+SHORT["anyv2v"] = ["method.inversion_steps=null", "first_frame=none"]
 SHORT["dmt"] = ["method.inversion_steps=null", "method.updates=2"]
 SHORT["flatten"] = ["method.inversion_steps=null"]
 METHODS = [option.name for option in choices.group("method")]

@@ -20,7 +20,7 @@ from experiments.config import choices, plugins
 from experiments.config.explained import no_key
 from freemask.errors import UserError
 
-OPTIONAL = ("mask", "fusion", "flow")  # groups that a method may look at or pass over
+OPTIONAL = ("mask", "fusion", "flow", "first_frame")  # groups that a method may look at or pass over
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ def _typed(override: str, texts: Sequence[str]) -> str:
 
 
 def _ours(chosen: Mapping[str, Any]) -> dict[str, str | None]:
-    return {group: each for group, each in chosen.items() if not group.startswith("hydra/")}
+    """Without choices within another one, such as the model of `first_frame`."""
+    return {
+        group: each for group, each in chosen.items() if not group.startswith("hydra/") and "@" not in group
+    }
 
 
 def _flat(node: object, prefix: str) -> Iterator[str]:

@@ -14,9 +14,23 @@ from freemask.data.shipped import list_path
 from freemask.errors import UserError
 
 AUTO = "auto"
-CLIP = "{clip}"  # stands in tuning.path and flow.path for the name of each clip
+# Files and folders that are typed below a method.
+PLACES = (
+    "method.mask.codebook",
+    "method.mask.folder",
+    "method.flow.path",
+    "method.first_frame.path",
+    "tuning.path",
+)
+CLIP = "{clip}"  # stands in some of these for the name of each clip
 SHOWS = {"source": "what the clip shows", "target": "what it is to show"}
-REFERRED = ("mask", "fusion", "flow", "task")  # groups that are made where a method refers to them
+REFERRED = (
+    "mask",
+    "fusion",
+    "flow",
+    "first_frame",
+    "task",
+)  # groups that are made where a method refers to them
 LISTED = ("davis", "folder")  # data whose task list is a file, or the name of one that comes along
 # The least that numbers may be which are typed often; other limits are known to those who take them.
 LEAST = {"frames": 1, "start": 0, "stride": 1, "limit": 1, "size": 1}
@@ -39,7 +53,7 @@ def refuse_missing(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
     if (source := _text(cfg, "source")) is not None and not source.strip():
         wrong, todo = "the source prompt is empty", '--source "..."'
         raise UserError(wrong, came=f"source='{source}'", expected="what the clip shows", todo=todo)
-    for key in ("method.mask.codebook", "method.mask.folder", "method.flow.path", "tuning.path"):
+    for key in PLACES:
         path = _text(cfg, key)
         if path is not None and path != AUTO and CLIP not in path:
             existing(path)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from experiments.config.build import build
 from experiments.jobs.edit import fit
 from experiments.jobs.one_clip import reach
+from experiments.jobs.truth import informed
 from experiments.runs.plan import Variant
 from freemask.data.one import OneClip
 from freemask.errors import UserError
@@ -27,7 +28,8 @@ class Small(NamedTuple):
 def refuse(config: Mapping[str, Any], task: EditTask, data: DataSource, frames: int | None = None) -> None:
     """Of one edit, whatever its method can see, and a file that cannot be read. `frames`: so many of a file."""
     seen = cache(partial(glimpse, data, task, frames))
-    check = getattr(build(config["method"], "method"), "check", None)
+    method = informed(build(config["method"], "method"), data, task)
+    check = getattr(method, "check", None)
     if check is not None:
         check(task, seen)
     build(config["tuning"], "tuning").check(task, seen)

@@ -11,7 +11,7 @@ from experiments.jobs import beyond, seeds, thrift
 from experiments.jobs.attempt import measured
 from experiments.jobs.job import Done, Job, Lane, kept
 from experiments.jobs.outcome import Outcome, is_mask, keep_files
-from experiments.jobs.truth import Truth
+from experiments.jobs.truth import Truth, informed
 from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from experiments.runs.rows import Row
@@ -65,7 +65,7 @@ class Editor:
             facts = self._tuned(until, outcome, truth.clip, progress)
             with outcome.timed("edit"):
                 rng = seeds.generator(self.seed, task.id)
-                edit = method(self.backbone, truth.clip, task, rng, progress)
+                edit = informed(method, data, task)(self.backbone, truth.clip, task, rng, progress)
         # `edit` is what the method did not name.
         rest = outcome.seconds["edit"] - sum(edit.seconds.values())
         outcome.seconds |= {"edit": max(0.0, rest), **edit.seconds}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -48,6 +49,12 @@ class Truth:
             mask=mask,
             flow=self.flow,
         )
+
+
+def informed(method: Any, data: DataSource, task: EditTask) -> Any:
+    """The method itself; one that may see the true answer, a bound for measuring, sees it."""
+    knowing = getattr(method, "knowing", None)
+    return method if knowing is None else knowing(data.oracle(task))
 
 
 def matched(

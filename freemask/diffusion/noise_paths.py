@@ -152,11 +152,7 @@ class Ddim:
             )
         of_x, of_prediction = self._weights(call, now)
         if of_x == 0:
-            raise UserError(
-                "A network that predicts the clean sample cannot invert a noise-free latent.",
-                came="set_alpha_to_one: true",
-                expected="set_alpha_to_one: false in the scheduler's file",
-            )
+            raise self._no_noise()
         return (x - of_prediction * prediction) / of_x
 
     def clean(self, x: Tensor, prediction: Tensor, *, now: Time, call: Time) -> Tensor:
@@ -212,7 +208,16 @@ class Ddim:
             return signal_to / signal, noise_to - signal_to * noise / signal
         if self.prediction == "v_prediction":  # v = signal * eps - noise * x_0: a rotation
             return signal_to * signal + noise_to * noise, noise_to * signal - signal_to * noise
+        if noise == 0:
+            raise self._no_noise()
         return noise_to / noise, signal_to - noise_to * signal / noise
+
+    def _no_noise(self) -> UserError:
+        return UserError(
+            "A network that predicts the clean sample cannot invert a noise-free latent.",
+            came="set_alpha_to_one: true",
+            expected="set_alpha_to_one: false in the scheduler's file",
+        )
 
     def _spaced(self, steps: int) -> list[int]:
         if self.spacing == "leading":

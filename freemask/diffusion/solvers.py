@@ -2,7 +2,10 @@
 
 `euler` calls it once, at the noisier end of the step, up and down alike. `lower` goes down like that; up it calls the
 network at the end that it leaves, and takes the clip for what is at the first time, as diffusers' DDIMInverseScheduler
-has it. The others are for straight paths (flow matching), and halve what an inversion loses, or better:
+had it until 0.19. `own_level` is what that does since: up, the network is told the noisier end, but what it says is
+taken as said of the latent's own level. Where noise is predicted that is Euler; where v is, only Euler is undone by a
+step down with the same prediction. The others are for straight paths (flow matching), and halve what an inversion
+loses, or better:
 
 `uni` (Uni-Inv) goes up with the velocity of a guess at where the step ends, which costs one call more in all; down it
 is Euler. `midpoint` (RF-Solver's update is the same rule) asks at the start and in the middle of the step, twice the
@@ -23,7 +26,7 @@ from freemask.diffusion.noise_paths import CLEAN, one_of
 from freemask.errors import UserError
 from freemask.types import NoisePath, Time
 
-EULER, LOWER = "euler", "lower"
+EULER, LOWER, OWN_LEVEL = "euler", "lower", "own_level"
 NEAREST = 1e-6  # to pure noise: at sigma 1 the share of signal has no logarithm
 
 
@@ -49,6 +52,12 @@ class Lower(Euler):
         if to < now:
             return super().__call__(x, now, to)
         return x if now == CLEAN else self.path.step(x, self.predict(x, now), now=now, call=now, to=to)
+
+
+@dataclass
+class OwnLevel(Euler):
+    def __call__(self, x: Tensor, now: Time, to: Time) -> Tensor:
+        return self.path.step(x, self.predict(x, max(now, to)), now=now, call=now, to=to)
 
 
 @dataclass
@@ -161,7 +170,7 @@ MADE: dict[str, Callable[[Flow, Predict], Way]] = {
     "fireflow": lambda path, predict: Midpoint(path, predict, remembers=True),
     "unipc": UniPc,
 }
-ANYWHERE: dict[str, Callable[[NoisePath, Predict], Way]] = {EULER: Euler, LOWER: Lower}
+ANYWHERE: dict[str, Callable[[NoisePath, Predict], Way]] = {EULER: Euler, LOWER: Lower, OWN_LEVEL: OwnLevel}
 SOLVERS = (*ANYWHERE, *MADE)
 
 

@@ -13,9 +13,10 @@ from freemask.fusion.settings import Fusion
 from freemask.masks.plan import Checks, MaskStrategy
 from freemask.masks.strategies.none import NoMask
 from freemask.masks.words import located
-from freemask.types import Backbone, Clip, EditTask, Site, Time
+from freemask.types import Backbone, Clip, EditTask, NoisePath, Site, Time
 
 Noise = Callable[[], Tensor]
+MOST_STEPS, SHOWN = 500, 8  # of inversions that are proposed: their steps, and how many of them
 SAME = 1e-2  # of a time: the first one of some grids is cut off by as much
 
 
@@ -111,13 +112,26 @@ def paths(
     found = [min(up, key=lambda other, t=t: abs(other - t)) for t in down]
     missing = [t for t, other in zip(down, found, strict=True) if abs(other - t) > SAME]
     if missing:
+        fitting = _fitting(backbone.noise_path, down)
         raise UserError(
             "The inversion passes by some of the times of sampling.",
             came=f"inversion_steps={inversion_steps}, steps={steps}: not at {missing[0]:g}",
-            expected="steps that are a share of the inversion's, such as 500 and 50, on a path whose times nest so",
-            todo="leave inversion_steps out; the euler grid of flow matching never nests",
+            expected=f"for {steps} steps of sampling on this path, inversion_steps={' or '.join(map(str, fitting))}",
+            todo="choose one of these, or other steps; the euler grid of flow matching never nests",
         )
     return found, up
+
+
+def _fitting(path: NoisePath, down: Sequence[Time]) -> list[int]:
+    """Some of the numbers of steps of which the times hold these."""
+    found = []
+    for steps in range(len(down), MOST_STEPS + 1, len(down)):
+        try:
+            times = set(path.times(steps))
+        except UserError:  # more than the path has
+            break
+        found += [steps] if times.issuperset(down) else []
+    return found[:SHOWN]
 
 
 def drawing(rng: Generator, like: Tensor) -> Noise:

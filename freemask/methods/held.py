@@ -19,6 +19,7 @@ from freemask.methods.composite import Free
 from freemask.methods.pnp_layers import of_source
 from freemask.types import QKV, Clip, Edit, Taps, Time, Where
 
+HELD = ("self", "temporal")
 Inside = Callable[[Where], Float[Tensor, "f h w"]]
 
 
@@ -42,16 +43,18 @@ def planned(mask: MaskStrategy, subject: Subject, kept: Recording) -> MaskPlan |
 
 def of_frames(masks: MaskPlan, frames: Sequence[int], total: int, where: Where) -> Float[Tensor, "f h w"]:
     """The mask of a layer that runs on some of a clip's frames."""
-    return masks(Wanted("self", where.t, where.grid._replace(frames=total)))[list(frames)]
+    use = "temporal" if where.site.role == "temporal" else "self"
+    return masks(Wanted(use, where.t, where.grid._replace(frames=total)))[list(frames)]
 
 
 def holding(taps: Taps, inside: Inside, convolutions: Sequence[str]) -> Taps:
-    """Outside the mask, every stream has what the source has, in self-attention and in these convolutions."""
+    """Outside the mask, every stream has what the source has, in self-attention, attention along frames, and in these
+    convolutions."""
     then = taps.attention
 
     def attention(where: Where, qkv: QKV) -> Tensor:
         out = attend(qkv) if then is None else then(where, qkv)
-        if where.site.role != "self":
+        if where.site.role not in HELD:
             return out
         return ops.blend(in_rows(inside(where).to(out), where), out, of_source(where, out))
 
@@ -63,12 +66,18 @@ def holding(taps: Taps, inside: Inside, convolutions: Sequence[str]) -> Taps:
     return replace(taps, attention=attention, features=dict.fromkeys(convolutions, features))
 
 
-def of_masks(edit: Edit, masks: MaskPlan | None, times: Sequence[Time], clip: Clip) -> Edit:
+def of_masks(
+    edit: Edit,
+    masks: MaskPlan | None,
+    times: Sequence[Time],
+    clip: Clip,
+    attention: str = "self-attention",
+) -> Edit:
     """And what the masks were."""
     if masks is None:
         return replace(edit, facts={"mask_used": False, **edit.facts})
     steps = len(times)
-    acts = f"self-attention, latents in steps 1-{steps} of {steps}"
+    acts = f"{attention}, latents in steps 1-{steps} of {steps}"
     pictures = shown.of_masks(masks, "latent", times, clip.frames)
     facts = {**masks.facts, **shown.of_picture(pictures["mask"], acts), **edit.facts}
     said = (*edit.warnings, *shown.warnings(pictures, acts))

@@ -130,7 +130,8 @@ class Pnp:
 class Beside:
     """The clip and its edit, side by side. `given` has the streams source, uncond and cond; `times` ascend. `under` are
     taps that compute attention, where it is not plain. Outside `masks` the clip is held: there the edit has the clip's
-    self-attention, its output of the convolutions that are lent in some steps, and its latents, at every step."""
+    attention within and along frames, its output of the convolutions that are lent in some steps, and its latents, at
+    every step."""
 
     backbone: Backbone
     given: Mapping[Stream, Given]
@@ -194,6 +195,7 @@ def finished(beside: Beside, clip: Clip, start: Start, *, watch: Stopwatch, prog
     with watch.stage("decoding"):
         frames = backbone.decode(edited, len(clip.frames))
     facts = {"convolutions": len(lent.convolutions), "attentions": len(lent.attentions)}
+    facts |= {"temporals": len(lent.temporals)} if lent.temporals else {}
     return Edit(frames, {}, watch.seconds, path_warnings(backbone), facts)
 
 

@@ -23,6 +23,8 @@ class Lent:
     convolution_steps: int
     attentions: Sequence[str]
     attention_steps: int
+    temporals: Sequence[str] = ()  # attention along frames
+    temporal_steps: int = 0
 
     def awake(self, i: int) -> bool:
         """Whether sampling step i needs the source at all."""
@@ -41,7 +43,8 @@ class Lent:
 
     def _of(self, i: int) -> tuple[Sequence[str], Sequence[str]]:
         convolutions = self.convolutions if i < self.convolution_steps else ()
-        return convolutions, self.attentions if i < self.attention_steps else ()
+        attentions = self.attentions if i < self.attention_steps else ()
+        return convolutions, [*attentions, *(self.temporals if i < self.temporal_steps else ())]
 
 
 def of_source(where: Where, stack: Float[Tensor, "s ..."]) -> Float[Tensor, "s ..."]:
@@ -65,6 +68,15 @@ def attentions(backbone: Backbone, wanted: Sequence[str] | None) -> list[str]:
     """Self-attention whose queries and keys are taken over; None: that behind the authors' block, to the end."""
     spatial = [name for name, site in backbone.sites.items() if site.role in ("self", "space_time")]
     return chosen("attentions", spatial, wanted, list(authors(backbone.sites)))
+
+
+def temporals(backbone: Backbone, wanted: Sequence[str] | None) -> list[str]:
+    """Attention along frames whose queries and keys are taken over; None: the first in each block beside spatial
+    attention that is the authors' choice."""
+    along = {name: site for name, site in backbone.sites.items() if site.role == "temporal"}
+    beside = {name.replace(".attentions.", ".temp_attentions.") for name in authors(backbone.sites)}
+    usual = [name for name, site in along.items() if name in beside and site.nth == 0]
+    return chosen("temporals", along, wanted, usual)
 
 
 def authors(sites: Mapping[str, Site]) -> dict[str, str]:

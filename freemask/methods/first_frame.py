@@ -1,0 +1,159 @@
+"""Where methods that animate a picture get the edited first frame: a file, an editor of pictures, the true answer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Generator, Tensor
+
+from freemask.data.images import read_image
+from freemask.data.paths import existing
+from freemask.errors import UserError
+from freemask.settings import Effect
+from freemask.types import Backbone, Clip, EditTask, Method, Progress, silent
+
+ASSET = "first_frame"  # what it is called among a task's own files
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A first frame, what is worth a warning, and facts for the row."""
+
+    frame: Float[Tensor, "3 h w"]
+    warnings: Sequence[str] = ()
+    facts: Mapping[str, str | float | int | bool | None] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FirstFrame(Protocol):
+    """`check` refuses, before any model is there, what cannot be; `knowing` is for those that may see the true answer
+    where the data has one."""
+
+    def check(self, task: EditTask) -> None: ...
+
+    def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> "FirstFrame": ...
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Picture: ...
+
+
+class Plain:
+    """What those have in common that need neither be checked nor know anything."""
+
+    def check(self, task: EditTask) -> None:
+        pass
+
+    def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> Any:
+        return self
+
+
+@dataclass(frozen=True)
+class Unedited(Plain):
+    """The clip's own."""
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Picture:
+        said = (
+            "the first frame is the clip's own: only the prompt asks for a change (first_frame=... edits it)"
+        )
+        return Picture(clip.frames[0], () if task.source == task.target else (said,), {"first_frame": "own"})
+
+
+@dataclass(frozen=True)
+class FromFile(Plain):
+    """`path`: a picture, {clip} being the name of the clip; None: the file that the task list names `first_frame`."""
+
+    path: Annotated[str | None, Effect.FILES] = None
+
+    def check(self, task: EditTask) -> None:
+        self.place(task)
+
+    def place(self, task: EditTask) -> Path:
+        named = task.assets.get(ASSET) if self.path is None else self.path.replace("{clip}", task.clip)
+        if named is None:
+            raise UserError(
+                "the edited first frame is needed",
+                came=f"no path, and no asset '{ASSET}' in the task list",
+                expected="a picture",
+                todo="first_frame.path=EDITED.png ({clip} in it stands for each clip's name)",
+            )
+        return existing(named)
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Picture:
+        place = self.place(task)
+        frame, (height, width) = read_image(place), clip.frames.shape[-2:]
+        facts = {"first_frame": f"file {place.name}"}
+        if tuple(frame.shape[-2:]) == (height, width):
+            return Picture(frame, (), facts)
+        said = f"the edited first frame of {frame.shape[2]}x{frame.shape[1]} was brought to {width}x{height}"
+        return Picture(resized(frame, height, width), (said,), facts)
+
+
+@dataclass(frozen=True)
+class TrueAnswer(Plain):
+    """That of the true answer, where the data knows it: a bound for measuring, not an edit."""
+
+    frame: Float[Tensor, "3 h w"] | None = None
+
+    def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> "TrueAnswer":
+        return TrueAnswer(None if answer is None else answer[0])
+
+    def check(self, task: EditTask) -> None:
+        self.known()
+
+    def known(self) -> Float[Tensor, "3 h w"]:
+        if self.frame is None:
+            raise UserError(
+                "the true answer of this edit is not known",
+                came="first_frame=truth",
+                expected="an edit of the embedded world (data=world)",
+                todo="first_frame=file, or an editor: freemask list first_frame",
+            )
+        return self.frame
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Picture:
+        said = "the first frame is that of the true answer: a bound, no edit"
+        return Picture(self.known(), (said,), {"first_frame": "truth", "first_frame_bound": True})
+
+
+@dataclass(frozen=True)
+class Edited(Plain):
+    """Edited by another method on another model, which is loaded for it and let go afterwards: `model` makes one on a
+    device."""
+
+    model: Callable[..., Any]
+    method: Method
+
+    def __call__(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
+    ) -> Picture:
+        first = replace(
+            clip,
+            frames=clip.frames[:1],
+            masks={name: mask[:1] for name, mask in clip.masks.items()},
+            conditions={},
+            flow=None,
+        )
+        model = self.model(device=str(backbone.device))
+        edit = self.method(model, first, task, rng, progress)
+        warnings = [f"first frame: {warning}" for warning in edit.warnings]
+        name = type(self.method).__name__
+        return Picture(edit.frames[0], warnings, {"first_frame": name, "first_frame_model": model.identity})
+
+
+def resized(frame: Float[Tensor, "3 h w"], height: int, width: int) -> Float[Tensor, "3 oh ow"]:
+    """As the authors do: Lanczos, whatever the shape was."""
+    image = Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())
+    made = np.array(image.resize((width, height), Image.Resampling.LANCZOS), np.float32) / 255
+    return torch.from_numpy(made).permute(2, 0, 1)

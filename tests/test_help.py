@@ -80,7 +80,9 @@ def test_keys_and_what_they_are_by_default_are_those_that_are_composed(words):
         said = names(keys_of_option(group, name))
         assert all(key in cfg and (not value or plain(value) == cfg[key]) for key, value in said.items())
         inner = tuple(f"{key}." for key, value in said.items() if value.startswith("{"))
-        here = [key for key in cfg if key.startswith(f"{group}.") and not key.endswith("_target_")]
+        here = [
+            key for key in cfg if key.startswith(f"{group}.") and not key.endswith(("_target_", "_partial_"))
+        ]
         assert not [key for key in here if key not in said and not key.startswith(inner)]
 
 

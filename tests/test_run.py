@@ -89,7 +89,13 @@ def test_a_second_start_does_only_what_is_missing(monkeypatch, capsys):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_the_chosen_options_are_in_plan_record_and_rows(several):
-    shared = {"model": "random_image", "tuning": "none", "data": "world", "metric": "pixels"}
+    shared = {
+        "model": "random_image",
+        "first_frame": None,
+        "tuning": "none",
+        "data": "world",
+        "metric": "pixels",
+    }
     fatezero = shared | {"method": "fatezero", "mask": "fatezero", "fusion": "fatezero"}
     ddim = shared | {"method": "ddim", "mask": None, "fusion": None}
     wanted: dict = {"a": fatezero, "b": ddim} if several else {None: fatezero}

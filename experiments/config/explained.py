@@ -13,7 +13,7 @@ from freemask.errors import UserError
 
 GLOBAL = "# @package _global_"  # Hydra's mark of an option whose keys are written out in full
 FEW = 4  # keys in one message
-UNSAID = ("_target_", "defaults", "hydra")  # no keys of ours
+UNSAID = ("_target_", "_partial_", "defaults", "hydra")  # no keys of ours
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,24 @@ def _outermost(key: str) -> tuple[int, bool, str]:
 def _keys(group: str, name: str, place: str) -> list[Key]:
     text = source(group, name)
     found: dict[str, Key] = {}
-    for entry in _defaults(text):
-        if not isinstance(entry, str) or entry == "_self_":
-            continue
-        other, _, inner = entry.partition("@")
-        below = [Key(f"{place}{inner}", "", option(group, other).description)] if inner else []
-        _merge(found, [*below, *_keys(group, other, f"{place}{inner}." if inner else place)])
+    for home, other, inner in _within(group, text):
+        below = [Key(f"{place}{inner}", "", option(home, other).description)] if inner else []
+        _merge(found, [*below, *_keys(home, other, f"{place}{inner}." if inner else place)])
     _merge(found, _written(text, "" if text.startswith(GLOBAL) else place))
     return [each for each in found.values() if each.name not in groups()]
+
+
+def _within(group: str, text: str) -> Iterator[tuple[str, str, str]]:
+    """The options that an option is built upon, or has inside: their group, their name, and the key below which they
+    stand (none: in its own place)."""
+    for entry in _defaults(text):
+        if isinstance(entry, str) and entry != "_self_":
+            other, _, inner = entry.partition("@")
+            yield group, other, inner
+        for key, other in entry.items() if isinstance(entry, dict) else ():
+            home, _, inner = key.removeprefix("/").partition("@")
+            if key.startswith("/") and inner:
+                yield home, other, inner
 
 
 def _merge(found: dict[str, Key], more: Sequence[Key]) -> None:

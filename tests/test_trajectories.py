@@ -92,6 +92,8 @@ def test_what_rounding_leaves_over_is_kept_for_the_next_step():
     grid = Grid(5, 4, 8)
     assert path_of(trajectories(steady(1.5), grid), 2) == [2, 2, 3, 3, 4]
     assert path_of(trajectories(steady(1.5), grid, variant="official", rng=seeded(0)), 2) == [2] * 5
+    halves = trajectories(steady(2.0, frames=2), Grid(2, 4, 8))  # all that move alike stay apart
+    assert len(halves.sites) == 4 * 8 + 4 and path_of(halves, 3) == [3, 4] and path_of(halves, 4) == [4, 5]
 
 
 def test_of_points_that_meet_the_nearest_goes_on_and_where_none_comes_one_begins():

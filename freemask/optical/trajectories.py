@@ -5,7 +5,7 @@ of them goes on and the others end there; where none comes, a point begins.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -38,7 +38,7 @@ class Trajectories:
     def lengths(self) -> Int[Tensor, " k"]:
         return (self.sites != NOWHERE).sum(1)
 
-    @property
+    @cached_property
     def lacking(self) -> int:
         """How many places the longest point leaves empty, which neighbours are to fill."""
         return self.grid.frames - int(self.lengths.max()) if self.window else 0
@@ -50,17 +50,20 @@ class Trajectories:
 
     @cached_property
     def digest(self) -> str:
-        about = repr((tuple(self.grid), self.window)).encode()
-        return hashlib.sha256(about + self.of.numpy().tobytes() + self.sites.numpy().tobytes()).hexdigest()[
-            :32
-        ]
+        digest = hashlib.sha256(repr((tuple(self.grid), self.window)).encode())
+        for table in (self.of, self.sites):
+            digest.update(table.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def to(self, device: torch.device) -> "Trajectories":
+        return replace(self, of=self.of.to(device), sites=self.sites.to(device))
 
     def rows(self, part: slice) -> Int[Tensor, "m l"]:
         """The cells at which some of the cells look, themselves among them; -1 is none."""
         found = self.sites[self.of[part].long()]
         if not self.lacking:
             return found
-        cells = torch.arange(*part.indices(len(self.of)), dtype=found.dtype)
+        cells = torch.arange(*part.indices(len(self.of)), dtype=found.dtype, device=found.device)
         beside = torch.cat([cells[:, None], neighbours(cells, self.grid, self.window)], dim=1)
         return torch.cat([found, beside[:, -self.lacking :]], dim=1)
 
@@ -70,7 +73,7 @@ def neighbours(cells: Int[Tensor, " m"], grid: Grid, window: int) -> Int[Tensor,
     steps = [
         (i, j) for i in range(-window, window + 1) for j in range(-window, window + 1) if (i, j) != (0, 0)
     ]
-    down, right = torch.tensor(steps, dtype=cells.dtype).T
+    down, right = torch.tensor(steps, dtype=cells.dtype, device=cells.device).T
     x = cells[:, None] % grid.width + right
     y = cells[:, None] // grid.width % grid.height + down
     inside = (x >= 0) & (x < grid.width) & (y >= 0) & (y < grid.height)

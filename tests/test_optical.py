@@ -46,7 +46,7 @@ def test_the_world_says_how_its_clips_move():
 def test_a_clip_that_does_not_know_its_motion_is_refused():
     for flow in (None, OpticalFlow(torch.zeros(5, 2, 12, 20))):
         with pytest.raises(UserError, match="flow=raft"):
-            Exact().check("bus", lambda flow=flow: clip(flow=flow))
+            Exact().check(lambda flow=flow: clip(flow=flow))
 
 
 # --- RAFT -----------------------------------------------------------------------------------------------------
@@ -56,11 +56,11 @@ def test_raft_says_where_to_get_its_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(raft, "usual", lambda: None)
     for source in (Raft(), Auto()):
         with pytest.raises(UserError, match="raft_large") as refused:
-            source.check("bus", clip)
+            source.check(clip)
         assert "flow=file" in str(refused.value)
-    Auto().check("bus", lambda: clip(flow=OpticalFlow(torch.zeros(2, 2, 12, 20))))
+    Auto().check(lambda: clip(flow=OpticalFlow(torch.zeros(2, 2, 12, 20))))
     with pytest.raises(UserError, match="no such file"):
-        Raft(str(tmp_path / "raft.pth")).check("bus", clip)
+        Raft(str(tmp_path / "raft.pth")).check(clip)
 
 
 def test_an_estimate_goes_forth_and_knows_what_is_hidden(tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def written(folder, form):
 def test_every_form_of_a_file_and_the_clips_name_in_its_path(tmp_path, form):
     """Pairs are ordered with numbers counted; with the flow back it is known what is hidden."""
     path = str(written(tmp_path, form)).replace("bus", "{clip}")
-    FromFile(path).check("bus", clip)
+    FromFile(path).check(clip)
     found = FromFile(path)(clip(), "cpu")
     assert torch.equal(found.forth, torch.from_numpy(FORTH)) and found.origin.startswith("bus")
     assert (found.seen is not None) == (form in ("npz", "both folders"))
@@ -130,10 +130,10 @@ def test_a_file_that_does_not_fit_says_what_came_and_what_was_expected(tmp_path,
         source(other, "cpu")
     assert came in str(refused.value)
     if frames == 3:
-        source.check("bus", lambda: other)  # the size is not yet known there
+        source.check(lambda: other)  # the size is not yet known there
     else:
         with pytest.raises(UserError, match="does not fit"):
-            source.check("bus", lambda: other)
+            source.check(lambda: other)
 
 
 @pytest.mark.parametrize(

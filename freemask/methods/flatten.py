@@ -17,8 +17,7 @@ from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.solvers import EULER, LOWER
 from freemask.errors import UserError
-from freemask.masks.plan import MaskPlan, Subject
-from freemask.masks.strategies.none import NoMask
+from freemask.masks.plan import Subject
 from freemask.methods.common import Stopwatch, of_kind, only_images, paths
 from freemask.methods.composite import composited
 from freemask.methods.held import free, of_masks, planned, wish_of
@@ -91,7 +90,7 @@ class Flatten(MaskSettings):
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         super().check(task, clip)
         if self.flow_attention and len(clip().frames) > 1:
-            self.flow.check(task.clip, clip)
+            self.flow.check(clip)
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
@@ -104,10 +103,11 @@ class Flatten(MaskSettings):
         along = Along({} if found is None else {FINEST: found}, self.old_qk)
         beside = self.begin(backbone, subject, along, watch=watch, progress=progress)
         with watch.stage("masks"):
-            masks = self.masks(backbone, subject, beside.inversion)
+            read = self.read(backbone, subject, beside.inversion)
+            masks = planned(self.acting_mask(task), subject, read.kept)
         beside = replace(beside, masks=masks)
         edit = finished(beside, clip, settings.start, watch=watch, progress=progress)
-        facts = {**edit.facts, **facts, "inversion_passes": beside.inversion.passes}
+        facts = {**edit.facts, **facts, "inversion_passes": beside.inversion.passes + read.passes}
         edit = replace(edit, warnings=(*edit.warnings, *said), facts=facts)
         edit = of_masks(edit, masks, beside.times, clip)
         return composited(edit, clip, self.composite, lambda: free(masks, beside.times, clip))
@@ -122,7 +122,8 @@ class Flatten(MaskSettings):
         flow = self.flow(clip, str(backbone.device))
         finest = next(site for site in backbone.sites.values() if site.stride == FINEST)
         grid = Grid(*backbone.grid(finest, frames, height, width))
-        found = trajectories(flow, grid, variant=self.variant, rng=rng, window=WINDOW)
+        made = trajectories(flow, grid, variant=self.variant, rng=rng, window=WINDOW)
+        found = made.to(backbone.device)
         facts = {"flow": flow.origin, "trajectories": len(found.sites)}
         facts["trajectory_frames"] = round(found.mean_length, 3)
         return found, facts, [OPEN] if flow.seen is None and self.variant == "paper" else []
@@ -146,17 +147,13 @@ class Flatten(MaskSettings):
         guidance = strength(self.guidance, backbone)
         return Beside(backbone, given, inversion, subject.times, lent, guidance, along.taps)
 
-    def masks(self, backbone: Backbone, subject: Subject, inversion: Inversion) -> MaskPlan | None:
-        mask = self.acting_mask(subject.task)
-        if isinstance(mask, NoMask):
-            return None
-        wish = wish_of(mask, subject, int(self.heat_gb * GIB))
-        if wish.keeps:  # of the network as it is: what codebooks were measured with
-            clean, source = inversion.latents[0], subject.given["source"]
-            return planned(
-                mask, subject, self.store.invert(backbone, clean, source, subject.times, wish=wish).kept
-            )
-        return planned(mask, subject, inversion.kept)
+    def read(self, backbone: Backbone, subject: Subject, inversion: Inversion) -> Inversion:
+        """What masks want of the clip: recorded under its own prompt, in the network as codebooks were measured."""
+        wish = wish_of(self.acting_mask(subject.task), subject, int(self.heat_gb * GIB))
+        if not wish.keeps:
+            return replace(inversion, passes=0)
+        clean, source = inversion.latents[0], subject.given["source"]
+        return self.store.invert(backbone, clean, source, subject.times, wish=wish)
 
     @property
     def store(self) -> Inversions:

@@ -18,9 +18,8 @@ RAFT = "raft_large"
 
 @runtime_checkable
 class FlowSource(Protocol):
-    def check(self, name: str, clip: Callable[[], Clip]) -> None:
-        """Refuses, before any model is there, a clip of that name whose flow cannot be had. Its size is not yet the
-        final one."""
+    def check(self, clip: Callable[[], Clip]) -> None:
+        """Refuses, before any model is there, a clip whose flow cannot be had. Its size is not yet the final one."""
         ...
 
     def __call__(self, clip: Clip, device: str) -> OpticalFlow: ...
@@ -30,7 +29,7 @@ class FlowSource(Protocol):
 class Exact:
     """As the data knows it."""
 
-    def check(self, name: str, clip: Callable[[], Clip]) -> None:
+    def check(self, clip: Callable[[], Clip]) -> None:
         self(clip(), "cpu")
 
     def __call__(self, clip: Clip, device: str) -> OpticalFlow:
@@ -50,7 +49,7 @@ class Raft:
 
     weights: Annotated[str | None, Effect.FILES] = None
 
-    def check(self, name: str, clip: Callable[[], Clip]) -> None:
+    def check(self, clip: Callable[[], Clip]) -> None:
         self.path()
 
     def path(self) -> Path:
@@ -77,9 +76,9 @@ class Auto:
 
     weights: Annotated[str | None, Effect.FILES] = None
 
-    def check(self, name: str, clip: Callable[[], Clip]) -> None:
+    def check(self, clip: Callable[[], Clip]) -> None:
         if clip().flow is None:
-            Raft(self.weights).check(name, clip)
+            Raft(self.weights).check(clip)
 
     def __call__(self, clip: Clip, device: str) -> OpticalFlow:
         return Raft(self.weights)(clip, device) if clip.flow is None else Exact()(clip, device)
@@ -97,16 +96,16 @@ class FromFile:
                 "flow=file reads no file", came="flow.path=null", expected=files.FORMS, todo="flow.path=PATH"
             )
 
-    def named(self, clip: str) -> str:
-        return str(self.path).replace(CLIP, clip)
+    def read(self, clip: Clip) -> OpticalFlow:
+        return files.read(str(self.path).replace(CLIP, clip.id))
 
-    def check(self, name: str, clip: Callable[[], Clip]) -> None:
-        found, known = files.read(self.named(name)), clip()
-        if len(found.forth) != len(known.frames) - 1:  # what its size is to be is known later
-            files.fitting(found, (len(known.frames), *found.forth.shape[-2:]), name)
+    def check(self, clip: Callable[[], Clip]) -> None:
+        known = clip()
+        found = self.read(known)
+        files.fitting(found, (len(known.frames), *found.forth.shape[-2:]), known.id)
 
     def __call__(self, clip: Clip, device: str) -> OpticalFlow:
-        return _fitting(files.read(self.named(clip.id)), clip)
+        return _fitting(self.read(clip), clip)
 
 
 def _fitting(flow: OpticalFlow, clip: Clip) -> OpticalFlow:

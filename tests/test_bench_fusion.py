@@ -11,7 +11,7 @@ from experiments.cost import work
 from experiments.cost.job import SETTING, Cell, Measuring, cells_of
 from experiments.cost.machine import peak_of
 from experiments.cost.report import data_of, growth
-from experiments.cost.work import Edits, in_mode, official_maps, pattern
+from experiments.cost.work import Edits, drift, in_mode, official_maps, pattern
 from experiments.runs.store import RunStore
 from freemask.backbones.wan import Wan
 from freemask.errors import UserError
@@ -20,6 +20,7 @@ from freemask.masks.strategies.layer import Layer
 from freemask.memory import forget_rss_peak
 from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import InvertFuse
+from freemask.optical.ops import warped
 from freemask.types import EditTask
 
 SMALL = [
@@ -272,6 +273,13 @@ def test_the_pattern_is_a_moving_picture():
     assert float(clip.min()) >= 0 and float(clip.max()) <= 1
     assert all(float((a - b).abs().max()) > 0.05 for a, b in zip(clip, clip[1:], strict=False))
     assert torch.equal(clip, pattern(6, 16, 24)[:4])
+
+
+def test_the_pattern_moves_as_it_says():
+    clip, flow = pattern(3, 48, 64), drift(3, 48, 64)
+    inside = (..., slice(4, -4), slice(4, -4))
+    moved = (warped(clip[1:], flow.forth) - clip[:-1])[inside].abs().mean()
+    assert bool(flow.seen.all()) and moved < (clip[1:] - clip[:-1])[inside].abs().mean() / 20
 
 
 def test_a_method_that_fuses_nothing_is_measured_against_a_plain_edit(tmp_path, capsys):

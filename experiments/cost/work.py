@@ -20,7 +20,7 @@ from freemask.diffusion.loops import Callbacks, sample
 from freemask.methods.ddim import Ddim
 from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import OFF, InvertFuse
-from freemask.types import QKV, Backbone, Clip, EditTask, Method, Taps, Where
+from freemask.types import QKV, Backbone, Clip, EditTask, Method, OpticalFlow, Taps, Where
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
 # its queries and keys. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone. `edit` is a
@@ -74,7 +74,8 @@ class Edits:
     width: int
 
     def clip(self, frames: int) -> Clip:
-        return Clip("pattern", pattern(frames, self.height, self.width))
+        size = (frames, self.height, self.width)
+        return Clip("pattern", pattern(*size), flow=drift(*size))
 
     def work(self, mode: str, frames: int, steps: int) -> Callable[[], Tensor]:
         """The edit as users run it, ready to be called; it answers with the edited frames."""
@@ -105,6 +106,13 @@ def pattern(frames: int, height: int, width: int) -> Float[Tensor, "f 3 h w"]:
     x = torch.linspace(0, 2 * math.pi, width)[None, None, None, :]
     moved = 0.4 * torch.arange(frames)[:, None, None, None] + torch.arange(3)[None, :, None, None]
     return 0.5 + 0.25 * torch.sin(2 * x + moved) + 0.25 * torch.sin(3 * y - moved)
+
+
+def drift(frames: int, height: int, width: int) -> OpticalFlow:
+    """How they move: one wave sideways and one down, so that all of it goes to the lower left."""
+    x, y = (0.4 / waves * (side - 1) / (2 * math.pi) for waves, side in ((-2, width), (3, height)))
+    forth = torch.tensor([x, y])[None, :, None, None].expand(frames - 1, 2, height, width)
+    return OpticalFlow(forth, torch.ones(frames - 1, height, width, dtype=torch.bool))
 
 
 def timed(work: Callable[[], object], device: torch.device) -> dict[str, float]:

@@ -17,7 +17,10 @@ def seeded(seed):
 
 
 class Half:
-    """Masks of the left half, at every time."""
+    """Masks of the left half, or another share of the width, at every time."""
+
+    def __init__(self, share=0.5):
+        self.share = share
 
     def keeps(self, subject):
         return Keeps()
@@ -25,7 +28,7 @@ class Half:
     def plan(self, subject, source, target):
         def left(wanted):
             mask = torch.zeros(tuple(wanted.grid))
-            mask[..., : wanted.grid.width // 2] = 1
+            mask[..., : int(self.share * wanted.grid.width)] = 1
             return mask
 
         return MaskPlan(left, {"mask_layer": "left"})

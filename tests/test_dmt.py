@@ -15,6 +15,7 @@ from freemask.diffusion.motion import Motion, otherwise
 from freemask.errors import UserError
 from freemask.methods.dmt import ALONE, Dmt
 from freemask.types import NO_TAPS, Clip, EditTask, Given, Grid, Site, Where
+from tests.given import Half
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
 AUTHORS = ["up_blocks.1.resnets.1.conv2", "up_blocks.1.temp_convs.1", "up_blocks.1.upsamplers.0"]
@@ -337,7 +338,7 @@ def test_numbers_that_are_not_finite_are_refused_with_their_step(backbone):
         run(Dmt(**{**FAST, "updates": 1}), backbone, footage)
 
 
-class Half(Watched):
+class Halved(Watched):
     """A network in half precision whose one feature is its input."""
 
     dtype = torch.float16
@@ -356,7 +357,7 @@ def test_gradients_that_half_precision_cannot_hold_are_made_larger_or_smaller(ba
         (size * torch.randn(2, 3, 4, 1, 1, generator=rng).half().float()).expand(2, 3, 4, side, side).clone()
     )
     motion = Motion(
-        Half(backbone), Inversion([aim, aim], [1]), {"source": Given({}), "cond": Given({})}, ["a"]
+        Halved(backbone), Inversion([aim, aim], [1]), {"source": Given({}), "cond": Given({})}, ["a"]
     )
     moved = motion.followed(x, 1, rate=0.5, updates=1)
     exact = x.double().requires_grad_(True)
@@ -393,3 +394,27 @@ def test_the_call_ends_with_the_last_feature(backbone):
     backbone.predict(x[None], 1, given)
     hook.remove()
     assert ran
+
+
+# --- masks ----------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_of_all_or_nothing_and_of_half(backbone):
+    """Everything may change: as without a mask; nothing may: the clip, as the autoencoder has it; half: both."""
+    plain = run(Dmt(**FAST), backbone)
+    masked = {share: run(Dmt(mask=Half(share), **FAST), backbone) for share in (0, 0.5, 1)}
+    held = backbone.decode(backbone.encode(clip().frames))
+    torch.testing.assert_close(masked[1].frames, plain.frames, atol=1e-6, rtol=0)
+    torch.testing.assert_close(masked[0].frames, held, atol=1e-6, rtol=0)
+    assert float((masked[0.5].frames - plain.frames).abs().max()) > 1e-3
+    assert float((masked[0.5].frames - held).abs().max()) > 1e-3
+    assert plain.facts["mask_used"] is False and masked[0.5].facts["mask_acts_on"].startswith("latents")
+    whole = dataclasses.replace(TASK, kind="style")  # a style is for the whole frame
+    rng = torch.Generator().manual_seed(0)
+    assert torch.equal(Dmt(mask=Half(0), **FAST)(backbone, clip(), whole, rng).frames, plain.frames)
+
+
+def test_pixels_outside_the_mask_can_be_the_clips_own(backbone):
+    made = run(Dmt(mask=Half(0.5), composite="pixels", **FAST), backbone).frames
+    assert torch.equal(made[..., 10:], clip().frames[..., 10:])
+    assert not torch.equal(made[..., :10], clip().frames[..., :10])

@@ -10,12 +10,11 @@ from freemask.backbones import tiny
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
-from freemask.masks.plan import Keeps, MaskPlan
 from freemask.methods.flatten import Flatten
 from freemask.optical import raft
 from freemask.optical.sources import Auto, Exact
 from freemask.types import Clip, EditTask, Grid, OpticalFlow
-from tests.given import seeded
+from tests.given import Half, seeded
 from tests.official import compare as command
 from tests.official.case import Case
 from tests.official.ledger import FORCED
@@ -243,31 +242,13 @@ def test_flow_that_does_not_say_what_is_hidden_is_told_of(backbone):
 # --- masks ----------------------------------------------------------------------------------------------------
 
 
-class Left:
-    """May change the left of the picture, and asks for nothing."""
-
-    def __init__(self, share):
-        self.share = share
-
-    def keeps(self, subject):
-        return Keeps()
-
-    def plan(self, subject, source, target):
-        def mask(wanted):
-            made = torch.zeros(tuple(wanted.grid))
-            made[..., : round(self.share * wanted.grid.width)] = 1
-            return made
-
-        return MaskPlan(mask, {"mask_used": True})
-
-
 @pytest.mark.parametrize("variant", ["paper", "official"])
 def test_a_mask_of_all_or_nothing_and_the_pixels_outside(backbone, variant):
     """Everything may change: as without a mask; nothing may: the clip, as the autoencoder has it."""
     few = {"steps": 1, "variant": variant}
     plain = run(short(**few), backbone).frames
     whole, none, half = (
-        run(short(**few, mask=Left(share), composite=put), backbone)
+        run(short(**few, mask=Half(share), composite=put), backbone)
         for share, put in ((1, "none"), (0, "none"), (0.5, "pixels"))
     )
     torch.testing.assert_close(whole.frames, plain, atol=1e-6, rtol=0)

@@ -129,7 +129,7 @@ class AnyV2V(MaskSettings):
             warnings=(*edit.warnings, *picture.warnings, *alone),
             facts={**edit.facts, **picture.facts},
         )
-        edit = of_masks(edit, masks, beside.times, clip, "attention within and along frames")
+        edit = of_masks(edit, masks, beside.times, clip, "attention within and along frames, ")
         return composited(edit, clip, self.composite, lambda: free(masks, beside.times, clip))
 
     def given(

@@ -3,7 +3,7 @@ frame as those of the clip do. Where things are and go is the clip's, how they l
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -11,13 +11,18 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn.functional import interpolate
 
+from freemask.attention.record import GIB
 from freemask.diffusion.guidance import Predict, given_to, guided
 from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.motion import Motion
 from freemask.diffusion.noise_paths import noise_between, one_of
 from freemask.errors import UserError
+from freemask.masks.plan import MaskPlan, Subject
 from freemask.methods.common import Noise, Stopwatch, at_least, drawing, finer, path_warnings, paths, whole
+from freemask.methods.composite import composited
+from freemask.methods.held import free, of_masks, planned, put_back, wish_of
+from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp_layers import authors, chosen
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, NoisePath, Progress, Time, silent
@@ -28,7 +33,7 @@ ALONE = "one frame has no motion to follow: nothing but the start and the prompt
 
 
 @dataclass(frozen=True)
-class Dmt:
+class Dmt(MaskSettings):
     """The first `guided_share` of the steps begin with so many `updates` of the latent, by Adam, at rates that go
     evenly from the first to the second of `rates`. `features` names modules; None finds the authors' three.
 
@@ -40,6 +45,8 @@ class Dmt:
     loss of a feature; the clip is drawn twice from what the autoencoder says of it, to be inverted and for the start;
     and noise comes back in single steps, each taken for the one before it. Its switches for features of attention do
     nothing there, and are not here.
+
+    `mask` (our own addition) holds the clip outside: there the latent is the clip's after every step.
     """
 
     steps: int = 50
@@ -60,6 +67,7 @@ class Dmt:
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("steps", 1), ("updates", 0), ("coarse", 1)):
             whole(name, getattr(self, name))
             at_least(name, getattr(self, name), least)
@@ -85,12 +93,11 @@ class Dmt:
         names = self.named(backbone)
         down, up = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("encode"):
-            prompts = {"source": self.prefix + task.source, "cond": self.prefix + task.target}
-            prompts["uncond"] = self.negative
-            given = {
-                stream: given_to(backbone, clip, backbone.embed(each), away=stream == "uncond")
-                for stream, each in prompts.items()
-            }
+            told = replace(task, source=self.prefix + task.source, target=self.prefix + task.target)
+            subject, mask = Subject.of(backbone, clip, told, down), self.acting_mask(task)
+            away = given_to(backbone, clip, backbone.embed(self.negative), away=True)
+            given = {**subject.given, "uncond": away}
+            wish = wish_of(mask, subject, int(self.heat_gb * GIB))
             mean = backbone.encode(clip.frames)
             draw = drawing(rng, like=mean)
             inverted, begun = mean, mean
@@ -99,18 +106,22 @@ class Dmt:
                 inverted, begun = (mean + spread * draw() for _ in range(2))
         with watch.stage("inversion"):
             store = Inversions(self.inversions, self.inversions_gb)
-            inversion = store.invert(backbone, inverted, given["source"], up, progress=progress)
+            inversion = store.invert(backbone, inverted, given["source"], up, wish=wish, progress=progress)
+        with watch.stage("masks"):
+            masks = planned(mask, subject, inversion.kept)
         with watch.stage("sampling"):
             x = self.first(backbone.noise_path, inversion, begun, down[-1], draw)
             motion = Motion(backbone, inversion, given, names, own_pairs=self.variant == "official")
-            steps = Steps(self, motion, down, draw)
+            steps = Steps(self, motion, down, draw, masks)
             x = sample(
                 backbone, x, steps.predict, down, on=Callbacks(steps.moved, steps.again), progress=progress
             )
         with watch.stage("decoding"):
             frames = backbone.decode(x, len(clip.frames))
         alone = [ALONE] if len(mean) == 1 else []
-        return Edit(frames, {}, watch.seconds, [*path_warnings(backbone), *alone], motion.facts())
+        edit = Edit(frames, {}, watch.seconds, [*path_warnings(backbone), *alone], motion.facts())
+        edit = of_masks(edit, masks, down, clip, "")
+        return composited(edit, clip, self.composite, lambda: free(masks, down, clip))
 
     @property
     def falling(self) -> list[float]:
@@ -155,6 +166,7 @@ class Steps:
     motion: Motion
     down: Sequence[Time]
     draw: Noise
+    masks: MaskPlan | None = None
 
     @property
     def predict(self) -> Predict:
@@ -172,9 +184,14 @@ class Steps:
     def again(self, x: Float[Tensor, "f c h w"], i: int, t: Time) -> Float[Tensor, "f c h w"]:
         if self.settings.restart and i + 1 < len(self.down):
             path, below = self.motion.backbone.noise_path, self.down[-2 - i]
-            x = self._noisy(path, x, below, t)
+            x = self._noisy(path, self._held(x, t), below, t)
             x = path.step(x, self.predict(x, t), now=t, call=t, to=below)
-        return self._finite(x, i)
+        return self._finite(self._held(x, t), i)
+
+    def _held(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
+        if self.masks is None:
+            return x
+        return put_back(x, t, self.masks, self.motion.inversion, self.down)
 
     def _noisy(self, path: NoisePath, x: Tensor, below: Time, t: Time) -> Tensor:
         if self.settings.variant == "paper":

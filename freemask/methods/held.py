@@ -9,7 +9,8 @@ from torch import Tensor
 from freemask.attention.layout import in_rows
 from freemask.attention.math import attend
 from freemask.attention.record import Recording
-from freemask.diffusion.inversions import Wish
+from freemask.diffusion.inversions import Inversion, Wish
+from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.fusion import ops
 from freemask.masks.plan import MaskPlan, MaskStrategy, Subject, Wanted, remembered
@@ -17,7 +18,7 @@ from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
 from freemask.methods.composite import Free
 from freemask.methods.pnp_layers import of_source
-from freemask.types import QKV, Clip, Edit, Taps, Time, Where
+from freemask.types import QKV, Clip, Edit, Grid, Taps, Time, Where
 
 HELD = ("self", "temporal")
 Inside = Callable[[Where], Float[Tensor, "f h w"]]
@@ -66,18 +67,27 @@ def holding(taps: Taps, inside: Inside, convolutions: Sequence[str]) -> Taps:
     return replace(taps, attention=attention, features=dict.fromkeys(convolutions, features))
 
 
+def put_back(
+    x: Float[Tensor, "f c h w"], t: Time, masks: MaskPlan, inversion: Inversion, times: Sequence[Time]
+) -> Float[Tensor, "f c h w"]:
+    """The latent after the step at t, outside the mask the clip's own. `times` ascend."""
+    inside = masks(Wanted("latent", t, Grid(len(x), *x.shape[-2:]))).to(x)[:, None]
+    below = [CLEAN, *times][list(times).index(t)]
+    return ops.blend(inside, x, inversion.at(below).to(x))
+
+
 def of_masks(
     edit: Edit,
     masks: MaskPlan | None,
     times: Sequence[Time],
     clip: Clip,
-    attention: str = "self-attention",
+    attention: str = "self-attention, ",
 ) -> Edit:
-    """And what the masks were."""
+    """And what the masks were; `attention`: what they act on beside latents."""
     if masks is None:
         return replace(edit, facts={"mask_used": False, **edit.facts})
     steps = len(times)
-    acts = f"{attention}, latents in steps 1-{steps} of {steps}"
+    acts = f"{attention}latents in steps 1-{steps} of {steps}"
     pictures = shown.of_masks(masks, "latent", times, clip.frames)
     facts = {**masks.facts, **shown.of_picture(pictures["mask"], acts), **edit.facts}
     said = (*edit.warnings, *shown.warnings(pictures, acts))

@@ -14,12 +14,11 @@ from torch import Generator, Tensor
 from freemask.diffusion.guidance import cfg, given_to, strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
-from freemask.diffusion.noise_paths import CLEAN, noise_between
+from freemask.diffusion.noise_paths import noise_between
 from freemask.errors import UserError
-from freemask.fusion.ops import blend
-from freemask.masks.plan import MaskPlan, Subject, Wanted
+from freemask.masks.plan import MaskPlan, Subject
 from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
-from freemask.methods.held import holding, of_frames
+from freemask.methods.held import holding, of_frames, put_back
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
 from freemask.settings import Effect
 from freemask.types import (
@@ -29,7 +28,6 @@ from freemask.types import (
     Edit,
     EditTask,
     Given,
-    Grid,
     NoisePath,
     Progress,
     Stream,
@@ -177,9 +175,7 @@ class Beside:
         """What a step is to end in, outside the mask the clip's own latent; None: in what it made."""
         if self.masks is None:
             return None
-        inside = self.masks(Wanted("latent", t, Grid(len(x), *x.shape[-2:]))).to(x)[:, None]
-        below = [CLEAN, *self.times][list(self.times).index(t)]
-        return blend(inside, x, self.inversion.at(below).to(x))
+        return put_back(x, t, self.masks, self.inversion, self.times)
 
     def step_at(self, t: Time) -> int:
         return len(self.times) - 1 - list(self.times).index(t)

@@ -1,7 +1,7 @@
 """AnyV2V: a written-out twin on the library's own network, windows, first frames, masks; the authors' cases."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ from PIL import Image
 from experiments.config.build import build
 from experiments.config.compose import composed, config_of, plain
 from experiments.jobs.truth import informed
+from freemask.attention.layout import on_grid
+from freemask.attention.math import attend
 from freemask.backbones import tiny
 from freemask.backbones.i2vgen import I2VGen
 from freemask.backbones.inflated2d import Inflated2D
@@ -20,11 +22,13 @@ from freemask.data.world.source import World
 from freemask.diffusion.noise_paths import CLEAN, Ddim
 from freemask.diffusion.solvers import OWN_LEVEL, way
 from freemask.errors import UserError
+from freemask.masks.plan import MaskPlan
 from freemask.methods.anyv2v import AnyV2V
 from freemask.methods.common import paths
 from freemask.methods.first_frame import Edited, FromFile, Picture, Plain, TrueAnswer, Unedited
+from freemask.methods.held import holding, of_frames
 from freemask.methods.sdedit import SdEdit
-from freemask.types import NO_TAPS, Clip, EditTask
+from freemask.types import NO_TAPS, QKV, Clip, EditTask, Grid, Where
 from tests.given import Half
 from tests.official import anyv2v
 from tests.official.case import Case
@@ -282,6 +286,27 @@ def test_a_mask_holds_the_clip_outside(backbone):
     assert style.facts["mask_used"] is False
 
 
+@pytest.mark.parametrize("kind", ["attentions", "temp_attentions"])
+def test_attention_within_and_along_frames_is_the_clips_outside(backbone, kind):
+    name = f"up_blocks.2.{kind}.1.transformer_blocks.0.attn1"
+    site, grid = backbone.sites[name], Grid(3, 4, 6)
+    rows, tokens = (3, 24) if kind == "attentions" else (24, 3)
+    q, k, v = torch.randn(3, 2, rows, 2, tokens, 5, generator=torch.Generator().manual_seed(0))
+    asked = []
+
+    def mask(wanted):
+        asked.append(wanted)
+        return Half().plan(None, None, None)(wanted)
+
+    where = Where(site, 500, grid, ("source", "cond"))
+    inside = partial(of_frames, MaskPlan(mask), range(3), 3)
+    own = attend(QKV(q, k, v, 1.0))
+    out = holding(NO_TAPS, inside, ()).attention(where, QKV(q, k, v, 1.0))
+    clips, plain_edit, held = (on_grid(each.sum((1, 3)), where) for each in (own[0], own[1], out[1]))
+    assert torch.equal(out[0], own[0]) and asked[0].use == ("self" if kind == "attentions" else "temporal")
+    assert torch.equal(held[..., :3], plain_edit[..., :3]) and torch.equal(held[..., 3:], clips[..., 3:])
+
+
 # --- first frames -----------------------------------------------------------------------------------------------
 
 
@@ -314,8 +339,10 @@ def test_a_first_frame_that_is_not_there_is_refused(backbone, tmp_path, made, sa
 
 
 def test_what_can_be_seen_without_a_model_is_refused_without_one(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        AnyV2V(first_frame=FromFile(str(tmp_path / "x.png"))).check(TASK, clip)
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    for name, said in (("x", "no such file"), ("torn", "not a picture")):
+        with pytest.raises(UserError, match=said):
+            AnyV2V(first_frame=FromFile(str(tmp_path / f"{name}.png"))).check(TASK, clip)
 
 
 def test_the_true_answer_is_a_bound_and_says_so(backbone):

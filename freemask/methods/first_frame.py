@@ -73,7 +73,7 @@ class FromFile(Plain):
     path: Annotated[str | None, Effect.FILES] = None
 
     def check(self, task: EditTask) -> None:
-        self.place(task)
+        read_image(self.place(task))
 
     def place(self, task: EditTask) -> Path:
         named = task.assets.get(ASSET) if self.path is None else self.path.replace("{clip}", task.clip)

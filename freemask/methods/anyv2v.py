@@ -17,7 +17,7 @@ from freemask.diffusion.inversions import Inversion, Inversions
 from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.solvers import EULER, OWN_LEVEL
 from freemask.errors import UserError
-from freemask.masks.plan import MaskPlan, Subject
+from freemask.masks.plan import Subject
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, at_least, finer, of_kind, paths, whole
 from freemask.methods.composite import composited
@@ -28,7 +28,7 @@ from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp import Beside, finished
 from freemask.methods.pnp_layers import Lent, attentions, convolutions, temporals
 from freemask.settings import Effect
-from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, Time, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, silent
 
 TAKEN = ("image", "image_latents")
 ALONE = "the clip is one picture: there is nothing to animate, and its first frame is all there is"
@@ -107,7 +107,7 @@ class AnyV2V(MaskSettings):
     ) -> Edit:
         animates(backbone)
         watch = Stopwatch(backbone.device)
-        down, up = paths(backbone, self.steps, self.inversion_steps)
+        _, up = paths(backbone, self.steps, self.inversion_steps)
         with watch.stage("first frame"):
             picture = self.first_frame(backbone, clip, task, rng, progress)
         with watch.stage("encode"):
@@ -119,15 +119,18 @@ class AnyV2V(MaskSettings):
             inversion = store.invert(
                 backbone, latents, given["source"], up, solver=self.solver, progress=progress
             )
+        beside = self.beside(backbone, given, inversion)
         with watch.stage("masks"):
-            masks = self.masks(backbone, clip, task, latents, down, progress)
-        beside = self.beside(backbone, given, inversion, masks)
+            subject = Subject.of(backbone, clip, task, beside.times)
+            read = self.read(backbone, subject, inversion, progress)
+            masks = planned(self.acting_mask(task), subject, read.kept)
+        beside = replace(beside, masks=masks)
         edit = finished(beside, clip, "inverted", watch=watch, progress=progress)
         alone = (ALONE,) if len(clip.frames) == 1 else ()
         edit = replace(
             edit,
             warnings=(*edit.warnings, *picture.warnings, *alone),
-            facts={**edit.facts, **picture.facts},
+            facts={**edit.facts, **picture.facts, "inversion_passes": inversion.passes + read.passes},
         )
         edit = of_masks(edit, masks, beside.times, clip, "attention within and along frames, ")
         return composited(edit, clip, self.composite, lambda: free(masks, beside.times, clip))
@@ -154,12 +157,11 @@ class AnyV2V(MaskSettings):
         backbone: Backbone,
         given: Mapping[Stream, Given],
         inversion: Inversion,
-        masks: MaskPlan | None = None,
     ) -> Beside:
         """The clip and its edit, before the first step that is taken."""
         down, _ = paths(backbone, self.steps, self.inversion_steps)
         times, guidance = down[: self.steps - self.start], strength(self.guidance, backbone)
-        return Beside(backbone, given, inversion, times, self.lent(backbone), guidance, masks=masks)
+        return Beside(backbone, given, inversion, times, self.lent(backbone), guidance)
 
     def lent(self, backbone: Backbone) -> Lent:
         """What the clip lends to the edit, and for how many of the steps that are taken."""
@@ -176,25 +178,17 @@ class AnyV2V(MaskSettings):
             temporal_steps=along,
         )
 
-    def masks(
-        self,
-        backbone: Backbone,
-        clip: Clip,
-        task: EditTask,
-        latents: Float[Tensor, "f c h w"],
-        down: Sequence[Time],
-        progress: Progress,
-    ) -> MaskPlan | None:
-        """Their words are those of the source prompt, which the edit's own inversion has not: another one is made, as
-        long as sampling."""
-        mask = self.acting_mask(task)
-        if isinstance(mask, NoMask):
-            return None
-        subject = Subject.of(backbone, clip, task, down[: self.steps - self.start])
-        wish = wish_of(mask, subject, int(self.heat_gb * GIB))
-        own, store = self.told(backbone, clip, task.source), Inversions(self.inversions, self.inversions_gb)
-        seen = store.invert(backbone, latents, own, down, wish=wish, progress=progress)
-        return planned(mask, subject, seen.kept)
+    def read(
+        self, backbone: Backbone, subject: Subject, inversion: Inversion, progress: Progress
+    ) -> Inversion:
+        """What masks want of the clip. Their words are those of its own prompt, which the edit's inversion has not:
+        another one is made, as long as sampling."""
+        wish = wish_of(self.acting_mask(subject.task), subject, int(self.heat_gb * GIB))
+        if not wish.keeps:
+            return replace(inversion, passes=0)
+        own = self.told(backbone, subject.clip, subject.task.source)
+        store, clean = Inversions(self.inversions, self.inversions_gb), inversion.latents[0]
+        return store.invert(backbone, clean, own, self.steps, wish=wish, progress=progress)
 
 
 def animates(backbone: Backbone) -> None:

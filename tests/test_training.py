@@ -15,15 +15,27 @@ from experiments.workshop.attention import Attention
 from experiments.workshop.clip import hard_negatives, swap_word
 from experiments.workshop.codec import Reconstruction, patches, principal, set_linear_encoder
 from experiments.workshop.corpus import Corpus, build_corpus
-from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
+from experiments.workshop.diffusion import ImageDiffusion, PictureDiffusion, VideoDiffusion
 from experiments.workshop.flow import COLUMNS, FlowMatching
 from experiments.workshop.loop import rate
 from experiments.workshop.muon import Muon, orthogonal, split_parameters
-from experiments.workshop.networks import autoencoder, grow, transformer, unet2d, unet3d
+from experiments.workshop.networks import (
+    LOUD,
+    autoencoder,
+    grow,
+    grow_eyes,
+    picture_unet,
+    transformer,
+    unet2d,
+    unet3d,
+)
 from experiments.workshop.tokenizer import learn_merges, world_words, write_tokenizer
+from freemask.backbones.i2vgen import I2VGen, along
+from freemask.backbones.unet3d import UNet3D
 from freemask.backbones.wan import Wan
 from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
 from freemask.errors import UserError
+from freemask.types import Clip, Given
 from tests.given import given
 
 PACKAGE = Path(freemask.__file__).parent
@@ -77,6 +89,34 @@ def test_the_video_network_starts_as_the_image_network_frame_by_frame():
         alone = flat(x, 500, text.expand(3, -1, -1)).sample
         together = video(x.transpose(0, 1)[None], 500, text).sample[0].transpose(0, 1)
     assert torch.allclose(alone, together, atol=1e-4)
+
+
+def test_the_image_to_video_network_starts_as_the_video_network_with_columns_of_nothing():
+    torch.manual_seed(0)
+    video, made, nothing = unet3d(6).eval(), picture_unet(6).eval(), torch.randn(64)
+    new = grow_eyes(video, made, nothing)
+    parts = {name.split(".")[0] for name in new}
+    assert parts == {
+        "conv_in", "image_latents_proj_in", "image_latents_temporal_encoder", "image_latents_context_embedding",
+        "context_embedding", "fps_embedding",
+    }  # fmt: skip
+    assert set(new) <= {name for name, _ in made.named_parameters()} and "conv_in.bias" not in new
+    x, text, picture = torch.randn(1, 6, 8, 16, 16), torch.randn(1, 77, 64), torch.randn(1, 6, 16, 16)
+    columns = 64 + 6  # of the picture's latent, and of what an image encoder would say
+    given = (torch.tensor([8.0]), along(picture, 8), torch.randn(1, 1, 64))
+    with torch.no_grad():
+        alone = video(x, 500, torch.cat([text, nothing.expand(1, columns, 64)], 1)).sample
+        shown = made(x, 500, *given, text).sample
+    torch.testing.assert_close(shown, alone, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        handed = made.image_latents_proj_in(given[1][0].transpose(0, 1))  # f c h w
+        rows = made.image_latents_temporal_encoder(handed.permute(2, 3, 0, 1).flatten(0, 1))
+    loud = LOUD * picture[0].permute(1, 2, 0).flatten(0, 1)
+    evened = torch.nn.functional.layer_norm(loud, (6,))  # as attention sees it
+    torch.testing.assert_close(handed[0], LOUD * picture[0])
+    for frame in range(8):
+        own = loud if frame == 0 else torch.full((256, 6), LOUD * frame / 7)
+        torch.testing.assert_close(rows[:, frame], own + LOUD * evened, atol=1e-4, rtol=1e-4)
 
 
 def test_orthogonal_flattens_singular_values():
@@ -234,6 +274,53 @@ def test_the_diffusion_jobs_learn_velocities_of_their_clips():
     assert rates == {(0.2, True), (0.1, True), (0.02, False), (0.01, False)}
 
 
+def test_the_job_that_animates_shows_each_clip_its_own_first_frame_as_the_backbone_will():
+    captions = [sample_scene(i).caption for i in range(3)]
+    latents, shipped = torch.randn(3, 8, 12, 16, 16).half(), I2VGen.load("embedded_i2v", text_skip=0)
+    start, encoder = UNet3D.load("embedded").unet, shipped.reader.encoder
+    job = PictureDiffusion(start, encoder, latents, captions, batch=20, spatial=0.5)
+    noisy, target, t, texts, picture = job.batch(torch.Generator().manual_seed(1))
+    signal, spread = job.levels[t].T[..., None, None, None, None]
+    torch.testing.assert_close((signal * noisy - spread * target)[:, 0], picture, atol=1e-4, rtol=0)
+    job.loss(*(each[:1] for each in (noisy, target, t, texts, picture))).backward()
+    first = job.unet.conv_in.weight.grad
+    assert first[:, 12:].any() and not first[:, :12].any()
+    job.unet.load_state_dict(shipped.unet.state_dict())
+    told = {"text": texts[0], "image": torch.zeros(64), "image_latents": picture[0], "fps": torch.tensor(8.0)}
+    with torch.no_grad():
+        found = job.predict(noisy[:1], t[:1], texts[:1], picture[:1])[0]
+    wanted = shipped.predict(noisy[:1], int(t[0]), {"cond": Given(told)})[0]
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    rates = {(group["lr"], group["matrix"]) for group in job.groups(0.2, 0.02)}
+    assert rates == {(0.2, True), (0.1, True), (0.02, False), (0.01, False)}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipe_that_animates_ends_in_a_checkpoint_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
+    run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
+    settings = {
+        "steps": 1,
+        "warmup": 1,
+        "decay": 0.5,
+        "average": 0.5,
+        "save_every": 1,
+        "batch": 1,
+        "spatial": 0.5,
+    }
+    settings |= {"matrix_lr": 0.01, "vector_lr": 0.001}
+    with pytest.raises(UserError, match="t2v"):
+        recipes.i2v(run, **settings)
+    (tmp_path / "weights").mkdir(exist_ok=True)
+    (tmp_path / "weights/t2v").symlink_to(WEIGHTS / "t2v")
+    recipes.i2v(run, **settings)
+    made, start = I2VGen.load(tmp_path / "weights/i2v", text_skip=0), UNet3D.load("embedded")
+    assert made.unet.conv_in.weight[:, 12:].any()
+    assert torch.equal(made.embed("a red car").tokens, start.embed("a red car").tokens)
+    frames = corpus(1).frames[0] / 255
+    assert torch.equal(made.seen(Clip("", frames))["image_latents"], start.encode(frames[:1])[0])
+
+
 def test_the_flow_job_learns_velocities_from_clean_to_noise_as_the_backbone_will_use_it():
     latents, captions = torch.randn(3, 8, 12, 16, 16).half(), [sample_scene(i).caption for i in range(3)]
     shipped = Wan.load(WEIGHTS / "dit", max_tokens=COLUMNS)
@@ -359,7 +446,7 @@ def test_shipped_weights_are_small_and_complete():
         with safe_open(path, framework="pt") as file:
             kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 -- not a dict
         assert kinds <= {"F16", "I64"}, path
-    for pipeline in ("t2i", "t2v"):
+    for pipeline in ("t2i", "t2v", "i2v"):
         index = json.loads((WEIGHTS / pipeline / "model_index.json").read_text())
         assert all((WEIGHTS / pipeline / part).is_dir() for part in index if not part.startswith("_"))
 

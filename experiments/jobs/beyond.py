@@ -13,6 +13,7 @@ WEIGHTS = {
     "embedded": "zeroscope (or modelscope, wan)",
     "embedded_image": "sd15 (or sd14)",
     "embedded_dit": "wan (or zeroscope)",
+    "embedded_i2v": "i2vgen_xl",
 }
 
 

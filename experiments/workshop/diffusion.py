@@ -1,4 +1,5 @@
-"""The two diffusion jobs: single frames with the image network, then clips with the video network grown from it."""
+"""The diffusion jobs: single frames with the image network, clips with the video network grown from it, and clips that
+begin with a given picture with the network grown from that."""
 
 import json
 from collections.abc import Sequence
@@ -10,9 +11,20 @@ from torch import Generator, Tensor, nn
 from experiments.workshop.attention import Attention
 from experiments.workshop.job import TrainingJob, some
 from experiments.workshop.muon import split_parameters
-from experiments.workshop.networks import SHIPPED, grow, text_encoder, unet2d, unet3d
+from experiments.workshop.networks import (
+    SHIPPED,
+    grow,
+    grow_eyes,
+    picture_unet,
+    text_encoder,
+    unet2d,
+    unet3d,
+)
 from experiments.workshop.tokenizer import token_ids, vocabulary
+from freemask.backbones.i2vgen import along
 from freemask.diffusion.noise_paths import Ddim
+
+FPS = 8  # frames in a second, of every clip
 
 
 def signal_and_noise() -> Tensor:
@@ -43,7 +55,11 @@ class Diffusion(TrainingJob):
         which, clean = some(self.latents, rng, self.size, self.frames)
         dropped = torch.rand(self.size, generator=rng, device=clean.device) < 0.1
         texts = self.texts(torch.where(dropped, 0, self.caption[which]))
-        return *self.noised(clean.float(), rng), texts
+        return *self.noised(clean.float(), rng), texts, *self.beside(clean.float())
+
+    def beside(self, clean: Tensor) -> tuple[Tensor, ...]:
+        """What the network is given beside the texts."""
+        return ()
 
     def texts(self, places: Tensor) -> Tensor:
         """What the network is given of these texts."""
@@ -58,12 +74,12 @@ class Diffusion(TrainingJob):
         signal, spread = self.levels[t].T[..., None, None, None, None]
         return signal * clean + spread * noise, signal * noise - spread * clean, t
 
-    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, *given: Tensor) -> Tensor:
         """The velocity at times t of `b f c h w`."""
         raise NotImplementedError
 
-    def loss(self, noisy: Tensor, target: Tensor, t: Tensor, texts: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (self.predict(noisy, t, texts).float() - target).square().mean()
+    def loss(self, noisy: Tensor, target: Tensor, t: Tensor, *given: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (self.predict(noisy, t, *given).float() - target).square().mean()
 
 
 class ImageDiffusion(Diffusion):
@@ -77,31 +93,42 @@ class ImageDiffusion(Diffusion):
         self.unet: Any = unet2d(latents.shape[2])
         self.unet.set_attn_processor(Attention())
 
-    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.unet(noisy[:, 0], t, self.text_encoder(texts).last_hidden_state).sample[:, None]
 
 
 class VideoDiffusion(Diffusion):
-    """Clips, with a network grown from the image network `flat`; the text encoder stays as the image stage left it,
-    spatial layers learn more slowly."""
+    """Clips, with a network grown from another one, `start`, whose layers learn more slowly: `spatial` times the rate.
+    The text encoder stays as the image stage left it."""
 
     taught = ("unet",)
     table: Tensor
 
     def __init__(
-        self, flat: Any, encoder: Any, latents: Tensor, captions: Sequence[str], *, batch: int, spatial: float
+        self,
+        start: Any,
+        encoder: Any,
+        latents: Tensor,
+        captions: Sequence[str],
+        *,
+        batch: int,
+        spatial: float,
     ) -> None:
         super().__init__(latents, captions, batch=batch, frames=latents.shape[1])
         with torch.no_grad():
             read = [encoder(each).last_hidden_state.half() for each in self.ids.split(256)]
         self.register_buffer("table", torch.cat(read), persistent=False)
-        self.unet: Any = unet3d(latents.shape[2])
-        self.spatial = spatial
-        self.new = set(grow(flat, self.unet))
+        self.unet, new = self.grown(start, latents.shape[2])
+        self.spatial, self.new = spatial, set(new)
         for module in self.unet.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         self.unet.set_attn_processor(Attention())
+
+    def grown(self, start: Any, channels: int) -> tuple[Any, list[str]]:
+        """The network, and which of its parameters are new."""
+        made = unet3d(channels)
+        return made, grow(start, made)
 
     def groups(self, matrix_lr: float, vector_lr: float) -> list[dict]:
         old = {name for name, _ in self.unet.named_parameters()} - self.new
@@ -116,5 +143,26 @@ class VideoDiffusion(Diffusion):
     def texts(self, places: Tensor) -> Tensor:
         return self.table[places].float()
 
-    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.unet(noisy.transpose(1, 2), t, texts).sample.transpose(1, 2)
+
+
+class PictureDiffusion(VideoDiffusion):
+    """Clips that begin with the picture that the network is shown, with a network grown from the video network."""
+
+    def grown(self, start: Any, channels: int) -> tuple[Any, list[str]]:
+        made = picture_unet(channels)
+        new = grow_eyes(start, made, self.table[0, -1].float())
+        # Noisy latents are read as before: at the rate of the new columns beside them, their own would be disturbed.
+        reads_picture = (torch.arange(2 * channels) >= channels)[None, :, None, None]
+        made.conv_in.weight.register_hook(lambda gradient: gradient * reads_picture.to(gradient))
+        return made, new
+
+    def beside(self, clean: Tensor) -> tuple[Tensor, ...]:
+        return (clean[:, 0],)
+
+    def predict(self, noisy: Tensor, t: Tensor, texts: Tensor, picture: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        said = noisy.new_zeros(len(noisy), 1, texts.shape[-1])  # no image encoder ships
+        fps, shown = noisy.new_full((len(noisy),), FPS), along(picture, noisy.shape[1])
+        out = self.unet(noisy.transpose(1, 2), t, fps, shown, said, texts).sample
+        return out.transpose(1, 2)

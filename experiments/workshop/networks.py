@@ -5,10 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from experiments.workshop.tokenizer import write_tokenizer
 from freemask.backbones.checkpoint import WEIGHTS_FOLDER as SHIPPED
+
+SHOWN = 8  # frames of a clip, among which attention divides the picture
+LOUD = 5  # times as large: the first layer, which reads the picture, learns slowly
 
 
 def text_encoder(vocabulary: int) -> Any:
@@ -29,6 +33,13 @@ def unet3d(channels: int) -> Any:
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
     return _fresh(UNet3DConditionModel, "t2v/unet", in_channels=channels, out_channels=channels)
+
+
+def picture_unet(channels: int) -> Any:
+    """The video network that is shown a picture too."""
+    from freemask.backbones.i2vgen_unet import I2VGenXLUNet
+
+    return _fresh(I2VGenXLUNet, "i2v/unet", in_channels=channels, out_channels=channels)
 
 
 def transformer(channels: int, blocks: int) -> Any:
@@ -72,8 +83,57 @@ def grow(flat: Any, video: Any) -> list[str]:
     return list(missing)
 
 
+@torch.no_grad()
+def grow_eyes(video: Any, made: Any, nothing: Tensor) -> list[str]:
+    """Copy the text-to-video network into the image-to-video network.
+
+    At the start it equals the text-to-video network, shown a text that is longer by as many columns `nothing` as the
+    picture takes. Returns the names of the parameters that are new, `conv_in` with them: half of it is.
+    """
+    state = video.state_dict()
+    old = state["conv_in.weight"]
+    missing, unexpected = made.load_state_dict(
+        state | {"conv_in.weight": torch.cat([old, torch.zeros_like(old)], 1)}, strict=False
+    )
+    if unexpected:
+        raise ValueError(f"the image-to-video network has no place for {unexpected[:3]}")
+    _hand_on(made.image_latents_proj_in)
+    _show_all_frames(made.image_latents_temporal_encoder)
+    columns = made.image_latents_context_embedding[-1]
+    for last in (columns, made.fps_embedding[-1]):
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    nn.init.zeros_(made.context_embedding[-1].weight)
+    columns.bias.copy_(nothing)
+    made.context_embedding[-1].bias.copy_(nothing.repeat(made.config.in_channels))
+    return [*missing, "conv_in.weight"]
+
+
+def _hand_on(layers: Any) -> None:
+    """Three convolutions with SiLU between them that hand latents on, enlarged: silu(x) - silu(-x) = x."""
+    channels = layers[0].in_channels
+    pairs = torch.eye(channels).repeat_interleave(2, 0) * torch.tensor([1.0, -1.0]).repeat(channels)[:, None]
+    for layer, matrix in zip(layers[::2], (pairs, pairs @ pairs.T, LOUD * pairs.T), strict=True):
+        rows, columns = matrix.shape
+        layer.weight[:rows], layer.bias[:rows] = 0, 0
+        layer.weight[:rows, :columns, 1, 1] = matrix
+
+
+def _show_all_frames(encoder: Any) -> None:
+    """An encoder along frames that shows each frame the picture, beside what it was given. Its attention is even among
+    frames where queries are nothing, and what stands at all frames but the first is the same in all channels: to the
+    norm before attention, nothing."""
+    attention, channels = encoder.attn1, encoder.attn1.to_v.in_features
+    for layer in (attention.to_q, attention.to_v, attention.to_out[0], encoder.ff.net[-1]):
+        nn.init.zeros_(layer.weight)
+    for layer in (attention.to_out[0], encoder.ff.net[-1]):
+        nn.init.zeros_(layer.bias)
+    attention.to_v.weight[:channels] = torch.eye(channels)
+    attention.to_out[0].weight[:, :channels] = SHOWN * LOUD * torch.eye(channels)
+
+
 def write_pipeline(folder: Path, kind: str, **parts: Any) -> None:
-    """The directory that diffusers reads; `kind` is 't2i', 't2v' or 'dit'. The parts are left in half precision."""
+    """The directory in diffusers layout; `kind`: 't2i', 't2v', 'i2v', 'dit'. The parts are left in half precision."""
     for name, module in parts.items():
         module.half().save_pretrained(folder / name)
     write_tokenizer(folder / "tokenizer")

@@ -12,7 +12,7 @@ from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
 from experiments.workshop.control import Control
 from experiments.workshop.corpus import Corpus, build_corpus
-from experiments.workshop.diffusion import ImageDiffusion, VideoDiffusion
+from experiments.workshop.diffusion import ImageDiffusion, PictureDiffusion, VideoDiffusion
 from experiments.workshop.flow import FlowMatching
 from experiments.workshop.job import TrainingJob
 from experiments.workshop.loop import fit
@@ -61,6 +61,25 @@ def control(run: dict[str, Any], **settings: Any) -> None:
         controlnet.half().save_pretrained(folder)
 
     _train("control_edges", build, write, run, settings)
+
+
+def i2v(run: dict[str, Any], **settings: Any) -> None:
+    """Autoencoder and text encoder are those that the text-to-video stage left beside its network."""
+    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
+    from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
+    from transformers import CLIPTextModel
+
+    left = _finished(run, "t2v")
+    vae: Any = AutoencoderDC.from_pretrained(left / "vae", torch_dtype=torch.float32).eval()
+    encoder: Any = CLIPTextModel.from_pretrained(left / "text_encoder", dtype=torch.float32)
+    start = UNet3DConditionModel.from_pretrained(left / "unet", torch_dtype=torch.float32)
+    sizes = {key: settings[key] for key in ("batch", "spatial")}
+    build = partial(PictureDiffusion, start, encoder, *_latents(run, vae), **sizes)
+
+    def write(folder: Path, unet: nn.Module) -> None:
+        write_pipeline(folder, "i2v", unet=unet, vae=vae, text_encoder=encoder)
+
+    _train("i2v", build, write, run, settings)
 
 
 def dit_stills(run: dict[str, Any], **settings: Any) -> None:

@@ -19,6 +19,7 @@ SHIPPED = {
     "embedded": EMBEDDED,
     "embedded_image": WEIGHTS_FOLDER / "t2i",
     "embedded_dit": WEIGHTS_FOLDER / "dit",
+    "embedded_i2v": WEIGHTS_FOLDER / "i2v",
 }
 SHIPPED_PARTS = {"embedded_edges": WEIGHTS_FOLDER / "control_edges"}  # networks that go beside another
 WEIGHTS = ("*.safetensors",)
@@ -52,7 +53,7 @@ class Checkpoint:
         options: dict[str, Any] = {"use_safetensors": safe, "local_files_only": True}
         options["torch_dtype" if library.__name__ == "diffusers" else "dtype"] = dtype
         with _no_bars(library):
-            return _read(folder, lambda: getattr(library, kind).from_pretrained(folder, **options))
+            return _read(folder, lambda: _maker(library, kind).from_pretrained(folder, **options))
 
     def tokenizer(self, name: str = "tokenizer", *, as_filed: bool = False) -> Any:
         """`as_filed`: as its tokenizer.json says, whatever its class would make of the words in it."""
@@ -217,6 +218,14 @@ def _library(name: str) -> Any:
     import transformers
 
     return transformers if name.startswith(("text_encoder", "image_encoder")) else diffusers
+
+
+def _maker(library: Any, kind: str) -> Any:
+    if kind == "I2VGenXLUNet":
+        from freemask.backbones.i2vgen_unet import I2VGenXLUNet
+
+        return I2VGenXLUNet
+    return getattr(library, kind)
 
 
 def _is_hub_id(path: str) -> bool:

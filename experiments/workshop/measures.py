@@ -14,6 +14,7 @@ from evaluation.backbones import clip as clips
 from evaluation.ops import overlap, psnr
 from experiments.workshop.flow import COLUMNS
 from freemask.attention.record import Recording, heat_of_words, recorder
+from freemask.backbones.i2vgen import I2VGen
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet import Loaded
 from freemask.backbones.unet3d import UNet3D
@@ -37,11 +38,16 @@ from freemask.masks.clock import Clock
 from freemask.types import Backbone, Taps
 
 # Folders of weights, and what reads them.
-NETWORKS = {"t2i": Inflated2D.load, "t2v": UNet3D.load, "dit": partial(Wan.load, max_tokens=COLUMNS)}
+NETWORKS = {
+    "t2i": Inflated2D.load,
+    "t2v": UNet3D.load,
+    "i2v": partial(I2VGen.load, text_skip=0),
+    "dit": partial(Wan.load, max_tokens=COLUMNS),
+}
 
 
-def even_scenes(count: int, first: int) -> list[Scene]:
-    """Held-out scenes in which every class, colour, background, motion, style and number of things takes its turn.
+def even_scenes(count: int, first: int, split: str = "heldout") -> list[Scene]:
+    """Scenes in which every class, colour, background, motion, style and number of things takes its turn.
 
     Each property is a list with equal shares, shuffled on its own, so that no two properties go together.
     """
@@ -54,7 +60,7 @@ def even_scenes(count: int, first: int) -> list[Scene]:
     properties = {"cls": CLASSES, "color": list(COLORS), "background": list(BACKGROUNDS), "motion": MOTIONS}
     properties |= {"style": list(STYLES), "things": (1, 1, 2)}
     columns = zip(*map(turns, properties.values()), strict=True)
-    room = SPLITS["heldout"].start + first
+    room = SPLITS[split].start + first
     return [
         sample_scene(room + number, Wishes(**dict(zip(properties, values, strict=True))))
         for number, values in enumerate(columns)
@@ -115,11 +121,11 @@ def generated(weights: str, name: str, scene: Scene, *, steps: int, guidance: fl
         "labels": labels(scene),
         "caption": scene.caption,
         "verdicts": verdicts(judge(weights), made, scene),
-        "frames": _bytes(made),
+        "frames": as_bytes(made),
     }
 
 
-def _bytes(frames: Tensor) -> np.ndarray:
+def as_bytes(frames: Tensor) -> np.ndarray:
     return (frames * 255).round().to(torch.uint8).numpy()
 
 
@@ -157,8 +163,8 @@ def inverted(weights: str, name: str, scene: Scene, *, steps: int, threshold: fl
     return {
         **result,
         "psnr": float(psnr(backbone.decode(latents), back).mean()),
-        "source": _bytes(frames)[0],
-        "back": _bytes(back)[0],
+        "source": as_bytes(frames)[0],
+        "back": as_bytes(back)[0],
         "map": shown[0].numpy(),
     }
 

@@ -90,6 +90,11 @@ def costs_of_layers(overlaps):
     return (1 / overlaps.clamp(min=0.01)).mean(2)
 
 
+def test_a_network_that_animates_a_picture_is_shown_the_clips_own():
+    assert main([*RUN, "model=random_i2v", "name=i", "data.clips=1"]) == 0
+    assert [row["status"] for row in rows("i").values()] == ["done"]
+
+
 def test_the_best_is_compared_with_others_on_the_same_clips():
     """Ten clips of very different level: what the layers differ by is the same 0.5 on each, and no chance."""
     shape = {

@@ -120,7 +120,7 @@ class Measure:
         recording = Recording(int(self.budget * GIB))
         tap = recorder([heat_of_words(HEAT, words)], recording)
         taps = Taps(attention=heads_apart(HEAT, words, recording) if self.heads else tap)
-        upwards = guided(backbone, subject.source, stream="source", taps=taps)
+        upwards = guided(backbone, subject.given["source"], stream="source", taps=taps)
         invert(backbone, backbone.encode(clip.frames), upwards, times, progress=progress)
         return Heat.of(recording.all(HEAT), times, subject.clock)
 

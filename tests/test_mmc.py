@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freemask.backbones.checkpoint import EMBEDDED
+from freemask.backbones.i2vgen import I2VGen
 from freemask.backbones.identity import of_folder
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import COMPONENTS
@@ -249,6 +250,7 @@ def test_a_codebook_of_the_future_is_refused(tmp_path):
         ("embedded", partial(of_folder, EMBEDDED, COMPONENTS), 50),
         ("embedded_image", partial(Inflated2D.identify, least_channels=64), 50),
         ("embedded_dit", partial(Wan.identify, "embedded_dit", max_tokens=32), 25),
+        ("embedded_i2v", partial(I2VGen.identify, "embedded_i2v", text_skip=0), 25),
     ],
 )
 def test_the_shipped_codebooks_belong_to_the_shipped_weights(name, identify, times):

@@ -197,5 +197,5 @@ def animates(backbone: Backbone) -> None:
         raise UserError(
             "AnyV2V animates an edited first frame; this model takes no picture.",
             came=f"a model that takes {', '.join(backbone.takes)}",
-            expected="a model that animates a picture, such as model=i2vgen_xl",
+            expected="a model that animates a picture: model=embedded_i2v, model=i2vgen_xl",
         )

@@ -235,5 +235,5 @@ def test_a_finer_inversion_than_sampling(backbone):
     made = run(method, backbone)
     assert near(made.frames, run(dataclasses.replace(method, features="cache"), backbone).frames)
     assert not near(made.frames, run(freemask(Fixed(), **ATTENTION), backbone).frames, 1e-3)
-    with pytest.raises(UserError, match="share of the inversion"):
+    with pytest.raises(UserError, match="inversion_steps=2 or 4"):
         run(dataclasses.replace(method, inversion_steps=3), backbone)

@@ -204,7 +204,8 @@ def test_the_windows_of_the_authors_code_at_fifty_steps(tuned):
         assert steps == {"temporal": [*range(25)], "cross": [*range(cross)]}
         assert policies.latent.window == (10, 50) and not policies.latent.late
         # a word is weighed in the same steps in which the source's map stands in
-        taken, own = policies.attention["cross"]._weights(cross)
+        act = policies.attention["cross"]
+        taken, own = act._weights(cross, len(act.words.own))
         assert not taken.any() and torch.equal(own, torch.ones_like(own))
 
 

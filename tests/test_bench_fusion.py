@@ -180,6 +180,10 @@ def test_what_does_not_fit_is_said_and_tried_again(tmp_path, capsys):
         (["grid_modes=[recomputed]"], "did you mean 'recompute'?"),
         (["method=sdedit"], "modes=null"),
         (["method=ddim"], "method=tokenflow"),
+        (
+            ["method=anyv2v", "model=random_i2v", "first_frame=truth", "modes=null", "grid_modes=null"],
+            "data=world",
+        ),
         (["frames=[2,0]"], "frames is too small"),
         (["frames=[2,-4]"], "1 or more"),
         (["frames=4"], "a list [a whole number, ...]"),
@@ -289,7 +293,7 @@ def test_a_method_that_fuses_nothing_is_measured_against_a_plain_edit(tmp_path, 
     data = json.loads((tmp_path / "bench-tokenflow-random_image.json").read_text())
     assert [line["mode"] for line in data["summary"]["table"]] == ["plain", "edit"]
     assert {each["what"] for each in data["cells"].values()} == {"memory", "time"}
-    assert data["summary"]["table"][1]["ratios"]["cpu_seconds"] > 1 and data["about"]["masks"] == "NoMask"
+    assert data["summary"]["table"][1]["ratios"]["cpu_seconds"] > 1 and data["about"]["masks"] == "none"
     assert "off recompute" not in (tmp_path / "bench-tokenflow-random_image.md").read_text()
 
 

@@ -245,6 +245,23 @@ def test_a_model_without_files_is_made_once_for_its_identity(monkeypatch):
     assert [backbone_identity(model), backbone_identity(dict(model))] == ["abc", "abc"] and len(made) == 1
 
 
+def test_files_for_each_clip_count_by_what_is_in_them(tmp_path):
+    """And those that ship beside a model do not count by their names."""
+    node = {
+        "_target_": "freemask.methods.first_frame.FromFile",
+        "path": str(tmp_path / "{clip}" / "first.png"),
+    }
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "first.png").write_text(name)
+    before = identity.counted(node)
+    assert identity.counted(node) == before
+    (tmp_path / "b" / "first.png").write_text("another")
+    assert identity.counted(node) != before
+    shipped = config_of("edit", ["model=embedded_image", "model.control=embedded_edges"])
+    assert identity.counted(plain(shipped)["model"])["control"].startswith(identity.CONTENT)
+
+
 def test_the_missing_codebooks_message_names_the_chosen_model(monkeypatch):
     monkeypatch.setattr(identity, "backbone_identity", lambda model: "unknown")
     method = {"mask": {"_target_": "freemask.masks.strategies.mmc.Mmc", "codebook": "auto"}}

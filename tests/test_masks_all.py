@@ -10,6 +10,7 @@ from PIL import Image
 from experiments.cli.app import main
 from experiments.jobs.strategies import strategies_of
 from experiments.report.mask_sheet import tell_masks
+from freemask.backbones.i2vgen import I2VGen
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
@@ -97,6 +98,11 @@ def test_without_annotation_the_maps_judge(backbone):
     assert found.seen["none"].score == pytest.approx(float(agreed.float().mean())) and agreed.sum() > 0
     alone = seen(backbone, clip(), {"average": Average()})  # the judge sits unseen
     assert list(alone.seen) == ["average"] and alone.seen["average"].score == found.seen["average"].score
+
+
+def test_a_network_that_is_shown_the_clip_is_shown_it_here_too():
+    made = I2VGen.random(0, dtype="float64", max_tokens=20)
+    assert list(seen(made, clip(), {"average": Average()}).seen) == ["average"]
 
 
 def test_where_nothing_can_work_the_first_reason_is_the_error(backbone):

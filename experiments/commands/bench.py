@@ -17,7 +17,7 @@ from experiments.config.options import Keys
 from experiments.cost import report
 from experiments.cost.job import SETTING, cells_of, with_something_to_measure
 from experiments.cost.machine import machine
-from experiments.cost.work import EDIT, Mode, modes_of
+from experiments.cost.work import EDIT, Mode, clip_of, modes_of
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.runs.plan import Item, Plan, Variant
@@ -42,6 +42,7 @@ VERB = Verb(
 )
 
 JOB = "experiments.cost.job"
+SIZE = (64, 64)  # of the clip that a method is asked about before a model says how large it is
 GRID: tuple[Mode, ...] = (
     "plain",
     "recompute",
@@ -102,6 +103,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
     method = with_something_to_measure(build(config["method"], "method"))
+    if (check := getattr(method, "check", None)) is not None:
+        check(options.task(), lambda: clip_of(options.at_frames, *SIZE))  # before anything is measured
     if (tuning := flags["choices"].get("tuning")) not in (None, "none"):
         raise UserError(
             "what is measured here is a method, on the model as it is",

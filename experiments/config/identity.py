@@ -17,7 +17,7 @@ from hydra.utils import get_object
 from experiments.config.build import build
 from experiments.config.fingerprint import Identity as Identity
 from experiments.config.fingerprint import digest
-from freemask.backbones.checkpoint import SHIPPED, find
+from freemask.backbones.checkpoint import SHIPPED, SHIPPED_PARTS, find
 from freemask.backbones.identity import of_file, of_folder
 from freemask.masks import bookshelf
 from freemask.masks.codebook import Codebook
@@ -25,6 +25,7 @@ from freemask.settings import Effect, Spellings, declared
 from freemask.types import EditTask
 
 UNTUNED = "freemask.tuning.recipe.NoTuning"
+CLIP = "{clip}"  # stands in some paths for the name of each clip
 CONTENT = "content"  # stands before the digest of what lies at a place
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
@@ -106,12 +107,20 @@ def _content(named: Any) -> Any:
 
 def _files(named: str) -> str:
     """The content of a local file or model; anything else (a hub id) stands for itself."""
-    path = SHIPPED.get(named) or Path(named).expanduser()
+    path = {**SHIPPED, **SHIPPED_PARTS}.get(named) or Path(named).expanduser()
+    if CLIP in named:  # one for each clip: of all that there are
+        return digest({str(each): _files(str(each)) for each in _for_clips(path)})
     if path.is_file():
         return f"{CONTENT} {of_file(path)}"
     if not path.is_dir():
         return named
     return f"{CONTENT} {of_folder(path, COMPONENTS if (path / 'unet').is_dir() else ['.'])}"
+
+
+def _for_clips(path: Path) -> list[Path]:
+    """Every file or folder that a path with {clip} in it may stand for."""
+    fixed = next(each for each in path.parents if CLIP not in str(each))
+    return sorted(fixed.glob(str(path.relative_to(fixed)).replace(CLIP, "*")))
 
 
 def _codebook(

@@ -21,8 +21,10 @@ from freemask.data.geometry import Geometry
 from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
 from freemask.fusion.settings import ATTENTION, PARTS
+from freemask.masks.strategies.none import NoMask
 from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
+from freemask.methods.masked import MaskSettings
 from freemask.types import EditTask, Method, Progress
 
 SETTING = "setting"  # the item that tells what is measured, and on what
@@ -133,7 +135,7 @@ class Measuring:
             **machine(),
             "device": device_of(backbone.device),
             "fusion": _fusion(method),
-            "masks": _masks(method, edits.task.kind),
+            "masks": _masks(method, edits.task),
             "guidance": strength(getattr(method, "guidance", None), backbone),
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
@@ -165,6 +167,9 @@ def _fusion(method: Any) -> dict[str, str]:
     return {"variant": method.fusion.variant, **{part: method.fusion.mode(part) for part in PARTS}}
 
 
-def _masks(method: Any, kind: str) -> str:
-    used = method.fusion.uses_masks(kind) if isinstance(method, InvertFuse) else hasattr(method, "mask")
-    return type(method.mask).__name__ if used else "none"
+def _masks(method: Any, task: EditTask) -> str:
+    """What masks act in this edit."""
+    if isinstance(method, InvertFuse):
+        return type(method.mask).__name__ if method.fusion.uses_masks(task.kind) else "none"
+    acting = method.acting_mask(task) if isinstance(method, MaskSettings) else NoMask()
+    return "none" if isinstance(acting, NoMask) else type(acting).__name__

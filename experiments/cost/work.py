@@ -63,6 +63,11 @@ def _whole(method: Any, steps: int) -> Method:
     )
 
 
+def clip_of(*size: int) -> Clip:
+    """The moving pattern: so many frames, high and wide."""
+    return Clip("pattern", pattern(*size), flow=drift(*size))
+
+
 @dataclass(frozen=True)
 class Edits:
     """One edit of a moving pattern, in any mode, with any number of frames and steps."""
@@ -74,8 +79,7 @@ class Edits:
     width: int
 
     def clip(self, frames: int) -> Clip:
-        size = (frames, self.height, self.width)
-        return Clip("pattern", pattern(*size), flow=drift(*size))
+        return clip_of(frames, self.height, self.width)
 
     def work(self, mode: str, frames: int, steps: int) -> Callable[[], Tensor]:
         """The edit as users run it, ready to be called; it answers with the edited frames."""

@@ -118,7 +118,7 @@ def _recorded(
 
     def inverted(wish: Wish) -> Recording:
         return store.invert(
-            backbone, latents, subject.source, subject.times, wish=wish, progress=progress
+            backbone, latents, subject.given["source"], subject.times, wish=wish, progress=progress
         ).kept
 
     inverted(Wish(together))

@@ -96,7 +96,7 @@ class AnyV2V(MaskSettings):
 
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         super().check(task, clip)
-        self.first_frame.check(task)
+        self.first_frame.check(task, clip)
 
     def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> "AnyV2V":
         """The same where the true answer may be seen: `first_frame` decides."""

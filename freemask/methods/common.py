@@ -59,7 +59,7 @@ def of_kind(name: str, came: object, kind: type) -> None:
             f"'{name}' was never made",
             came=came,
             expected=f"a {kind.__name__}, as {name}=NAME makes it",
-            todo=f"see `freemask list {name}`; {name}=none switches it off",
+            todo=f"see `freemask list {name}`",
         )
 
 

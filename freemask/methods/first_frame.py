@@ -34,7 +34,7 @@ class FirstFrame(Protocol):
     """`check` refuses, before any model is there, what cannot be; `knowing` is for those that may see the true answer
     where the data has one."""
 
-    def check(self, task: EditTask) -> None: ...
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None: ...
 
     def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> "FirstFrame": ...
 
@@ -46,7 +46,7 @@ class FirstFrame(Protocol):
 class Plain:
     """What those have in common that need neither be checked nor know anything."""
 
-    def check(self, task: EditTask) -> None:
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         pass
 
     def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> Any:
@@ -72,7 +72,7 @@ class FromFile(Plain):
 
     path: Annotated[str | None, Effect.FILES] = None
 
-    def check(self, task: EditTask) -> None:
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         read_image(self.place(task))
 
     def place(self, task: EditTask) -> Path:
@@ -107,7 +107,7 @@ class TrueAnswer(Plain):
     def knowing(self, answer: Float[Tensor, "f 3 h w"] | None) -> "TrueAnswer":
         return TrueAnswer(None if answer is None else answer[0])
 
-    def check(self, task: EditTask) -> None:
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         self.known()
 
     def known(self) -> Float[Tensor, "3 h w"]:
@@ -135,21 +135,26 @@ class Edited(Plain):
     model: Callable[..., Any]
     method: Method
 
+    def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
+        check = getattr(self.method, "check", None)
+        if check is not None:
+            check(task, lambda: first_of(clip()))
+
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Picture:
-        first = replace(
-            clip,
-            frames=clip.frames[:1],
-            masks={name: mask[:1] for name, mask in clip.masks.items()},
-            conditions={},
-            flow=None,
-        )
+        first = first_of(clip)
         model = self.model(device=str(backbone.device))
         edit = self.method(model, first, task, rng, progress)
         warnings = [f"first frame: {warning}" for warning in edit.warnings]
         name = type(self.method).__name__
         return Picture(edit.frames[0], warnings, {"first_frame": name, "first_frame_model": model.identity})
+
+
+def first_of(clip: Clip) -> Clip:
+    """Its first frame alone."""
+    masks = {name: mask[:1] for name, mask in clip.masks.items()}
+    return replace(clip, frames=clip.frames[:1], masks=masks, conditions={}, flow=None)
 
 
 def resized(frame: Float[Tensor, "3 h w"], height: int, width: int) -> Float[Tensor, "3 oh ow"]:

@@ -92,11 +92,12 @@ def _four(values: np.ndarray) -> np.ndarray:
 
 def _checked(place: Path, values: np.ndarray) -> Float[Tensor, "g 2 h w"]:
     shaped = values.ndim == 4 and values.shape[1] == 2 and 0 not in values.shape
-    if not shaped or not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
+    floats = np.issubdtype(values.dtype, np.floating)
+    if not shaped or not floats or not np.isfinite(values).all():
         raise UserError(
             f"{place}: this is no flow",
             came=f"{values.dtype} of shape {tuple(values.shape)}"
-            + (", with values that are no numbers" if shaped else ""),
+            + (", with values that are no numbers" if shaped and floats else ""),
             expected="floats (pairs of frames, 2, height, width): offsets in pixels, x before y",
         )
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -59,9 +59,23 @@ def made_once() -> Iterator[None]:
         for kind in (UNet3D, Inflated2D, I2VGen):
             make = _remembered(kind.random.__func__, handed_out)
             patch.setattr(kind, "random", classmethod(_kept(make)))
+            read_in = kind.load.__func__
+            shipped = _shipped(read_in, _kept(_remembered(read_in, handed_out)))
+            patch.setattr(kind, "load", classmethod(shipped))
         yield
     changed = [told for told, model, before in handed_out if _state(model) != before]
     assert not changed, f"a test left a network that all share in another state: {changed}"
+
+
+def _shipped(load: Callable[..., Any], kept: Callable[..., Any]) -> Any:
+    """A model that ships is read once, another from its files each time."""
+
+    @wraps(load)
+    def loaded(cls: type, *given: Any, **named: Any) -> Any:
+        path = given[0] if given else named.get("path", "embedded")  # those that ship are also the defaults
+        return (kept if str(path).startswith("embedded") else load)(cls, *given, **named)
+
+    return loaded
 
 
 def _kept(make: Callable[..., Any], pack: Any = lambda made: made, unpack: Any = lambda made: made) -> Any:

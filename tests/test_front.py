@@ -325,11 +325,11 @@ def test_metrics_that_cannot_be_had():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_the_pages_lines_run(page, tmp_path, monkeypatch):
-    """As they stand, with two steps."""
+    """As they stand, with two steps and frames."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
     write_video(tmp_path / "my.mp4", frames(9, 64, 64), 8)
     composed = said.composed
-    quick = lambda verb, words: composed(verb, [*words, "++method.steps=2"])  # noqa: E731
+    quick = lambda verb, words: composed(verb, [*words, "++method.steps=2", "++frames=2"])  # noqa: E731
     monkeypatch.setattr(said, "composed", quick)
     here: dict[str, object] = {}
     exec(compile("".join(blocks), page, "exec"), here)

@@ -39,6 +39,7 @@ TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "
 SAME = replace(TASK, target=TASK.source)
 BLOCKS = [(1, 1), (1, 2), *((block, place) for block in (2, 3) for place in (0, 1, 2))]
 SHORT = {"steps": 4, "inversion_steps": 8, "guidance": 3.0, "negative": "the grass", "fps": 8}
+BRIEF = {**SHORT, "steps": 2, "inversion_steps": 2}
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +272,7 @@ def test_a_still_inversion_is_one_of_the_first_frame(backbone):
 def test_a_mask_holds_the_clip_outside(backbone):
     """Attention of both kinds, the branch and latents; the other half is edited."""
     watched = Watched(backbone)
-    method = AnyV2V(first_frame=Painted(), mask=Half(), composite="pixels", **SHORT)
+    method = AnyV2V(first_frame=Painted(), mask=Half(), composite="pixels", **BRIEF)
     edit, own = run(method, watched), backbone.encode(clip().frames)
     plain_edit = run(replace(method, mask=AnyV2V().mask, composite="none"), backbone)
     assert edit.facts["mask_layer"] == "left" and "along frames" in edit.facts["mask_acts_on"]
@@ -423,7 +424,7 @@ def test_a_model_that_takes_no_picture_is_refused():
 
 
 def test_what_is_worth_a_word(backbone):
-    method = AnyV2V(**SHORT)
+    method = AnyV2V(**BRIEF)
     one = run(method, backbone, source=clip(1))
     assert any("one picture" in each for each in one.warnings) and len(one.frames) == 1
     assert any("the clip's own" in each for each in run(method, backbone).warnings)

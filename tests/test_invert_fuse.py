@@ -227,9 +227,9 @@ def test_one_switch_for_delta_serves_masks_and_fusion(backbone):
 
 def test_a_finer_inversion_than_sampling(backbone):
     """The source beside the edit is that of the finer path, at the times of sampling; the same from a cache."""
-    method = dataclasses.replace(freemask(Fixed(), **ATTENTION), inversion_steps=8)
+    method = dataclasses.replace(freemask(Fixed(), **ATTENTION), inversion_steps=4)
     with method.begin(backbone, clip(), TASK) as editing:
-        assert len(editing.inversion.times) == 8 and len(editing.subject.times) == STEPS
+        assert len(editing.inversion.times) == 4 and len(editing.subject.times) == STEPS
         t = editing.subject.times[0]
         assert torch.equal(editing.lender.input_at(t), editing.inversion.latents[0])
     made = run(method, backbone)

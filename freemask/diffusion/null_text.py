@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from freemask.diffusion.guidance import Conditions, at, cfg
+from freemask.diffusion.guidance import Conditions, at, cfg, unseen
 from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.diffusion.reconstruction import Reconstruction
@@ -111,7 +111,8 @@ class Descent:
         def moved(text: Tensor) -> Tensor:
             guided = cond
             if searched:
-                uncond = self._predict(x, place.t, own.plus(**given.parts).plus(text=text))
+                away = unseen(own.plus(**given.parts).plus(text=text))
+                uncond = self._predict(x, place.t, away)
                 guided = cfg(uncond, cond, self.options.guidance)
             return self.backbone.noise_path.step(x, guided, now=place.t, call=place.t, to=place.below)
 

@@ -17,6 +17,7 @@ from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, EditTask, Method, Progress, silent
 
+AUTO = "auto"  # instead of a device: the one on which the clip is edited
 ASSET = "first_frame"  # what it is called among a task's own files
 
 
@@ -84,7 +85,13 @@ class FromFile(Plain):
                 expected="a picture",
                 todo="first_frame.path=EDITED.png ({clip} in it stands for each clip's name)",
             )
-        return existing(named)
+        place = existing(named)
+        if place.is_dir():
+            wrong = "the edited first frame is a folder"
+            raise UserError(
+                wrong, came=place, expected="a picture", todo=f"first_frame.path={place}/NAME.png"
+            )
+        return place
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
@@ -144,7 +151,8 @@ class Edited(Plain):
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Picture:
         first = first_of(clip)
-        model = self.model(device=str(backbone.device))
+        asked = getattr(self.model, "keywords", {}).get("device", AUTO)
+        model = self.model(device=str(backbone.device) if asked == AUTO else asked)
         edit = self.method(model, first, task, rng, progress)
         warnings = [f"first frame: {warning}" for warning in edit.warnings]
         name = type(self.method).__name__

@@ -103,7 +103,7 @@ class Flatten(MaskSettings):
         along = Along({} if found is None else {FINEST: found}, self.old_qk)
         beside = self.begin(backbone, subject, along, watch=watch, progress=progress)
         with watch.stage("masks"):
-            read = self.read(backbone, subject, beside.inversion)
+            read = self.read(backbone, subject, beside.inversion, progress)
             masks = planned(self.acting_mask(task), subject, read.kept)
         beside = replace(beside, masks=masks)
         edit = finished(beside, clip, settings.start, watch=watch, progress=progress)
@@ -147,13 +147,15 @@ class Flatten(MaskSettings):
         guidance = strength(self.guidance, backbone)
         return Beside(backbone, given, inversion, subject.times, lent, guidance, along.taps)
 
-    def read(self, backbone: Backbone, subject: Subject, inversion: Inversion) -> Inversion:
+    def read(
+        self, backbone: Backbone, subject: Subject, inversion: Inversion, progress: Progress
+    ) -> Inversion:
         """What masks want of the clip: recorded under its own prompt, in the network as codebooks were measured."""
         wish = wish_of(self.acting_mask(subject.task), subject, int(self.heat_gb * GIB))
         if not wish.keeps:
             return replace(inversion, passes=0)
         clean, source = inversion.latents[0], subject.given["source"]
-        return self.store.invert(backbone, clean, source, subject.times, wish=wish)
+        return self.store.invert(backbone, clean, source, subject.times, wish=wish, progress=progress)
 
     @property
     def store(self) -> Inversions:

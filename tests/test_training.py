@@ -14,6 +14,7 @@ from experiments.workshop import recipes
 from experiments.workshop.attention import Attention
 from experiments.workshop.clip import hard_negatives, swap_word
 from experiments.workshop.codec import Reconstruction, patches, principal, set_linear_encoder
+from experiments.workshop.control import EdgeDiffusion
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, PictureDiffusion, VideoDiffusion
 from experiments.workshop.flow import COLUMNS, FlowMatching
@@ -25,15 +26,20 @@ from experiments.workshop.networks import (
     grow,
     grow_eyes,
     picture_unet,
+    text_encoder,
     transformer,
     unet2d,
     unet3d,
 )
-from experiments.workshop.tokenizer import learn_merges, world_words, write_tokenizer
+from experiments.workshop.tokenizer import learn_merges, vocabulary, world_words, write_tokenizer
 from freemask.backbones.i2vgen import I2VGen, along
+from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.backbones.wan import Wan
+from freemask.control.edges import Edges
+from freemask.data.world.source import clip_of
 from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
+from freemask.diffusion.guidance import given_to
 from freemask.errors import UserError
 from freemask.types import Clip, Given
 from tests.given import given
@@ -374,6 +380,48 @@ def test_the_transformers_recipe_ends_in_a_checkpoint_that_goes_on_from_its_stil
     for name, value in made.network.state_dict().items():
         assert torch.equal(value, still.network.state_dict()[name]), name
     assert torch.equal(made.embed("a red car").tokens, still.embed("a red car").tokens)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipe_of_edges_leaves_a_controlnet_beside_an_image_network_that_stays(tmp_path, monkeypatch):
+    """It begins as the image network by itself; what it learns lets edges have a say, and the door takes it."""
+    (tmp_path / "weights").mkdir()
+    for name, like in (("codec", "t2i/vae"), ("t2i", "t2i")):
+        (tmp_path / "weights" / name).symlink_to(WEIGHTS / like)
+    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
+    run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
+    settings = {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
+    recipes.control(run, **settings, matrix_lr=0.01, vector_lr=0.01)
+    made = Inflated2D.load(
+        tmp_path / "weights/t2i", control=tmp_path / "weights/control_edges", control_images=Edges()
+    )
+    clip = clip_of(sample_scene(0), "c")
+    told, x = given_to(made, clip, made.embed("a red car")), made.encode(clip.frames[:2])
+    told = told.plus(control=told.parts["control"][:2])
+
+    def said(strength):
+        given = {"cond": told.plus(control_strength=torch.tensor(strength))}
+        return made.predict(x[None], 500, given)[0]
+
+    plain = Inflated2D.load(tmp_path / "weights/t2i").predict(
+        x[None], 500, {"cond": made.embed("a red car").given}
+    )
+    torch.testing.assert_close(said(0.0), plain[0])
+    assert float((said(1.0) - plain[0]).abs().max()) > 1e-3
+
+
+def test_edges_are_those_of_the_frames_that_are_learnt_from():
+    flat, known = unet2d(4), corpus(3)
+    latents = torch.arange(3 * 8).reshape(3, 8, 1, 1, 1).expand(3, 8, 4, 16, 16).half()  # which frame it is
+    encoder = text_encoder(len(vocabulary()))
+    job = EdgeDiffusion(flat, encoder, known, latents, known.captions, batch=6)
+    job.noised = lambda clean, rng: (clean, clean, torch.zeros(6))
+    clean, _, _, texts, edges = job.batch(torch.Generator().manual_seed(0))
+    places = clean[:, 0, 0, 0, 0].long()
+    assert len(places.unique()) > 3 and texts.shape == (6, 77, 64)
+    for place, found in zip(places.tolist(), edges, strict=True):
+        frame = known.frames[place // 8, place % 8].float() / 255
+        assert torch.equal(found, Edges()(frame[None])[0])
 
 
 RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}

@@ -18,7 +18,7 @@ WIDTHS = (16, 32, 64)  # of the layers that read an image; each but the first ha
 TEXTLESS = 0.3  # share of the samples: the image has to be listened to where no words tell what it shows
 
 
-class Control(Diffusion):
+class EdgeDiffusion(Diffusion):
     """Single frames with their edges, at the image network's own size."""
 
     taught = ("controlnet",)
@@ -31,9 +31,7 @@ class Control(Diffusion):
 
         super().__init__(latents, captions, batch=batch, frames=1)
         self.frames_seen = corpus.frames
-        with torch.no_grad():
-            read = [encoder(each).last_hidden_state for each in self.ids.split(256)]
-        self.register_buffer("table", torch.cat(read), persistent=False)
+        self.register_buffer("table", self.read_by(encoder), persistent=False)
         self.controlnet: Any = ControlNetModel.from_unet(flat, conditioning_embedding_out_channels=WIDTHS)
         self.unet: Any = flat.requires_grad_(False).eval()
         for net in (self.controlnet, self.unet):
@@ -44,7 +42,7 @@ class Control(Diffusion):
         which, where = places(self.latents, rng, self.size)
         clean = self.latents[which[:, None], where].float()
         dropped = torch.rand(self.size, generator=rng, device=clean.device) < TEXTLESS
-        texts = self.table[torch.where(dropped, 0, self.caption[which])]
+        texts = self.table[torch.where(dropped, 0, self.caption[which])].float()
         seen = self.frames_seen[which.cpu(), where[:, 0].cpu()]
         edges = EDGES(seen.float() / 255).to(clean)
         return *self.noised(clean, rng), texts, edges

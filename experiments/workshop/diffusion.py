@@ -57,6 +57,11 @@ class Diffusion(TrainingJob):
         texts = self.texts(torch.where(dropped, 0, self.caption[which]))
         return *self.noised(clean.float(), rng), texts, *self.beside(clean.float())
 
+    @torch.no_grad()
+    def read_by(self, encoder: Any) -> Tensor:
+        """What a text encoder that does not learn says of every text."""
+        return torch.cat([encoder(each).last_hidden_state.half() for each in self.ids.split(256)])
+
     def beside(self, clean: Tensor) -> tuple[Tensor, ...]:
         """What the network is given beside the texts."""
         return ()
@@ -115,9 +120,7 @@ class VideoDiffusion(Diffusion):
         spatial: float,
     ) -> None:
         super().__init__(latents, captions, batch=batch, frames=latents.shape[1])
-        with torch.no_grad():
-            read = [encoder(each).last_hidden_state.half() for each in self.ids.split(256)]
-        self.register_buffer("table", torch.cat(read), persistent=False)
+        self.register_buffer("table", self.read_by(encoder), persistent=False)
         self.unet, new = self.grown(start, latents.shape[2])
         self.spatial, self.new = spatial, set(new)
         for module in self.unet.modules():
@@ -157,6 +160,11 @@ class PictureDiffusion(VideoDiffusion):
         reads_picture = (torch.arange(2 * channels) >= channels)[None, :, None, None]
         made.conv_in.weight.register_hook(lambda gradient: gradient * reads_picture.to(gradient))
         return made, new
+
+    @torch.no_grad()
+    def read_by(self, encoder: Any) -> Tensor:
+        """What a text encoder that does not learn says of every text."""
+        return torch.cat([encoder(each).last_hidden_state.half() for each in self.ids.split(256)])
 
     def beside(self, clean: Tensor) -> tuple[Tensor, ...]:
         return (clean[:, 0],)

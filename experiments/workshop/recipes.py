@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
-from experiments.workshop.control import Control
+from experiments.workshop.control import EdgeDiffusion
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, PictureDiffusion, VideoDiffusion
 from experiments.workshop.flow import FlowMatching
@@ -55,7 +55,7 @@ def t2v(run: dict[str, Any], **settings: Any) -> None:
 
 def control(run: dict[str, Any], **settings: Any) -> None:
     vae, flat, encoder = _codec(run), _image(run), _text_encoder(run)
-    build = partial(Control, flat, encoder, _corpus(run), *_latents(run, vae), batch=settings["batch"])
+    build = partial(EdgeDiffusion, flat, encoder, _corpus(run), *_latents(run, vae), batch=settings["batch"])
 
     def write(folder: Path, controlnet: Any) -> None:
         controlnet.half().save_pretrained(folder)

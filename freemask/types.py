@@ -48,9 +48,22 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class LocalEdit:
+    """One of several edits of a clip: the words that it is about, as in a task, its kind and, where there is one, a
+    file or folder of masks of what it may change."""
+
+    words: Mapping[str, str]
+    kind: str
+    region: str = ""
+
+
+@dataclass(frozen=True)
 class EditTask:
     """One row of a task list. `words` maps source words to target words (equal for style edits). `guessed`: which of
-    kind and words were read off the prompts, and whether surely."""
+    kind and words were read off the prompts, and whether surely.
+
+    `edits`: where there are several in one clip, each by itself; `words` are then those of all. `level` says how fine
+    the edits are (class, instance, part), where the data says it."""
 
     id: str
     clip: str
@@ -60,10 +73,37 @@ class EditTask:
     kind: str
     assets: Mapping[str, str] = field(default_factory=dict)
     guessed: Mapping[str, str] = field(default_factory=dict)
+    edits: tuple[LocalEdit, ...] = ()
+    level: str = ""
 
     def plain(self) -> dict[str, Any]:
         """What the edit is, in plain values: whoever said it, so without `guessed`."""
-        return {name: value for name, value in asdict(self).items() if name != "guessed"}
+        lacking = {name for name in ("edits", "level") if not getattr(self, name)}
+        return {name: value for name, value in asdict(self).items() if name not in {"guessed", *lacking}}
+
+    def stored(self) -> dict[str, Any]:
+        """Everything, in plain values, of which `of` makes the same task again."""
+        return {**self.plain(), "guessed": dict(self.guessed)}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "EditTask":
+        edits = tuple(LocalEdit(**each) for each in stored.get("edits", ()))
+        return cls(**{**stored, "edits": edits})
+
+    @property
+    def each(self) -> tuple["EditTask", ...]:
+        """The edits of the task, one by one, as tasks with the same prompts; a task of one edit is itself."""
+        others = {name: path for name, path in self.assets.items() if name != "region"}
+        return tuple(
+            replace(
+                self,
+                words=edit.words,
+                kind=edit.kind,
+                assets={**others, "region": edit.region} if edit.region else others,
+                edits=(),
+            )
+            for edit in self.edits
+        ) or (self,)
 
 
 class Grid(NamedTuple):

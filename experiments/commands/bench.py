@@ -146,4 +146,4 @@ def _variant(
     parts = {**made, "method": method, "machine": machine()}
     picked = {group: chosen.get(group) for group in ("method", "model", "mask", "fusion")}
     identity = Identity(json.loads(json.dumps(parts, default=str)))
-    return Variant(None, (), picked, {**made, "task": asdict(task), "seed": 0}, identity)
+    return Variant(None, (), picked, {**made, "task": task.stored(), "seed": 0}, identity)

@@ -1,7 +1,7 @@
 """`freemask edit`: one clip or picture and its prompts; what it leaves is decided in `report/edit_folder.py`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -82,7 +82,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
         fit(data, editor.backbone)
         logger.start(folder, variant.identity.record())
         editor.began = tell_before
-        outcome = editor.edit(head(Item(task.id, asdict(task)), variant), task, data, reporter.stage)
+        outcome = editor.edit(head(Item(task.id, task.stored()), variant), task, data, reporter.stage)
         for line in make_room(folder, outcome.row) if outcome.row["status"] == "done" else ():
             reporter.say(f"note: {line}")
         files = leave(folder, outcome)

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -71,7 +71,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     begun = None if options.name is None else named_folder(config, options.name)
     swept = flags.get("variants") or {}
     variants, notes = variants_of(command, partial(identity_over, digest_of(tasks)), begun, swept)
-    plan = Plan("edit", variants, [Item(task.id, asdict(task)) for task in wanted])
+    plan = Plan("edit", variants, [Item(task.id, task.stored()) for task in wanted])
     folder = begun or named_folder(config, _name(plan))
     reference = reference_of(config, variants)
     if not (folder / RECORD).exists():

@@ -83,7 +83,7 @@ class CostJob(Job):
         asked = Geometry(short_side=short, height=sides[0], width=sides[1])
         fit = asked.fitted(multiple=backbone.multiple, native=backbone.native).fit(*backbone.native)
         method = with_something_to_measure(build(config["method"], "method"))
-        edits = Edits(backbone, method, EditTask(**config["task"]), fit.height, fit.width)
+        edits = Edits(backbone, method, EditTask.of(config["task"]), fit.height, fit.width)
         return Measuring(lanes[0], edits, config["options"])
 
 

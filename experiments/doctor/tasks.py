@@ -35,7 +35,7 @@ def listed_in(data: DictConfig, chosen: str | None, tasks: str) -> DictConfig:
 
 def told(task: EditTask) -> dict[str, Any]:
     """For programs."""
-    return {**task.plain(), "guessed": dict(task.guessed)}
+    return task.stored()
 
 
 def lines(tasks: Sequence[EditTask]) -> list[str]:

@@ -1,6 +1,6 @@
 """One edit, in Python."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from experiments.config.build import build
@@ -49,7 +49,7 @@ def edit(
         editor = make_editor(said.config, backbone=said.backbone)
         busy("reading the clip")
         data = ready(data, wish, editor.backbone)
-        row = head(Item(task.id, asdict(task)), variant)
+        row = head(Item(task.id, task.stored()), variant)
         outcome = editor.edit(row, task, data, report)
     passed_over = unused(said.command.overrides, [said.command])
     outcome.tell(warnings=[*passed_over, *outcome.row.get("warnings", ())])

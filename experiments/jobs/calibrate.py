@@ -1,7 +1,7 @@
 """The work of `freemask calibrate`: invert a clip, record a word's heat everywhere, compare masks with the truth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ class Word:
 
     def item(self, maps: bool) -> Item:
         """`maps`: whether its maps are kept for a picture."""
-        return Item(self.one.id, {**asdict(self.one), "all": asdict(self.task), "maps": maps})
+        return Item(self.one.id, {**self.one.stored(), "all": self.task.stored(), "maps": maps})
 
     @classmethod
     def of(cls, item: Item) -> "Word":
         data = {key: each for key, each in item.data.items() if key not in ("all", "maps")}
-        return cls(EditTask(**item.data["all"]), EditTask(**data))
+        return cls(EditTask.of(item.data["all"]), EditTask.of(data))
 
 
 def words_of(tasks: Sequence[EditTask]) -> tuple[list[Word], dict[str, str]]:

@@ -125,7 +125,7 @@ class Editing:
 
     def do(self, place: int, item: Item, progress: Progress) -> Done:
         lane, editor = self.lanes[place], self.editors[place]
-        outcome = editor.edit(lane.head(item), EditTask(**item.data), self.data, progress)
+        outcome = editor.edit(lane.head(item), EditTask.of(item.data), self.data, progress)
         with outcome.timed("files"):
             files = keep_files(lane.store, outcome) if item.id in self.keep else {}
         return Done(outcome.row, files, outcome.columns)

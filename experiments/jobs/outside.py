@@ -2,7 +2,7 @@
 Each method is a variant of one run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def plan_of(
         videos[entry.method] = own
         marks[entry.method] = mark_of(entry, task, base, settings, config["metric"])
     items = [
-        Item(task.id, {**asdict(task), "videos": videos}, marks) for task, videos, marks in found.values()
+        Item(task.id, {**task.stored(), "videos": videos}, marks) for task, videos, marks in found.values()
     ]
     kept = {"data": config["data"], "metric": config["metric"], "base": str(base)}
     variants = [
@@ -105,7 +105,7 @@ class Outsiders:
     def do(self, place: int, item: Item, progress: Progress) -> Done:
         lane = self.lanes[place]
         video = item.data["videos"][lane.variant.name]
-        task = EditTask(**{key: each for key, each in item.data.items() if key != "videos"})
+        task = EditTask.of({key: each for key, each in item.data.items() if key != "videos"})
         outcome = Outcome(lane.head(item), task=task)
         told = {"file": video["said"], "content": item.mark(lane.variant.name) or ""}
         outcome.tell(device="cpu", outside=told, evaluated_by=maker(), evaluated=now())

@@ -76,6 +76,10 @@ class Recording:
         """Everything kept under a name, by (site, t), in the order in which it was recorded."""
         return {(site, t): value for (known, site, t), value in self._kept.items() if known == name}
 
+    def under(self, prefix: str) -> "Recording":
+        """What is kept under names that begin like this, now and later, by the rest of the name."""
+        return _Under(self, prefix)
+
     def _known(self, key: tuple[str, str, Time]) -> tuple[str, str, Time]:
         if key not in self._kept:
             name, site, t = key
@@ -95,6 +99,21 @@ class Recording:
             expected=f"at most {self.budget / GIB:.3f} GiB",
             todo="keep fewer layers, times or frames, or give the recording a larger budget",
         )
+
+
+class _Under(Recording):
+    def __init__(self, whole: Recording, prefix: str) -> None:
+        super().__init__(whole.budget, whole.device)
+        self._whole, self._prefix = whole, prefix
+
+    def put(self, name: str, at: Where, value: Tensor) -> None:
+        self._whole.put(self._prefix + name, at, value)
+
+    def get(self, name: str, at: Where) -> Tensor:
+        return self._whole.get(self._prefix + name, at)
+
+    def all(self, name: str) -> dict[tuple[str, Time], Tensor]:
+        return self._whole.all(self._prefix + name)
 
 
 def recorder(keeps: Sequence[Keep], into: Recording, then: AttentionTap | None = None) -> AttentionTap:

@@ -13,6 +13,7 @@ from freemask.diffusion.inversions import Inversions, Wish
 from freemask.errors import UserError
 from freemask.masks.ops import iou
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Use, Wanted
+from freemask.masks.several import keeps_of, plan_of
 from freemask.masks.strategies.agreement import Agreement
 from freemask.masks.words import annotated
 from freemask.types import Backbone, Clip, EditTask, Grid, Progress, Time, silent
@@ -95,7 +96,7 @@ def _wished(
     wished, lacking, errors = {}, {}, []
     for name, strategy in strategies.items():
         try:
-            wished[name] = strategy.keeps(subject)
+            wished[name] = keeps_of(strategy, subject)
         except UserError as error:
             lacking[name] = _in_a_line(error)
             errors.append(error)
@@ -128,10 +129,10 @@ def _recorded(
 def _seen(strategy: MaskStrategy, subject: Subject, source: Recording, *, partly: bool) -> Seen:
     frames, times = subject.clip.frames, subject.times
     grid = Grid(frames.shape[0], *frames.shape[-2:])
-    plan = strategy.plan(subject, source, Recording())
-    mask, heat = over_times(plan.on(subject.clock), "self", times, grid), None
+    plan = plan_of(strategy, subject, source, Recording())
+    mask, heat = over_times(plan, "self", times, grid), None
     if plan.soft is not None:
-        heat = over_times(MaskPlan(plan.soft).on(subject.clock), "self", times, grid)
+        heat = over_times(MaskPlan(plan.soft), "self", times, grid)
     return Seen(mask, heat, plan.facts, partly)
 
 

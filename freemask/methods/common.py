@@ -72,10 +72,11 @@ def check_masks(fusion: Fusion, mask: MaskStrategy, task: EditTask, clip: Callab
 def check_mask(mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> None:
     if isinstance(mask, NoMask):
         return
-    if hasattr(mask, "phrase"):
-        located(task)
-    if isinstance(mask, Checks):
-        mask.check(task, clip())
+    for each in task.each:
+        if hasattr(mask, "phrase"):
+            located(each)
+        if isinstance(mask, Checks):
+            mask.check(each, clip())
 
 
 def only_images(method: str, sites: Mapping[str, Site]) -> None:

@@ -14,6 +14,7 @@ from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.fusion import ops
 from freemask.masks.plan import MaskPlan, MaskStrategy, Subject, Wanted, remembered
+from freemask.masks.several import keeps_of, plan_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
 from freemask.methods.composite import Free
@@ -26,7 +27,7 @@ Inside = Callable[[Where], Float[Tensor, "f h w"]]
 
 def wish_of(mask: MaskStrategy, subject: Subject, budget: int) -> Wish:
     """What the masks want of the inversion."""
-    keeps = mask.keeps(subject)
+    keeps = keeps_of(mask, subject)
     if keeps.target:
         raise UserError(
             "This mask is made of the edit's own attention too, which this method does not give.",
@@ -39,7 +40,7 @@ def wish_of(mask: MaskStrategy, subject: Subject, budget: int) -> Wish:
 def planned(mask: MaskStrategy, subject: Subject, kept: Recording) -> MaskPlan | None:
     if isinstance(mask, NoMask):
         return None
-    return remembered(mask.plan(subject, kept, Recording()).on(subject.clock))
+    return remembered(plan_of(mask, subject, kept, Recording()))
 
 
 def of_frames(masks: MaskPlan, frames: Sequence[int], total: int, where: Where) -> Float[Tensor, "f h w"]:

@@ -22,6 +22,7 @@ from freemask.errors import UserError
 from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
+from freemask.masks.several import keeps_of, plan_of, told_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import composite, shown
 from freemask.methods.common import (
@@ -121,11 +122,8 @@ class InvertFuse:
         times, _ = paths(backbone, self.steps, self.inversion_steps)
         subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)
         masked, policies, _ = settled(self.fusion, self.mask, subject)
-        told = getattr(self.mask, "told", None)
-        found = {} if masked else {"mask_used": False}
-        if masked and told is not None:
-            found |= told(subject)
-        return found | shown.of_object(policies, subject)
+        found = told_of(self.mask, subject) if masked else {"mask_used": False}
+        return {**found, **shown.of_object(policies, subject)}
 
     def begin(
         self,
@@ -159,8 +157,7 @@ class InvertFuse:
         target, masks = Recording(budget), None
         if masked:
             with watch.stage("masks"):  # eq. 8
-                plan = self.mask.plan(subject, lender.kept, target)
-                masks = remembered(plan.on(subject.clock))
+                masks = remembered(plan_of(self.mask, subject, lender.kept, target))
         return Editing(
             backbone=backbone,
             subject=subject,
@@ -210,7 +207,7 @@ class InvertFuse:
 def settled(fusion: Fusion, mask: MaskStrategy, subject: Subject) -> tuple[bool, Policies, Keeps]:
     """Before the long part: whether there are masks, what the fusion does, and what the masks must have recorded."""
     masked = fusion.uses_masks(subject.task.kind) and not isinstance(mask, NoMask)
-    return masked, fusion.policies(subject, masks=masked), mask.keeps(subject) if masked else Keeps()
+    return masked, fusion.policies(subject, masks=masked), keeps_of(mask, subject) if masked else Keeps()
 
 
 def sampled(editing: Editing, progress: Progress) -> Edit:

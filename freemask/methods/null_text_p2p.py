@@ -22,6 +22,7 @@ from freemask.diffusion.null_text import MOST_STEPS, Nulls, NullText, empty_text
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.plan import MaskStrategy, Subject, remembered
+from freemask.masks.several import plan_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, at_least, check_masks, of_kind, whole
 from freemask.methods.editing import Editing
@@ -132,7 +133,7 @@ class NullTextP2P:
                 taps = Taps(attention=recorder(keeps.source, kept))
                 walk(backbone, nulls.path, subject.given["source"], taps, progress=progress)
             if masked:
-                masks = remembered(self.mask.plan(subject, kept, target).on(subject.clock))
+                masks = remembered(plan_of(self.mask, subject, kept, target))
         made = Editing(
             backbone=backbone,
             subject=subject,

@@ -19,6 +19,7 @@ from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, remembered
+from freemask.masks.several import keeps_of, plan_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
 from freemask.methods.common import Noise, Stopwatch, drawing, path_warnings
@@ -88,13 +89,12 @@ class Held:
         """Choose the masks; afterwards the edit records what they want of it."""
         if isinstance(strategy, NoMask):
             return
-        keeps = strategy.keeps(self.subject)
+        keeps = keeps_of(strategy, self.subject)
         with self.watch.stage("heat"):
             source = self._heat(keeps, Recording(budget), progress)
         with self.watch.stage("masks"):
             self.target, self.keeps = Recording(budget), keeps.target
-            plan = strategy.plan(self.subject, source, self.target)
-            self.masks = remembered(plan.on(self.subject.clock))
+            self.masks = remembered(plan_of(strategy, self.subject, source, self.target))
 
     def _heat(self, keeps: Keeps, into: Recording, progress: Progress) -> Recording:
         backbone, subject = self.backbone, self.subject

@@ -36,7 +36,13 @@ class Along:
         return "along " + hashlib.sha256(repr((about, self.old_qk)).encode()).hexdigest()[:32]
 
     def attention(self, where: Where, qkv: QKV) -> Float[Tensor, "s b heads n e"]:
-        out = attend(looking(qkv, where.site.look))
+        return self.after(where, qkv, attend(looking(qkv, where.site.look)))
+
+    def after(
+        self, where: Where, qkv: QKV, out: Float[Tensor, "s b heads n e"]
+    ) -> Float[Tensor, "s b heads n e"]:
+        """Of what a layer has put out, whatever its attention was: attention along trajectories, where it is one of
+        these layers. `qkv` are its own."""
         paths = self.paths.get(where.site.stride) if where.site.role == "self" else None
         if paths is None:
             return out

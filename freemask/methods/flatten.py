@@ -20,20 +20,19 @@ from freemask.errors import UserError
 from freemask.masks.plan import Subject
 from freemask.methods.common import Stopwatch, of_kind, only_images, paths
 from freemask.methods.composite import composited
+from freemask.methods.following import followed
 from freemask.methods.held import free, of_masks, planned, wish_of
 from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp import Beside, Pnp, finished
 from freemask.optical.sources import Auto, FlowSource
-from freemask.optical.trajectories import Trajectories, Variant, trajectories
+from freemask.optical.trajectories import Variant
 from freemask.settings import Effect
-from freemask.types import Backbone, Clip, Edit, EditTask, Grid, Progress, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 FINEST = 1  # the stride of the layers in which attention goes along trajectories
-WINDOW = 2  # of the neighbours that fill in there, in the released code
 CONVOLUTIONS = ("up_blocks.1.resnets.[01].conv2", "up_blocks.2.resnets.0.conv2")
 ATTENTIONS = ("up_blocks.1.attentions.[12].*", "up_blocks.2.attentions.*", "up_blocks.3.attentions.0.*")
 ALONE = "one frame has no motion to follow: this is plug-and-play with FLATTEN's layers"
-OPEN = "the flow does not say what is hidden in the next frame: trajectories go on along what covers them"
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,10 @@ class Flatten(MaskSettings):
         watch, settings = Stopwatch(backbone.device), self.settings()
         subject = settings.subject(backbone, clip, task, watch=watch)
         with watch.stage("flow"):
-            found, facts, said = self.followed(backbone, clip, rng)
-        along = Along({} if found is None else {FINEST: found}, self.old_qk)
+            strides = [FINEST] if self.flow_attention else []
+            found, facts, said = followed(self.flow, backbone, clip, strides, self.variant, rng)
+        said += [ALONE] * (len(clip.frames) == 1)
+        along = Along(found, self.old_qk)
         beside = self.begin(backbone, subject, along, watch=watch, progress=progress)
         with watch.stage("masks"):
             read = self.read(backbone, subject, beside.inversion, progress)
@@ -111,22 +112,6 @@ class Flatten(MaskSettings):
         edit = replace(edit, warnings=(*edit.warnings, *said), facts=facts)
         edit = of_masks(edit, masks, beside.times, clip)
         return composited(edit, clip, self.composite, lambda: free(masks, beside.times, clip))
-
-    def followed(
-        self, backbone: Backbone, clip: Clip, rng: Generator
-    ) -> tuple[Trajectories | None, dict[str, str | float | int], list[str]]:
-        """The clip's trajectories on the finest grid; facts of them, and warnings."""
-        frames, _, height, width = clip.frames.shape
-        if not self.flow_attention or frames == 1:
-            return None, {"flow": "none"}, [ALONE] * (frames == 1)
-        flow = self.flow(clip, str(backbone.device))
-        finest = next(site for site in backbone.sites.values() if site.stride == FINEST)
-        grid = Grid(*backbone.grid(finest, frames, height, width))
-        made = trajectories(flow, grid, variant=self.variant, rng=rng, window=WINDOW)
-        found = made.to(backbone.device)
-        facts = {"flow": flow.origin, "trajectories": len(found.sites)}
-        facts["trajectory_frames"] = round(found.mean_length, 3)
-        return found, facts, [OPEN] if flow.seen is None and self.variant == "paper" else []
 
     def begin(
         self, backbone: Backbone, subject: Subject, along: Along, *, watch: Stopwatch, progress: Progress

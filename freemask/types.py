@@ -284,6 +284,11 @@ class NoisePath(Protocol):
     scale, fractions where the path has such. `now` is the level of x, `call` the time at which the network was called.
     """
 
+    @property
+    def train_times(self) -> int:
+        """How many whole times there are: the noisiest level is about as high."""
+        ...
+
     def times(self, steps: int) -> Sequence[Time]:
         """The times at which the network is called, ascending."""
         ...

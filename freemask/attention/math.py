@@ -22,7 +22,7 @@ def attend(qkv: QKV) -> Float[Tensor, "s b heads n e"]:
         return qkv.share * attend(replace(qkv, share=None))
     if qkv.bias is not None:
         return _with_bias(qkv)
-    if _share_keys(qkv):
+    if shares_keys(qkv):
         return _of_shared_keys(qkv)
     streams = qkv.q.shape[0]
     q, k, v = (rearrange(x, "s b heads n d -> (s b) heads n d") for x in (qkv.q, qkv.k, qkv.v))
@@ -65,7 +65,7 @@ def marked(qkv: QKV, groups: Sequence[Sequence[int]]) -> QKV:
     return replace(qkv, q=qkv.q.to(precise), k=qkv.k.to(precise), v=values)
 
 
-def _share_keys(qkv: QKV) -> bool:
+def shares_keys(qkv: QKV) -> bool:
     """Whether keys and values are the same memory for the whole batch, as where all frames look at one."""
     return qkv.q.shape[1] > 1 and qkv.k.stride(1) == 0 and qkv.v.stride(1) == 0
 

@@ -98,13 +98,14 @@ def phrases_of(tasks: Sequence[EditTask], target: Text, *, described: bool, firs
     `first`: only where it stands first."""
     found, owners = [], {}
     for task in tasks:
-        said, places = [], []
-        for phrase in located(task).values():
-            for name in _as_typed(target.prompt, phrase, whole=described):
-                at = occurrences(target, name)
-                places += at[:1] if first else at
-                said.append(name)
-        made = Phrases(tuple(dict.fromkeys(said)), tuple(dict.fromkeys(places)))
+        said = [
+            name
+            for phrase in located(task).values()
+            for name in _as_typed(target.prompt, phrase, whole=described)
+        ]
+        places = [place for name in dict.fromkeys(said) for place in occurrences(target, name)]
+        places = sorted(set(places))[: 1 if first else None]
+        made = Phrases(tuple(dict.fromkeys(said)), tuple(places))
         for column in made.columns:
             if owners.setdefault(column, task) is not task:
                 raise UserError(

@@ -18,8 +18,10 @@ from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.strategies.layer import Layer
 from freemask.memory import forget_rss_peak
+from freemask.methods.ddim import Ddim
 from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import InvertFuse
+from freemask.methods.videograin import VideoGrain
 from freemask.optical.ops import warped
 from freemask.types import EditTask
 
@@ -313,3 +315,17 @@ def test_of_layers_that_see_whole_clips_the_official_code_says_nothing():
     edits = Edits(Wan.random(), InvertFuse(), EditTask("t", "c", "a car", "a boat", {}, "shape"), 32, 32)
     lane: Any = None  # of a run, which is not asked for this
     assert Measuring(lane, edits, {"at_steps": 2})._official() is None
+
+
+def test_a_method_that_says_what_it_is_about_is_measured_without_it_too():
+    method = VideoGrain(cross=0.5)
+    assert work.modes_of(method) == ("plain", "edit", "bare") and work.modes_of(Ddim()) == ("plain", "edit")
+    bare = work.in_mode(method, "bare", 7)
+    assert (bare.cross, bare.within, bare.steps) == (0, 0, 7) and work.in_mode(method, "edit", 7).cross == 0.5
+
+
+def test_the_pattern_shows_what_an_edit_is_about():
+    task = EditTask("t", "c", "a red car and a cat", "a dog and a cow", {"car": "dog", "cat": "cow"}, "shape")
+    masks = work.annotated(work.clip_of(2, 8, 9), task).masks
+    assert set(masks) == {"car", "cat"} and not (masks["car"] & masks["cat"]).any()
+    assert masks["cat"][..., 4:8].all()

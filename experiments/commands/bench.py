@@ -17,7 +17,7 @@ from experiments.config.options import Keys
 from experiments.cost import report
 from experiments.cost.job import SETTING, cells_of, with_something_to_measure
 from experiments.cost.machine import machine
-from experiments.cost.work import EDIT, Mode, clip_of, modes_of
+from experiments.cost.work import FREE, Mode, annotated, clip_of, modes_of
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
 from experiments.runs.plan import Item, Plan, Variant
@@ -48,6 +48,7 @@ GRID: tuple[Mode, ...] = (
     "recompute",
     "cache_host",
     "edit",
+    "bare",
 )  # whose memory is measured where nobody says
 
 
@@ -84,7 +85,7 @@ class Options(Keys):
         known = modes_of(method)
         for key in ("modes", "grid_modes"):
             for mode in getattr(self, key) or ():
-                if (mode == EDIT) == isinstance(method, InvertFuse) and mode != "plain":
+                if mode not in known and not (mode == FREE and isinstance(method, InvertFuse)):
                     wrong = "this method is not measured in this way"
                     raise UserError(
                         wrong, came=f"{key}: {mode}", expected=", ".join(known), todo=f"{key}=null"
@@ -104,7 +105,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     engine: Engine = build(config["runner"], "runner")
     method = with_something_to_measure(build(config["method"], "method"))
     if (check := getattr(method, "check", None)) is not None:
-        check(options.task(), lambda: clip_of(options.at_frames, *SIZE))  # before anything is measured
+        task = options.task()
+        check(task, lambda: annotated(clip_of(options.at_frames, *SIZE), task))  # before anything is measured
     if (tuning := flags["choices"].get("tuning")) not in (None, "none"):
         raise UserError(
             "what is measured here is a method, on the model as it is",

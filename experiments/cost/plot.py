@@ -13,7 +13,11 @@ from experiments.cost.work import MODES
 from experiments.figures.mmc import COLORS
 
 HUES: dict[str, str] = dict(
-    zip(MODES, (COLORS[6], COLORS[0], COLORS[3], COLORS[1], COLORS[2], COLORS[4], COLORS[0]), strict=True)
+    zip(
+        MODES,
+        (COLORS[6], COLORS[0], COLORS[3], COLORS[1], COLORS[2], COLORS[4], COLORS[0], COLORS[3]),
+        strict=True,
+    )
 )
 MEMORY = {"rss_mb": "peak resident memory", "gpu_mb": "peak GPU memory"}
 Cells = Sequence[Mapping[str, Any]]

@@ -24,7 +24,8 @@ FUSED = (
     "free is FlowEdit in all steps, with the same masks and no inversion."
 )
 WHOLE = (
-    "plain: DDIM inversion and sampling with as many steps and the same guidance; edit: the method as it is."
+    "plain: DDIM inversion and sampling with as many steps and the same guidance; edit: the method as it is; bare: the "
+    "same without what it is about."
 )
 OFF = "off recompute: the largest difference of a pixel (0 to 1) from the edit of recompute."
 

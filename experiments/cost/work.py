@@ -17,6 +17,7 @@ from freemask.attention.math import attend
 from freemask.attention.rewire import references
 from freemask.diffusion.inversions import Inversion
 from freemask.diffusion.loops import Callbacks, sample
+from freemask.masks.words import located
 from freemask.methods.ddim import Ddim
 from freemask.methods.flow_edit import FlowEdit
 from freemask.methods.invert_fuse import OFF, InvertFuse
@@ -24,9 +25,9 @@ from freemask.types import QKV, Backbone, Clip, EditTask, Method, OpticalFlow, T
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
 # its queries and keys. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone. `edit` is a
-# method that fuses nothing, as it is.
-FREE, EDIT = "free", "edit"
-Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free", "edit"]
+# method that fuses nothing, as it is, and `bare` the same without what it is about, where it says what that is.
+FREE, EDIT, BARE = "free", "edit", "bare"
+Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free", "edit", "bare"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 FUSING: tuple[Mode, ...] = ("plain", "recompute", "cache_device", "cache_host", "cache_disk")
 OF_WHOLE_CLIPS = ("space_time", "joint")  # the roles of layers that look at all frames at once
@@ -35,13 +36,19 @@ OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so
 
 def modes_of(method: Method) -> tuple[Mode, ...]:
     """Those that are measured where none is asked for; the second is what the others are held against."""
-    return FUSING if isinstance(method, InvertFuse) else ("plain", "edit")
+    if isinstance(method, InvertFuse):
+        return FUSING
+    return ("plain", "edit", "bare") if hasattr(method, BARE) else ("plain", "edit")
 
 
 def in_mode(method: Method, mode: str, steps: int) -> Method:
     """The same edit in another mode. Its inversion is always made anew."""
     if not isinstance(method, InvertFuse):
-        return _whole(method, steps) if mode == EDIT else Ddim(steps, getattr(method, "guidance", None))
+        made: Any = method
+        whole = {EDIT: lambda: made, BARE: lambda: made.bare()}
+        return (
+            _whole(whole[mode](), steps) if mode in whole else Ddim(steps, getattr(method, "guidance", None))
+        )
     if mode == FREE:
         masked_for, heat_gb = method.fusion.masked_for, method.heat_gb
         return FlowEdit(steps, method.guidance, mask=method.mask, masked_for=masked_for, heat_gb=heat_gb)
@@ -68,6 +75,16 @@ def clip_of(*size: int) -> Clip:
     return Clip("pattern", pattern(*size), flow=drift(*size))
 
 
+def annotated(clip: Clip, task: EditTask) -> Clip:
+    """The pattern shows nothing: what the words of an edit stand for is a part of its width each."""
+    words = [phrase for each in task.each for phrase in located(each)]
+    masks, step = {}, clip.frames.shape[-1] // len(words)
+    for place, phrase in enumerate(words):
+        masks[phrase] = torch.zeros(len(clip.frames), *clip.frames.shape[-2:], dtype=torch.bool)
+        masks[phrase][..., place * step : (place + 1) * step] = True
+    return replace(clip, masks=masks)
+
+
 @dataclass(frozen=True)
 class Edits:
     """One edit of a moving pattern, in any mode, with any number of frames and steps."""
@@ -79,7 +96,7 @@ class Edits:
     width: int
 
     def clip(self, frames: int) -> Clip:
-        return clip_of(frames, self.height, self.width)
+        return annotated(clip_of(frames, self.height, self.width), self.task)
 
     def work(self, mode: str, frames: int, steps: int) -> Callable[[], Tensor]:
         """The edit as users run it, ready to be called; it answers with the edited frames."""

@@ -227,6 +227,10 @@ class VideoGrain(MaskSettings):
         read = {"uncond": backbone.embed(self.negative), "cond": subject.target}
         return {stream: given.plus(control_text=read[stream].tokens) for stream, given in found.items()}
 
+    def bare(self) -> "VideoGrain":
+        """The same without attention drawn to regions: what that costs is measured against it."""
+        return replace(self, cross=0, within=0)
+
     def pull(self) -> Pull:
         usual = {"cross": ["cond"], "within": ["uncond"] if self.official else BOTH}
         return Pull(

@@ -21,7 +21,8 @@ class Case:
     """Frames are RGB in 0..1, and are rounded to 8 bits here: metrics measure what an image file can hold.
     All tensors are moved to the CPU, so that they meet on one device.
 
-    `region` is 1 where the edit may change pixels; `oracle` is the true answer. `masks` annotate the
+    `region` is 1 where the edit may change pixels, `regions` the same of each of the task's several edits, in their
+    order, where it is known; `oracle` is the true answer. `masks` annotate the
     source's objects by name. `mask` is the method's own, in 0..1, 1 where it let the edit change pixels. `flow` is the
     source's exact motion: for the pixels of frame g + 1 the offsets (x, y) to their place in frame g, and whether
     they were seen there. Shapes are checked here rather than by annotation, for they are user input.
@@ -32,6 +33,7 @@ class Case:
     task: EditTask
     oracle: Tensor | None = None  # f 3 h w
     region: Tensor | None = None  # f h w
+    regions: Sequence[Tensor | None] = ()  # f h w each
     masks: Mapping[str, Tensor] = field(default_factory=dict)  # f h w each
     mask: Tensor | None = None  # f h w
     flow: Sequence[Tensor] | None = None  # g 2 h w and g h w, g = f - 1
@@ -45,6 +47,14 @@ class Case:
                 object.__setattr__(self, name, _frames(name, frames, self.task.id, shape))
         if self.region is not None:
             object.__setattr__(self, "region", _mask("region", self.region, self.task.id, shape))
+        regions = [
+            None if each is None else _mask(f"region of edit {n}", each, self.task.id, shape)
+            for n, each in enumerate(self.regions, 1)
+        ]
+        if regions and len(regions) != len(self.task.edits):
+            came, expected = f"{len(regions)} regions", f"one for each of its {len(self.task.edits)} edits"
+            raise UserError(f"the regions of task '{self.task.id}' do not fit", came=came, expected=expected)
+        object.__setattr__(self, "regions", tuple(regions))
         masks = {
             name: _mask(f"mask '{name}'", mask, self.task.id, shape) for name, mask in self.masks.items()
         }
@@ -64,6 +74,16 @@ class Case:
     def editable(self) -> Bool[Tensor, "f h w"] | None:
         """The region; where the data does not give it, the annotated object that the task names."""
         return self.region if self.region is not None else region_from_masks(self.task, self.masks)
+
+    @property
+    def each(self) -> list[tuple[EditTask, Bool[Tensor, "f h w"] | None]]:
+        """The task's several edits, each with its region in the same way; a task of one edit has none."""
+        edits = self.task.each if self.task.edits else ()
+        regions = self.regions or [None] * len(edits)
+        return [
+            (edit, region_from_masks(edit, self.masks) if known is None else known)
+            for edit, known in zip(edits, regions, strict=True)
+        ]
 
 
 def region_from_masks(

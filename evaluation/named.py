@@ -17,8 +17,8 @@ from freemask.settings import parameters
 from freemask.types import Clip, EditTask
 
 ROOM = "evaluation.metrics"
-CASE = ("oracle", "region", "mask", "masks", "flow")  # what a case may know besides
-TASK = ("words", "kind")
+CASE = ("oracle", "region", "regions", "mask", "masks", "flow")  # what a case may know besides
+TASK = ("words", "kind", "edits")
 
 
 def metric(name: str, **settings: Any) -> "Named":
@@ -62,9 +62,9 @@ class Named:
         **known: Any,
     ) -> float:
         """Its number (of several columns the first, see `all`). Frames are `f 3 h w` in 0..1, `target` and `prompt`
-        what the edit and the source show. `known` is what a metric may need besides: `words` and `kind` of the edit,
-        and `oracle`, `region`, `mask`, `masks`, `flow` as in `evaluation.case.Case`. A metric that does not apply to
-        what it was given is an error."""
+        what the edit and the source show. `known` is what a metric may need besides: `words` and `kind` of the edit, or
+        `edits` (a list of `LocalEdit`), and `oracle`, `region`, `regions` (of the edits), `mask`, `masks`, `flow` as in
+        `evaluation.case.Case`. A metric that does not apply to what it was given is an error."""
         found = self.all(source, edited, target=target, prompt=prompt, **known)
         return next(iter(found.values()))
 
@@ -105,8 +105,9 @@ def _case(
     if isinstance(source, Clip):
         told.setdefault("masks", source.masks)
     before, after = _frames("source", source), _frames("edited", edited)
-    words, kind = known.get("words", {}), known.get("kind", "attribute")
-    return Case(before, after, EditTask("edit", "clip", *prompts, words, kind), **told)
+    words, kind, edits = (known.get(key) for key in TASK)
+    task = EditTask("edit", "clip", *prompts, words or {}, kind or "attribute", edits=tuple(edits or ()))
+    return Case(before, after, task, **told)
 
 
 def _frames(name: str, clip: Any) -> Tensor:

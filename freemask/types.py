@@ -79,7 +79,8 @@ class EditTask:
     def plain(self) -> dict[str, Any]:
         """What the edit is, in plain values: whoever said it, so without `guessed`."""
         lacking = {name for name in ("edits", "level") if not getattr(self, name)}
-        return {name: value for name, value in asdict(self).items() if name not in {"guessed", *lacking}}
+        said = {**asdict(self), "edits": [asdict(edit) for edit in self.edits]}
+        return {name: value for name, value in said.items() if name not in {"guessed", *lacking}}
 
     def stored(self) -> dict[str, Any]:
         """Everything, in plain values, of which `of` makes the same task again."""

@@ -75,9 +75,15 @@ def bare(word: str) -> str:
 
 def holds(prompt: str, phrase: str) -> bool:
     """Whether the phrase's words stand side by side in the prompt, whatever their case and punctuation."""
+    return bool(places(prompt, phrase))
+
+
+def places(prompt: str, phrase: str) -> set[int]:
+    """Which words of the prompt, counted from 0, are those of the phrase, over all its occurrences."""
     within, asked = ([bare(word).casefold() for word in text.split()] for text in (prompt, phrase))
-    starts = range(len(within) - len(asked) + 1)
-    return bool(asked) and any(within[start : start + len(asked)] == asked for start in starts)
+    starts = range(len(within) - len(asked) + 1) if asked else ()
+    found = (range(start, start + len(asked)) for start in starts)
+    return {place for some in found if [within[place] for place in some] == asked for place in some}
 
 
 def _words(prompt: str) -> list[tuple[Span, Span]]:

@@ -17,7 +17,8 @@ BLOCKS = re.findall(r"```(csv|yaml|console)( bad)?\n(.*?)```", PAGE, re.S)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    Path("masks/two-cars").mkdir(parents=True)
+    for name in ("two-cars", "left"):
+        Path("masks", name).mkdir(parents=True)
 
 
 @pytest.mark.parametrize(("language", "bad", "text"), [each for each in BLOCKS if each[0] != "console"])
@@ -42,4 +43,4 @@ def test_outputs_of_the_page_are_those_of_the_command(capsys: pytest.CaptureFixt
         said = capsys.readouterr()
         assert said.out + said.err == output
         shown += 1
-    assert shown == 2
+    assert shown == 3

@@ -27,7 +27,7 @@ from freemask.types import DataSource, EditTask, Kind
 
 VERB = Verb(
     "edit one clip and leave the mp4, a side-by-side and a contact sheet",
-    prompts=("source", "target", "words", *EDIT),
+    prompts=("source", "target", "words", "edits", *EDIT),
     paths=("clip", "out", *PATHS),
     positional="clip",
     multirun=True,
@@ -38,6 +38,7 @@ VERB = Verb(
         'freemask edit clip=my.mp4 --source "a red car, driving" --target "a blue car, driving"',
         "freemask edit clip=frames/ source='a bear' target='a lion' words=bear:lion task=shape",
         'freemask edit my.mp4 --source "a cat" --target "a dog" model=zeroscope method.steps=50',
+        'freemask edit my.mp4 --source "a cat and a dog" --target "a fox and a pig" edits="cat->fox; dog->pig"',
         "freemask edit masks=all",
     ),
 )
@@ -51,13 +52,14 @@ class Options(Cut):
     source: str | None
     target: str | None
     words: str | None
+    edits: str | Sequence[Any] | None
     masks: str | Sequence[str] | None
     kind: Kind | None
     seed: int
     out: str | None
 
     def wish(self) -> Wish:
-        return Wish(self.clip, self.source, self.target, self.words, self.kind, *self.taken())
+        return Wish(self.clip, self.source, self.target, self.words, self.kind, *self.taken(), self.edits)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:

@@ -5,12 +5,13 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from difflib import SequenceMatcher
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.jobs.explain import paired
+from experiments.jobs.explain import each_edit, paired
 from freemask.data.doubts import doubts
 from freemask.data.kinds import unsure
 from freemask.errors import UserError
@@ -54,6 +55,8 @@ def _table(tasks: Sequence[EditTask]) -> list[str]:
     said = [_row(HEAD, widths)]
     for task, row in zip(tasks, cells, strict=True):
         said.append(_row([*row, _prompts(task, room)], widths))
+        edits = each_edit([asdict(edit) for edit in task.edits])
+        said += [f"    edit {number}: {each}" for number, each in enumerate(edits, 1)]
         said += [f"    note: {each}" for each in doubts(task)]
         said += [f"    not sure: {lacking}"] if (lacking := _lacking(task)) else []
     return said
@@ -89,6 +92,8 @@ def _kind(task: EditTask) -> str:
 
 
 def _words(task: EditTask) -> str:
+    if task.edits:
+        return _many(len(task.edits), "edit")
     return (paired(task.words) or "(none)") + GUESS * ("words" in task.guessed)
 
 

@@ -15,6 +15,7 @@ from experiments.jobs.truth import Truth, informed
 from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from experiments.runs.rows import Row
+from freemask.data import regions
 from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
 from freemask.tuning.recipe import NoTuning, Recipe
@@ -59,6 +60,7 @@ class Editor:
             outcome.clip, outcome.oracle = truth.clip, truth.oracle
             outcome.tell(frames=list(truth.clip.frames.shape))
             outcome.warnings += beyond.remarks(self.backbone, self.embedded, task, data)
+            outcome.warnings += regions.remarks(task, truth.clip)
             outcome.warnings += beyond.repeated(self.backbone.compression, len(truth.clip.frames))
             self._tell(method, outcome)
         with ExitStack() as until:

@@ -2,7 +2,7 @@
 stay."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -145,7 +145,7 @@ class Sources:
         task = self._known.get(row["task"])
         if task is None:
             raise UserError("the data has no such task")
-        if {key: row.get(key) for key in TOLD} != {key: asdict(task)[key] for key in TOLD}:
+        if any(row.get(key) != task.plain().get(key) for key in TOLD):
             raise UserError("the data has another task of this name")
         key = f"{task.id} {row.get('frames')}"
         if self._last is None or self._last[0] != key:

@@ -3,7 +3,8 @@
 Nothing here loads torch. `KNOWN` are the facts that a line tells; a reader shows the others as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 KINDS = {
@@ -44,7 +45,9 @@ def explained(row: Mapping[str, Any]) -> dict[str, str]:
     choices, facts = row.get("choices") or {}, row.get("facts") or {}
     lines = {
         "kind": _kind(row),
-        "words": _words(row, facts),
+        "level": str(row.get("level") or ""),
+        "words": "" if row.get("edits") else _words(row, facts),
+        "edits": "; ".join(each_edit(row.get("edits") or ())),
         "method": _method(row, choices),
         "mask": _mask(choices, facts),
         "covers": _covers(facts),
@@ -77,6 +80,14 @@ def around(facts: Mapping[str, Any]) -> str:
 
 def paired(words: Mapping[str, str]) -> str:
     return ", ".join(old if old == new else f"{old} -> {new or '(gone)'}" for old, new in words.items())
+
+
+def each_edit(edits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each of several edits of one clip, in words."""
+    where = [f" in {Path(edit['region']).name}" if edit.get("region") else "" for edit in edits]
+    return [
+        f"{paired(edit['words'])} [{edit['kind']}]{place}" for edit, place in zip(edits, where, strict=True)
+    ]
 
 
 def _kind(row: Mapping[str, Any]) -> str:

@@ -19,7 +19,15 @@ from experiments.runs.store import RunStore
 if TYPE_CHECKING:
     from freemask.types import Progress
 
-TOLD = ("clip", "kind", "source", "target", "words")  # of a task, in its row
+TOLD = (
+    "clip",
+    "kind",
+    "level",
+    "source",
+    "target",
+    "words",
+    "edits",
+)  # of a task, in its row; some have no level
 
 
 @dataclass(frozen=True)

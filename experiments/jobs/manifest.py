@@ -2,8 +2,9 @@
 
 Fields of an entry: `edited` (the edited video or its folder of frames) and `method` (whose it is; may be given once on
 the command line), and what was edited: `task`, the id of a task of data=..., or `clip` (the source video or folder),
-`source`, `target` and, where wanted, `kind`, `words`, `region` and `id`, as in a task list. Paths are absolute or
-relative to the manifest. `notes` is passed over. The file is a list in YAML or JSON, or CSV with the fields as columns.
+`source`, `target` and, where wanted, `kind`, `words`, `region`, `edits`, `level` and `id`, as in a task list. Paths are
+absolute or relative to the manifest. `notes` is passed over. The file is a list in YAML or JSON, or CSV with the fields
+as columns.
 """
 
 import json
@@ -20,7 +21,7 @@ from freemask.data.task_rows import Complaint, Row, decoded, read_rows
 from freemask.errors import UserError, nearest
 from freemask.types import EditTask
 
-OWN = ("id", "clip", "source", "target", "words", "kind", "region")
+OWN = ("id", "clip", "source", "target", "words", "kind", "region", "edits", "level")
 FIELDS = ("method", "edited", "task", *OWN, "notes")
 MANIFESTS = (".csv", ".yaml", ".yml", ".json")
 

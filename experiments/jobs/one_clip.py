@@ -14,9 +14,10 @@ from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
 from freemask.data.frames import AUTO, FrameRange
 from freemask.data.geometry import Geometry
-from freemask.data.held import HeldClip
+from freemask.data.held import HeldClip, footage_of
 from freemask.data.one import OneClip
 from freemask.data.paths import existing
+from freemask.data.regions import with_regions
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
 from freemask.types import Clip, DataSource, EditTask
@@ -55,10 +56,11 @@ class Wish:
     kind: str | None
     geometry: Geometry
     frames: FrameRange
+    edits: str | Sequence[Any] | None = None
 
     def task(self, data: Callable[[], DataSource]) -> tuple[EditTask, DataSource]:
         """The task, and where its clip comes from: a file, or a clip that the data knows."""
-        asked = {key: getattr(self, key) for key in ("source", "target", "kind", "words")}
+        asked = {key: getattr(self, key) for key in ("source", "target", "kind", "words", "edits")}
         clip = self.clip
         if isinstance(clip, Clip) or (clip is not None and Path(clip).expanduser().exists()):
             name = clip.id if isinstance(clip, Clip) else clip
@@ -72,7 +74,8 @@ class Wish:
             return task, source
         prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}
         own = check_task({**asked, **prompts, "id": f"{task.id}-own", "clip": task.clip})
-        return own, Changed(own, source.clip(task), filmed(source))
+        held = source.clip(task)
+        return own, Changed(own, with_regions(held, own, footage_of(held), Geometry()), filmed(source))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from experiments.runs.rows import Row, now
 from freemask.backbones.identity import of_file, of_folder
 from freemask.data.geometry import Geometry
 from freemask.data.open import open_footage
-from freemask.data.regions import read_region
+from freemask.data.regions import read_region, united, with_regions
 from freemask.errors import UserError
 from freemask.types import Clip, DataSource, Edit, EditTask, Progress
 
@@ -138,9 +138,11 @@ class Outsiders:
             assert self.data is not None
             return Truth.of(self.data, task)
         footage = open_footage(place_of(self.base, task))
-        clip = Clip(task.clip, footage.frames, fps=footage.fps)
-        asset = task.assets.get("region")
-        return Truth(clip, region=None if asset is None else read_region(asset, footage, Geometry()))
+        whole, plain = Clip(task.clip, footage.frames, fps=footage.fps), Geometry()
+        clip = with_regions(whole, task, footage, plain)
+        paths = [each.assets.get("region") for each in (task, *(task.each if task.edits else ()))]
+        region, *each = (None if path is None else read_region(path, footage, plain) for path in paths)
+        return Truth(clip, region=united(each) if region is None else region, regions=each)
 
 
 def _content(path: Path) -> str:

@@ -24,19 +24,23 @@ class Truth:
     oracle: Float[Tensor, "f 3 h w"] | None = None
     region: Bool[Tensor, "f h w"] | None = None
     flow: Sequence[Tensor] | None = None
+    regions: Sequence[Bool[Tensor, "f h w"] | None] = ()  # of each of several edits by itself
 
     @classmethod
     def of(cls, data: DataSource, task: EditTask) -> "Truth":
-        motion = getattr(data, "flow", None)  # of a source that knows it
+        """`flow` and `regions` are those of a source that knows them."""
+        motion, each = getattr(data, "flow", None), getattr(data, "regions", None)
         flow = None if motion is None else motion(task)
-        return cls(data.clip(task), data.oracle(task), data.region(task), flow)
+        regions = () if each is None or not task.edits else each(task)
+        return cls(data.clip(task), data.oracle(task), data.region(task), flow, regions)
 
     def first(self, count: int) -> "Truth":
         masks = {name: mask[:count] for name, mask in self.clip.masks.items()}
         clip = replace(self.clip, frames=self.clip.frames[:count], masks=masks, flow=None)
         oracle, region = (None if each is None else each[:count] for each in (self.oracle, self.region))
         flow = None if self.flow is None else [each[: count - 1] for each in self.flow]
-        return Truth(clip, oracle, region, flow)
+        regions = [None if each is None else each[:count] for each in self.regions]
+        return Truth(clip, oracle, region, flow, regions)
 
     def case(self, task: EditTask, edited: Tensor, mask: Tensor | None = None) -> Case:
         return Case(
@@ -45,6 +49,7 @@ class Truth:
             task,
             oracle=self.oracle,
             region=self.region,
+            regions=self.regions,
             masks=self.clip.masks,
             mask=mask,
             flow=self.flow,

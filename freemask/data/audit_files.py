@@ -11,6 +11,7 @@ from freemask.data.five import Five, check_edits, mask_paths, read_prompts
 from freemask.data.names import within
 from freemask.data.paths import existing_folder
 from freemask.data.pexels import Pexels, find_manifest
+from freemask.data.regions import remarks
 from freemask.data.shipped import list_path
 from freemask.data.tasks import read_list, read_tasks
 from freemask.data.tgve import COLUMNS, Tgve, find_sheet, read_sheet
@@ -79,6 +80,8 @@ def _open_all(audit: Audit, source: type[Files], arguments: Arguments, progress:
                 _measure(audit, opened, task)
                 if isinstance(opened, Five) and mask_paths(opened.root, task.clip) is None:
                     unmasked.append(task.clip)
+            for each in remarks(task, opened.clip(task)) if task.edits else ():
+                audit.add(task.id, each, grave=False)
             opened.region(task)
         except (UserError, OSError) as error:
             audit.refused(task.clip, error)

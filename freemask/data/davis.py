@@ -8,7 +8,8 @@ Tasks name clips as `bear`, or with folders in front (`DAVIS/bear`). Masks carry
 gives to objects (`objects: {1: bear}`; one name for several objects joins them), else object1, object2, ...;
 a single unnamed object also answers to the task's source word, where there is exactly one. What an edit may
 change: the objects that its source words name (shape, attribute), or everything but the objects
-(background). Unknown (None) for style, and where the words name something that is not annotated.
+(background); of several edits, what any of them may. An edit's own `region` comes first. Unknown (None) for style, and
+where the words name something that is not annotated.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from freemask.data.folder import read_images
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.images import read_ids
+from freemask.data.regions import read_region, united, with_regions
 from freemask.data.tasks import read_list
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -71,12 +73,19 @@ class Davis:
         masks = self._masks(task, footage.indices, footage.size)
         if len(masks) == len(task.words) == 1 and task.clip not in self._names and task.kind != "background":
             masks |= {word: mask for word in task.words for mask in masks.values()}
-        return Clip(id=task.clip, frames=footage.frames, masks=masks, fps=footage.fps)
+        clip = Clip(id=task.clip, frames=footage.frames, masks=masks, fps=footage.fps)
+        return with_regions(clip, task, footage, self.geometry)
 
     def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
         return None
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
+        if task.edits:
+            return united(self.regions(task))
+        if "region" in task.assets:
+            frames = self.layout.frames(_folder(task))
+            footage = read_images(frames, f"clip '{_folder(task)}'", self.geometry, self.frames)
+            return read_region(task.assets["region"], footage, self.geometry)
         if task.kind == "style":
             return None
         indices = self._indices(task)
@@ -85,6 +94,10 @@ class Davis:
             return ~torch.stack(list(masks.values())).any(0)
         meant = self._meant(task, list(masks))
         return torch.stack([masks[name] for name in meant]).any(0) if meant else None
+
+    def regions(self, task: EditTask) -> Sequence[Bool[Tensor, "f h w"] | None]:
+        """Of each edit by itself."""
+        return [self.region(each) for each in task.each]
 
     def _meant(self, task: EditTask, names: Sequence[str]) -> list[str]:
         if task.clip in self._names:

@@ -13,7 +13,7 @@ from freemask.data.geometry import Geometry
 from freemask.data.names import within
 from freemask.data.open import open_footage
 from freemask.data.paths import existing_folder
-from freemask.data.regions import read_region
+from freemask.data.regions import read_region, united, with_regions
 from freemask.data.tasks import read_tasks
 from freemask.errors import UserError, nearest
 from freemask.settings import Effect
@@ -36,7 +36,7 @@ class Files:
     ) -> None:
         self.root = existing_folder(root)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
-        self.regions = existing_folder(regions) if regions else None
+        self._whole = existing_folder(regions) if regions else None
         self._tasks = keep_clips(self._read(tasks), clips)
         self._last: tuple[str, Footage] | None = None
         named = sorted({task.clip for task in self._tasks})
@@ -56,14 +56,22 @@ class Files:
 
     def clip(self, task: EditTask) -> Clip:
         footage = self.footage(task)
-        return Clip(id=task.clip, frames=footage.frames, fps=footage.fps)
+        clip = Clip(id=task.clip, frames=footage.frames, fps=footage.fps)
+        return with_regions(clip, task, footage, self.geometry)
 
     def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
         return None
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
         path = self._region_path(task)
+        if path is None and task.edits:
+            return united(self.regions(task))
         return read_region(path, self.footage(task), self.geometry) if path else None
+
+    def regions(self, task: EditTask) -> Sequence[Bool[Tensor, "f h w"] | None]:
+        """Of each edit by itself; a task's folder in `regions` is that of the whole."""
+        named = (each.assets.get("region") for each in task.each)
+        return [read_region(path, self.footage(task), self.geometry) if path else None for path in named]
 
     def _read(self, tasks: str | Path) -> list[EditTask]:
         return read_tasks(tasks)
@@ -71,7 +79,7 @@ class Files:
     def _region_path(self, task: EditTask) -> Path | None:
         if "region" in task.assets:
             return Path(task.assets["region"])
-        named = [self.regions / task.id, self.regions / f"{task.id}.png"] if self.regions else []
+        named = [self._whole / task.id, self._whole / f"{task.id}.png"] if self._whole else []
         return next((path for path in named if path.exists()), None)
 
     def footage(self, task: EditTask) -> Footage:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from freemask.data.frames import FrameRange
+from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.one import OneClip, task_of
+from freemask.data.regions import with_regions
 from freemask.data.task_fill import slug
 from freemask.types import Clip, EditTask
 
@@ -25,17 +26,29 @@ class HeldClip(OneClip):
         self.task = task_of(self.path, edit)
 
     def clip(self, task: EditTask) -> Clip:
-        return taken(self.held, self.geometry, self.frames)
+        return with_regions(taken(self.held, self.geometry, self.frames), task, self.footage(), self.geometry)
 
-    def region(self, task: EditTask) -> None:
-        return None
+    def footage(self) -> Footage:
+        return footage_of(self.held, self.geometry, self.frames)
 
 
 def taken(clip: Clip, geometry: Geometry, frames: FrameRange) -> Clip:
     """The frames that are asked for, in the size that is asked for."""
+    footage = footage_of(clip, geometry, frames)
+    chosen = list(footage.indices)
+    masks = {name: geometry.masks(mask[chosen]) for name, mask in clip.masks.items()}
+    flow = (
+        clip.flow if footage.frames.shape == clip.frames.shape else None
+    )  # of the clip as it is, and no other
+    return Clip(clip.id, footage.frames, masks, footage.fps, flow=flow)
+
+
+def footage_of(clip: Clip, geometry: Geometry | None = None, frames: FrameRange | None = None) -> Footage:
+    """The same, as if it had been read from a file."""
+    geometry, frames = geometry or Geometry(), frames or FrameRange()
     timed = ((place / clip.fps, place) for place in range(len(clip.frames)))
     chosen = [place for _, place in frames.choose(timed, clip.fps, clip.id)]
-    masks = {name: geometry.masks(mask[chosen]) for name, mask in clip.masks.items()}
+    height, width = clip.frames.shape[-2:]
+    rate = frames.rate(clip.fps, clip.id)
     made = geometry.frames(clip.frames[chosen])
-    flow = clip.flow if made.shape == clip.frames.shape else None  # of the clip as it is, and no other
-    return Clip(clip.id, made, masks, frames.rate(clip.fps, clip.id), flow=flow)
+    return Footage(made, tuple(chosen), (height, width), rate, total=len(clip.frames))

@@ -96,6 +96,17 @@ def completed(fields: Mapping[str, object]) -> tuple[dict[str, object], dict[str
     return {**made, **given}, {name: said for name in made if name not in given}
 
 
+def kind_of(old: str, new: str) -> tuple[Kind, bool]:
+    """What kind of edit turns one phrase into another, and whether that is sure; of a word that stays, how it looks."""
+    if not new:
+        return "shape", True
+    if old.casefold() == new.casefold():
+        grounds = {word.casefold() for word in old.split()} & GROUNDS
+        return ("background" if grounds else "attribute"), True
+    found = guess(old, new)
+    return found.kind, found.sure
+
+
 def unsure(task: EditTask) -> list[str]:
     """What of a task was guessed and had better be said."""
     return [name for name, how in task.guessed.items() if how == UNSURE]

@@ -7,11 +7,11 @@ from typing import Annotated
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from freemask.data.frames import FrameRange
+from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.open import check_range, open_footage
 from freemask.data.paths import existing
-from freemask.data.regions import read_region
+from freemask.data.regions import read_region, united, with_regions
 from freemask.data.task_fill import slug
 from freemask.data.tasks import check_task
 from freemask.settings import Effect
@@ -38,18 +38,25 @@ class OneClip:
         return [self.task]
 
     def clip(self, task: EditTask) -> Clip:
-        footage = open_footage(self.path, self.geometry, self.frames)
-        return Clip(id=slug(self.path.name), frames=footage.frames, fps=footage.fps)
+        footage = self.footage()
+        clip = Clip(id=slug(self.path.name), frames=footage.frames, fps=footage.fps)
+        return with_regions(clip, task, footage, self.geometry)
 
     def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
         return None
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
-        if "region" not in task.assets:
-            return None
-        return read_region(
-            task.assets["region"], open_footage(self.path, self.geometry, self.frames), self.geometry
-        )
+        if task.edits and "region" not in task.assets:
+            return united(self.regions(task))
+        path = task.assets.get("region")
+        return None if path is None else read_region(path, self.footage(), self.geometry)
+
+    def regions(self, task: EditTask) -> Sequence[Bool[Tensor, "f h w"] | None]:
+        """Of each edit by itself."""
+        return [self.region(each) for each in task.each]
+
+    def footage(self) -> Footage:
+        return open_footage(self.path, self.geometry, self.frames)
 
 
 def task_of(clip: Path, edit: Mapping[str, object]) -> EditTask:

@@ -1,8 +1,10 @@
 """Paths that a user typed: found, or refused with the nearest name that exists."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from freemask.data.names import fault
 from freemask.errors import UserError, beside
 
 
@@ -36,3 +38,26 @@ def existing_folder(path: str | Path) -> Path:
     if not path.is_dir():
         raise UserError(f"{path}: a file, where a folder was expected")
     return path
+
+
+def path_below(value: object, home: tuple[Path, bool], complain: Callable[[str], None]) -> str:
+    """A path that a task names, or "" where it is none. `home`: where it begins, and whether it must stay there."""
+    base, listed = home
+    if not isinstance(value, str) or not value.strip():
+        complain(f"a path was expected, not {value!r}")
+        return ""
+    path = base / value.strip()
+    if wrong := (fault(value.strip()) if listed else None) or _unreachable(path, base if listed else None):
+        complain(wrong)
+    return str(path)
+
+
+def _unreachable(path: Path, home: Path | None) -> str | None:
+    try:
+        if not path.exists():
+            return f"there is no '{path.relative_to(home) if home else path.name}' (looked for {path})"
+        if home and not path.resolve().is_relative_to(home):
+            return f"'{path.relative_to(home)}' is a link that leads out of {home}"
+    except (OSError, ValueError) as error:
+        return f"{ascii(str(path)[:80])} cannot be looked at: {getattr(error, 'strerror', None) or error}"
+    return None

@@ -1,18 +1,24 @@
 """What one task must fulfil: turns the fields of a row into an EditTask and a list of complaints."""
 
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from freemask.data.names import fault, id_fault
 from freemask.data.pairs import read_pairs
+from freemask.data.paths import path_below
+from freemask.data.task_edits import FORM, Written, clashes, written
 from freemask.data.task_fill import filled
 from freemask.data.task_rows import Complaint, Row
 from freemask.errors import nearest
-from freemask.types import KINDS, EditTask
+from freemask.types import KINDS, EditTask, LocalEdit
 from freemask.words import bare, holds
 
-FIELDS = ("id", "clip", "source", "target", "words", "kind", "region", "objects", "assets")
+FIELDS = ("id", "clip", "source", "target", "words", "kind", "region", "objects", "assets", "edits", "level")
+LEVELS = ("class", "instance", "part")
 NEEDED = ("id", "clip", "source", "target")
 
 Complain = Callable[[str, str], None]  # (field, message)
@@ -37,21 +43,28 @@ def check_row(
         if name not in row.values:
             complain(name, f"field '{name}' is missing or empty")
     empty = () if listed else ("target",)  # typed on purpose; in a list it is a forgotten cell
-    text = {name: _text(row, name, complain, empty) for name in (*NEEDED, "kind")}
+    text = {name: _text(row, name, complain, empty) for name in (*NEEDED, "kind", "level")}
     text["id"] = unicodedata.normalize("NFC", text["id"])
     if wrong := id_fault(text["id"]):
         complain("id", wrong)
     if listed and text["clip"] and (wrong := fault(text["clip"])):
         complain("clip", f"clip {wrong}")
-    if text["kind"] and text["kind"] not in KINDS:
-        complain("kind", f"unknown kind '{text['kind']}'; {nearest(text['kind'], KINDS)}")
+    for name, known in (("kind", KINDS), ("level", LEVELS)):
+        _check_known(name, text[name], known, partial(complain, name))
     for name in ("source", "target"):
         _check_prompt(name, text[name], complain)
-    words = _words(row, text, complain)
+    tell = (
+        (lambda message: None) if "edits" in row.values else partial(complain, "words")
+    )  # told of the edits
+    words = _words(_pairs(row, "words", complain), text, tell)
     assets = _assets(row, base, complain, listed=listed)
     objects = _objects(row, complain)
+    edits = _edits(row, text, complain, (base, listed))
+    together = {old: new for each in edits for old, new in each.words.items()}
+    if edits and words != together:
+        complain("words", "words are not those of the edits; leave them out, or write the same in both")
     edit = (text["source"], text["target"], words, text["kind"], assets, dict(row.guessed))
-    return EditTask(text["id"], text["clip"], *edit), objects, found
+    return EditTask(text["id"], text["clip"], *edit, edits, text["level"]), objects, found
 
 
 def _text(row: Row, name: str, complain: Complain, empty: Collection[str]) -> str:
@@ -72,22 +85,65 @@ def _check_prompt(name: str, prompt: str, complain: Complain) -> None:
         complain(name, f"field '{name}' holds {odd!r}; a prompt is one line of printable text")
 
 
-def _words(row: Row, text: Mapping[str, str], complain: Complain) -> dict[str, str]:
+def _check_known(name: str, said: str, known: Sequence[str], complain: Callable[[str], None]) -> None:
+    if said and said not in known:
+        complain(f"unknown {name} '{said}'; {nearest(said, known)}")
+
+
+def _words(
+    pairs: Mapping[Any, Any], text: Mapping[str, str], complain: Callable[[str], None]
+) -> dict[str, str]:
     checked: dict[str, str] = {}
-    for old, new in _pairs(row, "words", complain).items():
+    for old, new in pairs.items():
         if not isinstance(old, str) or not isinstance(new, str):
-            complain("words", f"words must be text, not {old!r} -> {new!r}; put them in quotes")
+            complain(f"words must be text, not {old!r} -> {new!r}; put them in quotes")
             continue
         for word, side in ((old, "source"), (new, "target")):
             if not word.strip() and side == "target":
                 continue  # the target leaves the word out: its object is to go
             if not word.strip():
-                complain("words", f"words: an empty word in '{old}' -> '{new}'")
+                complain(f"words: an empty word in '{old}' -> '{new}'")
             elif text[side] and not holds(text[side], word):
                 words = ", ".join(map(bare, text[side].split()))
-                complain("words", f"'{word}' is not in the {side} prompt, whose words are: {words}")
+                complain(f"'{word}' is not in the {side} prompt, whose words are: {words}")
         checked[old.strip()] = new.strip()
     return checked
+
+
+def _edits(
+    row: Row, text: Mapping[str, str], complain: Complain, home: tuple[Path, bool]
+) -> tuple[LocalEdit, ...]:
+    """`home`: where paths begin, and whether they must stay there."""
+    if "edits" not in row.values:
+        return ()
+    said = written(row.values["edits"])
+    if not said:
+        complain("edits", f"edits: at least one was expected, such as `{FORM}`")
+    several, edits = len(said) > 1, []
+    whole = None if "kind" in row.guessed else text["kind"]
+    for number, each in enumerate(said, 1):
+        name = f"edit {number}: " if several else "edits: "
+
+        def at(message: str, field: str = f"edits[{number}]", name: str = name) -> None:
+            complain(field, name + message)
+
+        edits.append(_edit(replace(each, kind=each.kind or whole), text, at, home))
+    for number, clash in clashes([each.words for each in edits], text):
+        complain(f"edits[{number}]", clash)
+    return tuple(edits)
+
+
+def _edit(
+    said: Written, text: Mapping[str, str], complain: Callable[[str], None], home: tuple[Path, bool]
+) -> LocalEdit:
+    for wrong in said.faults:
+        complain(wrong)
+    if not said.words and not said.faults:
+        complain("it has no words; say which of the source prompt it is about")
+    words, kind = _words(said.words, text, complain), said.kind or said.read()[0]
+    _check_known("kind", str(kind), KINDS, complain)
+    region = "" if said.region is None else path_below(said.region, home, complain)
+    return LocalEdit(words, str(kind), region)
 
 
 def _objects(row: Row, complain: Complain) -> dict[int, str]:
@@ -109,26 +165,15 @@ def _assets(row: Row, base: Path, complain: Complain, *, listed: bool) -> dict[s
         named.append(("region", "region", row.values["region"]))
     assets: dict[str, str] = {}
     for field, name, value in named:
-        if not isinstance(name, str) or not isinstance(value, str) or not value.strip():
-            complain(field, f"{field}: a path was expected, not {value!r}")
-            continue
-        path = base / value.strip()
-        wrong = (fault(value.strip()) if listed else None) or _unreachable(path, base if listed else None)
-        if wrong:
-            complain(field, f"{field}: {wrong}")
-        assets[name] = str(path)
+
+        def at(message: str, field: str = field) -> None:
+            complain(field, f"{field}: {message}")
+
+        if not isinstance(name, str):
+            at(f"a name was expected, not {name!r}")
+        elif path := path_below(value, (base, listed), at):
+            assets[name] = path
     return assets
-
-
-def _unreachable(path: Path, home: Path | None) -> str | None:
-    try:
-        if not path.exists():
-            return f"there is no '{path.relative_to(home) if home else path.name}' (looked for {path})"
-        if home and not path.resolve().is_relative_to(home):
-            return f"'{path.relative_to(home)}' is a link that leads out of {home}"
-    except (OSError, ValueError) as error:
-        return f"{ascii(str(path)[:80])} cannot be looked at: {getattr(error, 'strerror', None) or error}"
-    return None
 
 
 def _pairs(row: Row, field: str, complain: Complain) -> dict[object, object]:

@@ -1,9 +1,10 @@
-"""What a row of a task list leaves out: `kind` and `words` are read off its prompts, and then an id is made."""
+"""What a row of a task list leaves out: `kind` and `words` are read off edits or prompts, and then an id is made."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from freemask.data import task_edits
 from freemask.data.kinds import completed
 from freemask.data.names import same_name
 from freemask.data.task_rows import Row
@@ -14,6 +15,9 @@ ENDING = re.compile(r"\.(mp4|mov|mkv|webm|avi|m4v|gif|png|jpe?g)$", re.IGNORECAS
 
 def filled(row: Row) -> Row:
     """With `kind` and `words`, and which of them were guessed. Without prompts there is nothing to read them off."""
+    if row.values.get("edits"):
+        more, guessed = task_edits.filled(row.values)
+        return replace(row, values=row.values | more, guessed={**row.guessed, **guessed})
     said = {name: row.values[name] for name in READ if name in row.values}
     if len(said) == len(READ) or not all(isinstance(said.get(name), str) for name in READ[:2]):
         return row

@@ -16,8 +16,8 @@ Complaint = tuple[int, str]
 
 @dataclass(frozen=True)
 class Row:
-    """One task as written: values by field, and the line of each field (of the row where it has none). `header`: of a
-    CSV file, its line and the columns that it names."""
+    """One task as written: values by field, and the line of each field (of the row where it has none), also of what a
+    field lists (`edits[1]`). `header`: of a CSV file, its line and the columns that it names."""
 
     line: int
     values: dict[str, object]
@@ -26,7 +26,7 @@ class Row:
     header: tuple[int, Sequence[str]] | None = None
 
     def at(self, name: str) -> int:
-        return self.lines.get(name, self.line)
+        return self.lines.get(name, self.lines.get(name.partition("[")[0], self.line))
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[Complaint]]:
@@ -178,6 +178,8 @@ def _fields(node: MappingNode, complaints: list[Complaint]) -> tuple[dict[str, o
         if name in lines:
             complaints.append((line, f"field '{name}' is there twice"))
         lines[name] = line
+        if isinstance(value, SequenceNode):
+            lines |= {f"{name}[{n}]": each.start_mark.line + 1 for n, each in enumerate(value.value, 1)}
         read = _value(value, complaints)
         if read is not None:
             values[name] = read

@@ -3,7 +3,8 @@
 Fields of a task: `clip`, `source` and `target` (prompts, kept to the last blank); where they are not to be read off the
 prompts, `words` (source word or phrase -> target word or phrase) and `kind` (style, attribute, shape, background);
 where it is not to be made of clip and kind, `id` (names the output); and, where wanted, `region` (a mask picture, or a
-folder with one mask per frame of the clip, white where the edit may change pixels), `objects` (number in the
+folder with one mask per frame of the clip, white where the edit may change pixels), `edits` (several in one clip, each
+with `words`, `kind` and `region`), `level` (class, instance or part: how fine they are), `objects` (number in the
 annotation -> word) and `assets` (name -> file). Paths are relative to the list and stay below its folder.
 
 A YAML file is a list of such tasks, or clips with several edits each:
@@ -99,8 +100,9 @@ def _checked(
 def check_task(fields: Mapping[str, object], base: Path | None = None) -> EditTask:
     """One task given in code or on the command line, under the same rules as a line of a list."""
     said = {name: value for name, value in fields.items() if value is not None}
-    if not str(said.get("words", "none")).strip():
-        del said["words"]  # words= says as little as no words at all
+    for name in ("words", "edits"):
+        if not str(said.get(name, "none")).strip():
+            del said[name]  # words= says as little as no words at all
     row = Row(0, said)
     task, _, found = check_row(row, (base or Path()).resolve(), listed=False)
     if found:

@@ -15,6 +15,7 @@ class Effect(Enum):
     NONE = "it changes no number: speed, memory, caches, permissions; it does not count"
     PLACE = "it says where something lies that counts in another way; it does not count"
     FILES = "the content of the file or folder counts, not its place"
+    SAID = "it counts where something is said; without, all is as before there was such a setting"
     CODEBOOK = "the codebook that is found counts, not its place"
 
 

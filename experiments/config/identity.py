@@ -77,11 +77,11 @@ def counted(node: Any, codebook: Content = getitem) -> Any:
     said, found = _declared(str(node["_target_"])) if "_target_" in node else {}, {}
     for name, value in node.items():
         effect = said.get(name)
-        if effect in (Effect.NONE, Effect.PLACE):
+        if effect in (Effect.NONE, Effect.PLACE) or effect is Effect.SAID and value is None:
             continue
         if isinstance(effect, Spellings):
             found[name] = effect(value)
-        elif effect is None or value is None:
+        elif effect in (None, Effect.SAID) or value is None:
             found[name] = counted(value, codebook)
         else:
             found[name] = codebook(node, name) if effect is Effect.CODEBOOK else _content(value)

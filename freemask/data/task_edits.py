@@ -101,7 +101,7 @@ def _of_text(text: str) -> Written:
     faults = ["nothing stands behind the @"] if text.endswith(" @") or at and not str(region).strip() else []
     kind = re.search(r"\s*\[([^\[\]]*)\]\s*$", words)
     pairs, wrong = read_pairs(words[: kind.start()] if kind else words)
-    return Written({**pairs}, kind[1].strip() if kind else None, region, [*faults, *wrong])
+    return Written({**pairs}, kind[1].strip() if kind else None, region or None, [*faults, *wrong])
 
 
 def _of_mapping(value: object) -> Written:
@@ -116,4 +116,4 @@ def _of_mapping(value: object) -> Written:
     if not isinstance(words, Mapping):
         faults.append(f"words must be a mapping or `a->b`, not {words!r}")
         words = {}
-    return Written(dict(words), value.get("kind"), value.get("region"), faults)
+    return Written(dict(words), value.get("kind") or None, value.get("region") or None, faults)

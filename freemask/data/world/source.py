@@ -1,18 +1,19 @@
 """The world as a source of clips and tasks, each with its true answer; and as a folder in DAVIS layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
-from PIL import Image
 from torch import Tensor
 
+from freemask.data.world.davis import write_clip
+from freemask.data.world.known import named_masks, region_of, truth
+from freemask.data.world.levels import LEVELS, LevelTask, make_level_task
 from freemask.data.world.motion import flow_back
-from freemask.data.world.render import Truth, render, render_frames
+from freemask.data.world.render import render_frames
 from freemask.data.world.spec import (
     BACKGROUNDS,
     CLASSES,
@@ -27,27 +28,10 @@ from freemask.data.world.spec import (
     sample_scene,
 )
 from freemask.errors import UserError, nearest
-from freemask.types import KINDS, Clip, EditTask, OpticalFlow
+from freemask.settings import Effect
+from freemask.types import KINDS, Clip, EditTask, LocalEdit, OpticalFlow
 
 FPS = 8.0
-
-
-@lru_cache(maxsize=64)
-def truth(scene: Scene) -> Truth:
-    return render(scene)
-
-
-def named_masks(scene: Scene) -> dict[str, Bool[Tensor, "f h w"]]:
-    """Visible masks by the words of the caption: things, classes, coloured parts, and the background."""
-    known = truth(scene)
-    masks: dict[str, Tensor] = {}
-    for index, thing in enumerate(scene.things):
-        masks[scene.name_of(index)] = known.things[index]
-        masks[thing.cls] = masks.get(thing.cls, torch.zeros_like(known.things[index])) | known.things[index]
-        if thing.part_color:
-            masks[PARTS[thing.cls]] = known.parts[index][PARTS[thing.cls]]
-    masks[scene.background] = ~torch.stack(known.things).any(0)
-    return masks
 
 
 def clip_of(scene: Scene, name: str) -> Clip:
@@ -63,6 +47,7 @@ class WorldTask:
     scene: Scene
     change: Change
     kind: str
+    level: str = ""
 
     @property
     def answer(self) -> Scene:
@@ -78,17 +63,18 @@ class WorldTask:
         return {self.scene.name_of(self.change.thing): self.answer.name_of(self.change.thing)}
 
     def region(self) -> Bool[Tensor, "f h w"] | None:
-        """What the edit may change, soft edges and glow included; None where it may change everything."""
-        if self.change.what == "style":
-            return None
-        before, after = truth(self.scene), truth(self.answer)
-        changed = ((before.frames * 255).round() != (after.frames * 255).round()).any(1)
-        if self.change.what == "background":
-            return changed | ~(torch.stack(before.things).any(0) & torch.stack(after.things).any(0))
-        if self.change.what == "part":
-            part = PARTS[self.scene.things[self.change.thing].cls]
-            return changed | before.parts[self.change.thing][part]
-        return changed | before.things[self.change.thing] | after.things[self.change.thing]
+        """What the edit may change; None where it may change everything."""
+        return None if self.change.what == "style" else region_of(self.scene, (self.change,))
+
+    def masks(self) -> dict[str, Bool[Tensor, "f h w"]]:
+        return named_masks(self.scene)
+
+    def edits(self) -> tuple[LocalEdit, ...]:
+        """It is not several."""
+        return ()
+
+    def regions(self) -> list[Bool[Tensor, "f h w"]]:
+        return []
 
 
 def _other(rng: np.random.Generator, choices: Sequence[str], *taken: str | None) -> str:
@@ -125,9 +111,10 @@ def make_task(seed: int, kind: str, *, number: int, frames: int, height: int, wi
 
 
 class World:
-    """Tasks of the embedded world. `oracle` is the true answer of each edit."""
+    """Tasks of the embedded world. `oracle` is the true answer of each edit. With `levels` (class, instance, part)
+    each task is several edits of one clip, or one of several things, and `kinds` do not matter."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the list is the schema of a YAML file
         self,
         split: str = "heldout",
         clips: int = 8,
@@ -135,56 +122,62 @@ class World:
         frames: int = 8,
         seed: int = 0,
         size: int | Sequence[int] = 64,
+        levels: Annotated[Sequence[str] | None, Effect.SAID] = None,
     ) -> None:
-        if split not in SPLITS:
-            raise UserError("The world has no such split.", came=split, todo=nearest(split, SPLITS))
+        room, (height, width) = _checked(split, clips, frames, seed, size)
         for kind in kinds:
             if kind not in KINDS:
                 raise UserError("There is no such kind of edit.", came=kind, todo=nearest(kind, KINDS))
-        if clips < 1 or frames < 1 or not kinds:
-            raise UserError(
-                "The world needs at least one clip, one frame and one kind of edit.",
-                came=f"clips={clips}, frames={frames}, kinds={list(kinds)}",
-                expected="positive numbers and a non-empty list",
-            )
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 16:
-            raise UserError(
-                "The world's frames are too small to show anything.", came=size, expected="16 or more"
-            )
-        room = SPLITS[split]
-        if seed < 0 or seed + clips > len(room):
-            raise UserError(
-                f"These seeds leave the {split} split.",
-                came=f"seed={seed}, clips={clips}",
-                expected=f"< {len(room)}",
-            )
-        self._tasks = {}
-        for number in range(clips):
-            kind = kinds[number % len(kinds)]
-            where = room.start + seed + number
-            made = make_task(where, kind, number=seed + number, frames=frames, height=height, width=width)
-            self._tasks[f"world-{where}-{kind}"] = made
+        for level in levels or ():
+            if level not in LEVELS:
+                raise UserError("The world has no such level.", came=level, todo=nearest(level, LEVELS))
+        turns = kinds if levels is None else levels
+        if not turns:
+            wrong, came = "The world needs at least one kind of edit.", f"kinds={kinds}, levels={levels}"
+            raise UserError(wrong, came=came, expected="a list that is not empty")
+        self._tasks: dict[str, WorldTask | LevelTask] = {}
+        sizes = {"frames": frames, "height": height, "width": width}
+        for number in range(seed, seed + clips):
+            what, where = turns[(number - seed) % len(turns)], room.start + number
+            if levels is None:
+                made = make_task(where, what, number=number, **sizes)
+            else:
+                made = make_level_task(where, what, turn=number // len(turns), **sizes)
+            self._tasks[f"world-{where}-{what}"] = made
 
     def tasks(self) -> list[EditTask]:
         return [
-            EditTask(name, f"world-{t.scene.seed}", t.scene.caption, t.answer.caption, t.words(), t.kind)
-            for name, t in self._tasks.items()
+            EditTask(
+                name,
+                f"world-{each.scene.seed}",
+                each.scene.caption,
+                each.answer.caption,
+                each.words(),
+                each.kind,
+                edits=each.edits(),
+                level=each.level,
+            )
+            for name, each in self._tasks.items()
         ]
 
-    def _find(self, task: EditTask) -> WorldTask:
+    def _find(self, task: EditTask) -> WorldTask | LevelTask:
         if task.id not in self._tasks:
             raise UserError("The world knows no such task.", came=task.id, todo=nearest(task.id, self._tasks))
         return self._tasks[task.id]
 
     def clip(self, task: EditTask) -> Clip:
-        return clip_of(self._find(task).scene, task.clip)
+        made = self._find(task)
+        return replace(clip_of(made.scene, task.clip), masks=made.masks())
 
     def oracle(self, task: EditTask) -> Float[Tensor, "f 3 h w"] | None:
         return render_frames(self._find(task).answer)
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
         return self._find(task).region()
+
+    def regions(self, task: EditTask) -> Sequence[Bool[Tensor, "f h w"]]:
+        """What each of a task's several edits may change. A data source need not have this."""
+        return self._find(task).regions()
 
     def flow(self, task: EditTask) -> tuple[Float[Tensor, "g 2 h w"], Bool[Tensor, "g h w"]]:
         """The source's exact motion, which metrics use: see `flow_back`. A data source need not have this."""
@@ -199,37 +192,35 @@ class World:
             name = f"world-{task.scene.seed}"
             if name not in names:
                 names.append(name)
-                _write_clip(root, name, task.scene)
+                write_clip(root, name, task.scene)
         sets = root / "ImageSets" / "480p"
         sets.mkdir(parents=True, exist_ok=True)
         (sets / "val.txt").write_text("\n".join(names) + "\n")
         return root
 
 
-def _palette() -> list[int]:
-    """The first colours of the Pascal VOC palette, which DAVIS uses."""
-    colors = []
-    for index in range(256):
-        rgb, bits = [0, 0, 0], index
-        for shift in range(7, -1, -1):
-            for channel in range(3):
-                rgb[channel] |= ((bits >> channel) & 1) << shift
-            bits >>= 3
-        colors += rgb
-    return colors
-
-
-def _write_clip(root: Path, name: str, scene: Scene) -> None:
-    images, labels = root / "JPEGImages" / "480p" / name, root / "Annotations" / "480p" / name
-    images.mkdir(parents=True, exist_ok=True)
-    labels.mkdir(parents=True, exist_ok=True)
-    known = truth(scene)
-    for f, frame in enumerate(known.frames):
-        pixels = (frame.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        Image.fromarray(pixels).save(images / f"{f:05d}.jpg", quality=97, subsampling=0)
-        numbers = np.zeros(pixels.shape[:2], dtype=np.uint8)
-        for index, mask in enumerate(known.things):
-            numbers[mask[f].numpy()] = index + 1
-        picture = Image.fromarray(numbers, mode="P")
-        picture.putpalette(_palette())
-        picture.save(labels / f"{f:05d}.png")
+def _checked(
+    split: str, clips: int, frames: int, seed: int, size: int | Sequence[int]
+) -> tuple[range, tuple[int, int]]:
+    """The seeds of the split, and height and width."""
+    if split not in SPLITS:
+        raise UserError("The world has no such split.", came=split, todo=nearest(split, SPLITS))
+    if clips < 1 or frames < 1:
+        raise UserError(
+            "The world needs at least one clip and one frame.",
+            came=f"clips={clips}, frames={frames}",
+            expected="positive numbers",
+        )
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 16:
+        raise UserError(
+            "The world's frames are too small to show anything.", came=size, expected="16 or more"
+        )
+    room = SPLITS[split]
+    if seed < 0 or seed + clips > len(room):
+        raise UserError(
+            f"These seeds leave the {split} split.",
+            came=f"seed={seed}, clips={clips}",
+            expected=f"< {len(room)}",
+        )
+    return room, (height, width)

@@ -128,7 +128,7 @@ class Wishes:
                 )
 
 
-def _path(
+def draw_path(
     rng: np.random.Generator, motion: str, centre: tuple[float, float]
 ) -> tuple[tuple[float, float], ...]:
     """Start and end of a path around a centre."""
@@ -169,7 +169,7 @@ def sample_scene(
         x = rng.uniform(0.42, 0.58) if count == 1 or crossing else (0.28, 0.72)[i] + rng.uniform(-0.04, 0.04)
         y = rng.uniform(0.44, 0.56) + (0.0 if count == 1 else (-0.14, 0.14)[i])
         half = rng.uniform(0.25, 0.32) if count == 1 else rng.uniform(0.19, 0.24)
-        start, end = _path(rng, motion, (x * aspect_x, y * aspect_y))
+        start, end = draw_path(rng, motion, (x * aspect_x, y * aspect_y))
         wants_part = wishes.part if (wishes.part is not None and i == 0) else rng.random() < 0.12
         part = str(rng.choice([c for c in COLORS if c != colors[i]])) if wants_part else None
         things.append(Thing(classes[i], colors[i], motion, start, end, half, part))

@@ -54,6 +54,22 @@ def dilate(mask: Bool[Tensor, "f h w"], radius: int) -> Bool[Tensor, "f h w"]:
     return F.max_pool2d(mask.float()[:, None], 2 * radius + 1, stride=1, padding=radius)[:, 0].bool()
 
 
+def closer(frame: Float[Tensor, "3 h w"], where: Bool[Tensor, "h w"]) -> Float[Tensor, "3 oh ow"]:
+    """A square of the frame around what is marked, twice as wide as that and at least half as wide as the frame, for
+    networks that see little in small things; the whole frame where that is no smaller."""
+    height, width = where.shape
+    rows, columns = (torch.where(where.any(axis))[0] for axis in (1, 0))
+    wide = max(int(each[-1] - each[0]) + 1 for each in (rows, columns))
+    side = max(min(height, width) // 2, 2 * wide)
+    if side >= min(height, width):
+        return frame
+    top, left = (
+        min(max(0, (int(each[0] + each[-1]) - side) // 2), size - side)
+        for each, size in ((rows, height), (columns, width))
+    )
+    return frame[:, top : top + side, left : left + side]
+
+
 def overlap(mask: Bool[Tensor, "f h w"], truth: Bool[Tensor, "f h w"]) -> float | None:
     """Intersection over union over the whole clip; None where there is neither."""
     union = int((mask | truth).sum())

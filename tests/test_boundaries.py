@@ -34,6 +34,7 @@ ALLOWED_IN_EVALUATION = (
     "freemask.settings",
     "freemask.statistics",
     "freemask.optical",
+    "freemask.words",
 )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,14 @@ from evaluation.metrics.source_psnr import SourcePsnr
 from evaluation.metrics.warp_error import WarpError
 from evaluation.suite import Suite
 from freemask.errors import UserError
-from freemask.types import EditTask
+from freemask.types import EditTask, LocalEdit
 
 CONF = Path(__file__).parents[1] / "conf" / "metric"
 YAMLS = sorted(CONF.glob("*.yaml"))
 SINGLE = [path for path in YAMLS if "_target_" in path.read_text(encoding="utf-8")]
 TEXT = "a red blue car fish cat dog moving left right up on over grass sand snow of , . the"
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"red": "blue"}, "attribute")
+EDITS = replace(TASK, edits=(LocalEdit(TASK.words, TASK.kind),))
 
 
 def noise(*shape, seed=0):
@@ -46,13 +48,16 @@ def smooth(frames=3, height=40, width=56, seed=0):
     return torch.cat([frame[..., f:] for f, frame in enumerate(grown)]).clamp(0, 1)
 
 
-def a_case(amount=0.0, frames=3, height=40, width=56, task=TASK):
+def a_case(amount=0.0, frames=3, height=40, width=56, task=EDITS):
     source = smooth(frames, height, width)
     edited = (source + amount * (noise(*source.shape, seed=1) - 0.5)).clamp(0, 1)
     region = torch.zeros(frames, height, width, dtype=torch.bool)
     region[:, 10:20, 10:30] = True
     still = torch.zeros(frames - 1, 2, height, width), torch.ones(frames - 1, height, width, dtype=torch.bool)
+    first = region.clone()  # of the car a half, so that there is another that stays
+    first[..., 20:] = False
     known = {
+        "regions": [first] * len(task.edits),
         "oracle": source,
         "region": region,
         "masks": {"car": region},
@@ -291,8 +296,8 @@ def test_contract(path, tiny_clip):
 
 
 # These compare with words or masks, not with frames: see test_clip_text_prefers_the_right_words,
-# test_metrics_fatezero.py, test_metrics_flow.py.
-WORDS = ("clip_text", "frame_accuracy", "object_seen", "q_edit", "mask_iou")
+# test_metrics_fatezero.py, test_metrics_flow.py, test_metrics_regions.py.
+WORDS = ("clip_text", "frame_accuracy", "object_seen", "edits_seen", "q_edit", "mask_iou")
 
 
 @pytest.mark.parametrize("path", [p for p in SINGLE if p.stem not in WORDS], ids=lambda path: path.stem)

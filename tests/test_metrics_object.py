@@ -6,7 +6,7 @@ import torch
 from evaluation.backbones import clip, weights
 from evaluation.case import Case
 from evaluation.metric import MetricWarning
-from evaluation.metrics.object_seen import ObjectSeen, _instead
+from evaluation.metrics.object_seen import ObjectSeen, instead
 from freemask.types import EditTask
 
 SEEN, KEPT = "object_seen[colours]", "object_kept[colours]"
@@ -81,9 +81,9 @@ def test_words_that_are_the_same_to_the_judge_and_long_prompts_are_told():
 
 
 def test_articles_follow_the_word():
-    assert _instead("an orange car on an island", "orange", "red") == "a red car on an island"
-    assert _instead("one red car", "red", "orange") == "one orange car"
-    assert _instead("An Orange car", "orange", "red") == "a red car"
+    assert instead("an orange car on an island", "orange", "red") == "a red car on an island"
+    assert instead("one red car", "red", "orange") == "one orange car"
+    assert instead("An Orange car", "orange", "red") == "a red car"
 
 
 def test_case_does_not_matter():

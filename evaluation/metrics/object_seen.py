@@ -77,23 +77,27 @@ class ObjectSeen:
             return None
         ((old, new),) = case.task.words.items()
         target = case.task.target
-        if old == new or not new.strip() or len(_place_of(new).findall(target)) != 1:
+        if old == new or not new.strip() or len(place_of(new).findall(target)) != 1:
             return None
         group = next((group for group in self.rivals if new.casefold() in map(str.casefold, group)), ())
         own = {old.casefold(), new.casefold()}
         others = [old, *(rival for rival in group if rival.casefold() not in own)]
-        return [target, *(_instead(target, new, each) for each in others)]
+        return [target, *(instead(target, new, each) for each in others)]
 
     def _note(self, what: str) -> None:
         warnings.warn(f"{self.columns[0].name} {what}", MetricWarning, stacklevel=3)
 
 
-def _place_of(word: str) -> re.Pattern[str]:
-    """The word, with the article before it. Case does not matter, as elsewhere."""
+def place_of(word: str) -> re.Pattern[str]:
+    """The word or phrase, with the article before it. Case does not matter, as elsewhere."""
     return re.compile(rf"\b(an? )?{re.escape(word)}\b", re.IGNORECASE)
 
 
-def _instead(prompt: str, word: str, other: str) -> str:
-    """With the article that the other word wants."""
-    article = "an " if other[:1].lower() in "aeiou" else "a "
-    return _place_of(word).sub(lambda found: (article if found[1] else "") + other, prompt)
+def instead(prompt: str, word: str, other: str, *, only: int | None = None) -> str:
+    """With the article that the other word wants; of several places at all, or `only` at one of them."""
+    article, count = "an " if other[:1].lower() in "aeiou" else "a ", iter(range(len(prompt)))
+
+    def put(found: re.Match[str]) -> str:
+        return found[0] if only not in (None, next(count)) else (article if found[1] else "") + other
+
+    return place_of(word).sub(put, prompt)

@@ -399,6 +399,15 @@ def test_kinds_are_compared_apart():
         json.loads(json.dumps(found.record(), allow_nan=False))["kinds"]["style"]["means"][0]["low"] is None
     )
     assert compare(rows[:2], "a").kinds == {}
+    levels = [
+        {**each, "level": level} for each, level in zip(rows, ("part", "part", "class", "class"), strict=True)
+    ]
+    assert {
+        level: each.paired.value("b", "psnr").mean for level, each in compare(levels, "a").kinds.items()
+    } == {
+        "class": -1.0,
+        "part": 2.0,
+    }
     assert compare([row("b", "1", "x", 1.0)], "a").paired is None
 
 

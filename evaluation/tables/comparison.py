@@ -1,4 +1,4 @@
-"""Everything that a set of rows says: means line by line, differences to a reference, and both by kind of edit."""
+"""Everything that a set of rows says: means line by line, differences to a reference, and both by sort of edit."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,7 +35,8 @@ class Paired:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`paired` is None without a reference, or where it has no rows yet; `kinds` is empty where there is one kind."""
+    """`paired` is None without a reference, or where it has no rows yet; `kinds` is empty where there is one kind.
+    Tasks that have a level count by it instead of by their kind."""
 
     summary: Summary
     paired: Paired | None = None
@@ -80,11 +81,16 @@ def compare(
         return Comparison(summary, paired(some, summary.columns, str(reference), by=by) if known else None)
 
     found = one(kept)
-    kinds = sorted({str(row.get("kind")) for row in kept})
+    kinds = sorted(set(map(sort_of, kept)))
     if reference is None or len(kinds) < 2:
         return found
-    parts = {kind: one([row for row in kept if str(row.get("kind")) == kind]) for kind in kinds}
+    parts = {kind: one([row for row in kept if sort_of(row) == kind]) for kind in kinds}
     return Comparison(found.summary, found.paired, parts)
+
+
+def sort_of(row: Row) -> str:
+    """Which tasks are told apart in tables: by level, where there are levels, otherwise by kind."""
+    return str(row.get("level") or row.get("kind"))
 
 
 def paired(rows: Iterable[Row], columns: Sequence[Column], reference: str, *, by: str = "variant") -> Paired:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from evaluation.tables.comparison import sort_of
 from experiments.jobs.explain import explained, others
 from experiments.report.made import Made, by_rows
 from experiments.report.numbers import settled
@@ -49,7 +50,8 @@ class PageVariant:
 def core(variants: Sequence[PageVariant], columns: Mapping[str, Any], reference: int) -> dict[str, Any]:
     """What is needed to filter, sort, average and show thumbnails."""
     rows = [row for each in variants for row in each.rows]
-    tasks, task = _numbered(tuple(str(row.get(key, "")) for key in TASK) for row in rows)
+    said = [{**row, "kind": sort_of(row)} if row.get("level") else row for row in rows]
+    tasks, task = _numbered(tuple(str(row.get(key, "")) for key in TASK) for row in said)
     messages, message = _numbered(str(row.get("message") or "") for row in rows)
     shapes, shape = _numbered(tuple(row.get("frames") or ()) for row in rows)
     panels, panel = _numbered(tuple(row.get("panels") or ()) for row in rows)

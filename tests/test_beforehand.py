@@ -46,6 +46,7 @@ WRONG = [
         ["edit", "source=a car and a dog", "target=oil painting of a car and a dog", "mask=agreement"],
         "words=",
     ),
+    (["edit", "method=tokenflow", "method.base=controlnet", "model=random_image"], "no ControlNet"),
     (["run", "mask=segmentation", "mask.folder=nowhere"], "no such file"),
     (["run", "mask=segmentation", "mask.folder=masks"], "a folder called"),
     (["run", "mask=segmentation", "mask.folder=flat"], "one clip"),

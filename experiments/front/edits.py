@@ -44,7 +44,7 @@ def edit(
     with showing(progress) as (report, busy):
         task, data = wish.task(lambda: build(said.config["data"], "data"))
         variant = _variant(said, task)
-        beforehand.refuse(said.config, task, data, wish.frames.exact)
+        beforehand.refuse(said.config, task, data, wish.frames.exact, loaded=said.backbone is not None)
         busy("loading the model")
         editor = make_editor(said.config, backbone=said.backbone)
         busy("reading the clip")

@@ -25,13 +25,24 @@ class Small(NamedTuple):
     native: tuple[int, int] = (16, 16)
 
 
-def refuse(config: Mapping[str, Any], task: EditTask, data: DataSource, frames: int | None = None) -> None:
-    """Of one edit, whatever its method can see, and a file that cannot be read. `frames`: so many of a file."""
+def refuse(
+    config: Mapping[str, Any],
+    task: EditTask,
+    data: DataSource,
+    frames: int | None = None,
+    *,
+    loaded: bool = False,
+) -> None:
+    """Of one edit, whatever its method can see, and a file that cannot be read. `frames`: so many of a file. `loaded`:
+    a model is there already, and not the one that is configured."""
     seen = cache(partial(glimpse, data, task, frames))
     method = informed(build(config["method"], "method"), data, task)
     check = getattr(method, "check", None)
     if check is not None:
         check(task, seen)
+    check_model = getattr(method, "check_model", None)
+    if check_model is not None and not loaded:
+        check_model(config["model"])
     build(config["tuning"], "tuning").check(task, seen)
     if isinstance(data, OneClip):
         seen()

@@ -89,6 +89,16 @@ def only_images(method: str, sites: Mapping[str, Site]) -> None:
         )
 
 
+def controlled(there: bool) -> None:
+    if not there:
+        raise UserError(
+            "This model has no ControlNet, which is to hold the edit.",
+            came="model.control=null",
+            expected="an image model with a ControlNet",
+            todo="model=embedded_image model.control=embedded_edges, or model=sd15 model.control=PATH",
+        )
+
+
 def path_warnings(backbone: Backbone) -> tuple[str, ...]:
     return tuple(getattr(backbone.noise_path, "warnings", ()))
 

@@ -7,7 +7,7 @@ What happens in a step stands in `freemask.methods.tokenflow_step`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from torch import Generator
 
@@ -15,7 +15,7 @@ from freemask.attention.record import GIB
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.masks.plan import MaskPlan
-from freemask.methods.common import Stopwatch, at_least, only_images, whole
+from freemask.methods.common import Stopwatch, at_least, controlled, only_images, whole
 from freemask.methods.composite import composited
 from freemask.methods.held import free, of_masks, planned, wish_of
 from freemask.methods.masked import MaskSettings
@@ -95,12 +95,16 @@ class TokenFlow(MaskSettings):
             self.inversions_gb,
         )
 
+    def check_model(self, model: Mapping[str, Any]) -> None:
+        if self.base == "controlnet":
+            controlled(bool(model.get("control")))
+
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         only_images("TokenFlow", backbone.sites)
         if self.base == "controlnet":
-            controlled(backbone.takes)
+            controlled("control" in backbone.takes)
         watch, settings, mask = Stopwatch(backbone.device), self.settings(), self.acting_mask(task)
         subject = settings.subject(backbone, clip, task, watch=watch)
         wish = wish_of(mask, subject, int(self.heat_gb * GIB))
@@ -127,13 +131,3 @@ class TokenFlow(MaskSettings):
         if self.variant == "official":  # `int(1 - start * N)` where `int((1 - start) * N)` was meant
             return times[: int(self.strength * self.steps - 1)]
         return times[: max(1, round(self.strength * self.steps))]
-
-
-def controlled(takes: Mapping[str, str]) -> None:
-    if "control" not in takes:
-        raise UserError(
-            "This model has no ControlNet, which is to hold the edit.",
-            came="method.base=controlnet, model.control=null",
-            expected="an image model with a ControlNet",
-            todo="model=embedded_image model.control=embedded_edges, or model=sd15 model.control=PATH",
-        )

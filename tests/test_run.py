@@ -93,6 +93,7 @@ def test_the_chosen_options_are_in_plan_record_and_rows(several):
         "model": "random_image",
         "first_frame": None,
         "flow": None,
+        "interpolation": None,
         "tuning": "none",
         "data": "world",
         "metric": "pixels",

@@ -20,7 +20,8 @@ from experiments.config import choices, plugins
 from experiments.config.explained import no_key
 from freemask.errors import UserError
 
-OPTIONAL = ("mask", "fusion", "flow", "first_frame")  # groups that a method may look at or pass over
+# Groups that a method may look at or pass over.
+OPTIONAL = ("mask", "fusion", "flow", "first_frame", "interpolation")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ PLACES = (
     "method.mask.folder",
     "method.flow.path",
     "method.first_frame.path",
+    "method.interpolation.weights",
     "tuning.path",
 )
 CLIP = "{clip}"  # stands in some of these for the name of each clip
@@ -29,6 +30,7 @@ REFERRED = (
     "fusion",
     "flow",
     "first_frame",
+    "interpolation",
     "task",
 )  # groups that are made where a method refers to them
 LISTED = ("davis", "folder")  # data whose task list is a file, or the name of one that comes along

@@ -29,7 +29,18 @@ from freemask.errors import UserError
 from freemask.types import EditTask
 
 # Places, and what the method refers to: no part of what an edit is.
-NO_PART = ("paths", "logger", "out", "mask", "fusion", "flow", "first_frame", "tuning", "task")
+NO_PART = (
+    "paths",
+    "logger",
+    "out",
+    "mask",
+    "fusion",
+    "flow",
+    "first_frame",
+    "interpolation",
+    "tuning",
+    "task",
+)
 
 
 def folder_of(config: Mapping[str, Any], out: str | None, task: EditTask, variant: Variant) -> Path:

@@ -16,9 +16,20 @@ from experiments.report.sources import LAUNCH
 from experiments.runs.record import Record
 from experiments.runs.run import Run
 
-GROUPS = ("method", "model", "mask", "fusion", "flow", "first_frame", "tuning", "data", "metric")
-YOUNG = ("flow", "first_frame", "tuning")  # groups that older records do not know
-INSIDE = ("mask", "fusion", "flow", "first_frame")  # groups that a method may refer to
+GROUPS = (
+    "method",
+    "model",
+    "mask",
+    "fusion",
+    "flow",
+    "first_frame",
+    "interpolation",
+    "tuning",
+    "data",
+    "metric",
+)
+YOUNG = ("flow", "first_frame", "interpolation", "tuning")  # groups that older records do not know
+INSIDE = ("mask", "fusion", "flow", "first_frame", "interpolation")  # groups that a method may refer to
 CONTENT = "content "  # of a file, where its name does not count (`experiments/config/identity.py`)
 SILENT = ("data.task_list",)  # what differs there has a name of its own
 ONCE = ("start", "retry")  # said of one start, and not when all is repeated

@@ -9,8 +9,9 @@ from torch import Tensor
 def warped(frames: Float[Tensor, "g c h w"], flow: Float[Tensor, "g 2 h w"]) -> Float[Tensor, "g c h w"]:
     """Each pixel fetched (bilinear) from where `flow`, in pixels (x, y), says that it came from."""
     height, width = frames.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
-    sizes = torch.tensor([width, height], dtype=torch.float64)
+    sides = (torch.arange(side, device=flow.device).double() for side in (height, width))
+    y, x = torch.meshgrid(*sides, indexing="ij")
+    sizes = torch.tensor([width, height], dtype=torch.float64, device=flow.device)
     # Centres of pixels at (i + 0.5) / size, as align_corners=False has it; right for sides of one pixel too.
     places = torch.stack([x, y], -1) + flow.double().movedim(1, -1)
     grid = (2 * places + 1) / sizes - 1

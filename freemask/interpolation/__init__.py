@@ -1,0 +1,1 @@
+"""Frames between two others, for methods that smooth what they make."""

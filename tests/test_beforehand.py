@@ -46,6 +46,10 @@ WRONG = [
         ["edit", "source=a car and a dog", "target=oil painting of a car and a dog", "mask=agreement"],
         "words=",
     ),
+    (
+        ["edit", "clip", *PROMPTS, "method=controlvideo", "model=random_image", "model.control=0"],
+        "no ControlNet",
+    ),
     (["edit", "method=tokenflow", "method.base=controlnet", "model=random_image"], "no ControlNet"),
     (["run", "mask=segmentation", "mask.folder=nowhere"], "no such file"),
     (["run", "mask=segmentation", "mask.folder=masks"], "a folder called"),

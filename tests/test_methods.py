@@ -12,6 +12,7 @@ from experiments.config import choices
 from experiments.config.build import build
 from experiments.config.compose import config_of, plain
 from freemask.backbones.unet3d import UNet3D
+from freemask.control.edges import Edges
 from freemask.diffusion.loops import invert, sample
 from freemask.errors import UserError
 from freemask.methods.common import whole
@@ -56,7 +57,8 @@ def composed(name: str, *words: str):
     config = config_of("edit", words)
     if "codebook" in (config.mask or {}):  # measured on a trained network
         config = config_of("edit", [*words, "mask=average"])
-    backbone = get_object(f"{config.model._target_.rpartition('.')[0]}.random")(0, max_tokens=20)
+    control = {"control": 1, "control_images": Edges()} if config.model.get("control") else {}
+    backbone = get_object(f"{config.model._target_.rpartition('.')[0]}.random")(0, max_tokens=20, **control)
     return build(plain(config)["method"], "method"), backbone
 
 

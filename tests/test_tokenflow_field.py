@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from freemask.diffusion.guidance import of_frames
 from freemask.methods import tokenflow_field
 from freemask.methods.tokenflow_field import by_chunk, by_distance, chunks, directions, nearest
-from freemask.methods.tokenflow_step import Step, of_frames
+from freemask.methods.tokenflow_step import Step
 from freemask.types import QKV, Given, Grid, Site, Where
 
 SITE = Site("layer.attn1", "self", 1)

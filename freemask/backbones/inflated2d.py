@@ -138,6 +138,8 @@ class Inflated2D(UNet):
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
         control: int = 0,
+        control_middle: bool = False,
+        control_images: Edges | None = None,
     ) -> "Inflated2D":
         """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets."""
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
@@ -146,13 +148,16 @@ class Inflated2D(UNet):
         modules |= {f"control {place}": net for place, net in enumerate(nets)}
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
         facts = {"scheduler": made.scheduler, "tokens": max_tokens}
+        facts |= {"into the middle": True} if control and control_middle else {}
         layers = None if temporal is None else inflate_weights.identity_of(temporal)
         name = inflation.identity(identity.of_modules(modules, facts), layers)
         if temporal is not None:
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
-        return cls(parts, inflation, name=name, control=Control(moved, parts.unet, parts.codec.multiple))
+        shown = {"into_middle": control_middle, "shown": control_images}
+        beside = Control(moved, parts.unet, parts.codec.multiple, **shown)
+        return cls(parts, inflation, name=name, control=beside)
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
         if any(hasattr(module, "attn_temporal") for module in self.unet.modules()):

@@ -1,6 +1,6 @@
 """Classifier-free guidance as functions: the prediction of a network for one prompt, at a strength."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -31,6 +31,15 @@ def unseen(given: Given) -> Given:
     """Without what an image encoder says of a picture, which networks are trained to do without; its latent stays."""
     image = given.parts.get("image")
     return given if image is None else given.plus(image=torch.zeros_like(image))
+
+
+def of_frames(given: Given, frames: Sequence[int], total: int) -> Given:
+    """For some of the frames: of texts, channels and images that there are for each, theirs."""
+    parts = {
+        name: part[list(frames)] if part.ndim > 2 and len(part) == total else part
+        for name, part in given.parts.items()
+    }
+    return Given(parts)
 
 
 def at(conditions: Conditions, t: Time) -> Given:

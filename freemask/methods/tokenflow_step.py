@@ -15,9 +15,10 @@ from torch import Generator, Tensor
 
 from freemask.attention.math import attend
 from freemask.attention.rewire import by_themselves, looking
+from freemask.diffusion.guidance import of_frames
 from freemask.methods.pnp import Beside
 from freemask.methods.tokenflow_field import Near, by_chunk, by_distance, carried, chunks, directions, nearest
-from freemask.types import QKV, AttentionTap, Given, Time, Where
+from freemask.types import QKV, AttentionTap, Time, Where
 
 Variant = Literal["official", "paper"]
 
@@ -100,12 +101,3 @@ class Step:
     def tokens(self, qkv: QKV) -> Float[Tensor, "b n c"]:
         assert qkv.hidden is not None
         return directions(qkv.hidden[0])
-
-
-def of_frames(given: Given, frames: Sequence[int], total: int) -> Given:
-    """For some of the frames: of texts, channels and images that there are for each, theirs."""
-    parts = {
-        name: part[list(frames)] if part.ndim > 2 and len(part) == total else part
-        for name, part in given.parts.items()
-    }
-    return Given(parts)

@@ -30,7 +30,8 @@ class Run:
         words = ["model=sd15", quoted("model.path", str(case.model)), quoted("model.control", str(net))]
         words += [f"model.dtype={case.about.get('dtype', 'float32')}", "model.device=cpu", *self.look]
         print("freemask ... " + " ".join(words))
-        self.backbone: Any = build(plain(config_of("edit", words))["model"], "model")
+        self.config = plain(config_of("edit", words))
+        self.backbone: Any = build(self.config["model"], "model")
         self.path = self.backbone.noise_path
 
     @cached_property

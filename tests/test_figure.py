@@ -84,7 +84,7 @@ def test_a_mask_is_a_line_of_its_own_and_missing_where_none_was_kept(capsys):
     assert "mask: freemask run experiment=fatezero/fig4 only=[blended]" in capsys.readouterr().out
 
 
-def test_lines_that_are_missing_are_named_with_their_command(capsys):
+def test_lines_that_are_missing_are_named_with_their_command(capsys, monkeypatch):
     edit("fig4", "b")
     edit("fig4", "c_self")
     assert main(["figure", "freemask/4", "out=there"]) == 0
@@ -93,10 +93,11 @@ def test_lines_that_are_missing_are_named_with_their_command(capsys):
     assert "(c) self:" not in said and Path("there/freemask-4.png").is_file()
     edit("freemask-table2", "freemask", kind="style")
     assert main(["figure", "freemask/3"]) == 0
-    said = capsys.readouterr().out
-    assert (
-        "ControlVideo: no method yet" in said and "FateZero: freemask run experiment=freemask/table2" in said
-    )
+    assert "FateZero: freemask run experiment=freemask/table2 only=[fatezero]" in capsys.readouterr().out
+    said = {"name": "freemask-table2", "variants": {"freemask": []}}  # an experiment without the others
+    monkeypatch.setattr("experiments.commands.figure.content", lambda name: said)
+    assert main(["figure", "freemask/3"]) == 0
+    assert "ControlVideo: no method yet" in capsys.readouterr().out
 
 
 def test_names_that_do_not_match_are_told_beside_those_that_would(capsys):

@@ -120,7 +120,7 @@ class ControlVideo(Run):
         clean = self.path.clean(x, eps, now=t, call=t)
         self.note("edit: clean latents", f"step {i}", clean, forward(self.case["edit/x0"][i]))
         self.note("edit: latents" + " (smoothed)" * smoothed, f"step {i}", made, self.before[i + 1])
-        if smoothed:
+        if seen.codec:
             self.smoothing(key, seen.codec)
 
     def smoothing(self, key: str, seen: Mapping[str, tuple[Tensor, Tensor]]) -> None:

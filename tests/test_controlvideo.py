@@ -17,11 +17,13 @@ from freemask.diffusion.flow import Flow
 from freemask.diffusion.noise_paths import CLEAN, Ddim
 from freemask.errors import UserError
 from freemask.interpolation import rife
+from freemask.interpolation.carried import Carried, turned
 from freemask.interpolation.interleaved import interleaved, neighbours
 from freemask.interpolation.sources import Auto, Average, Rife
+from freemask.interpolation.sources import Flow as Along
 from freemask.methods.controlvideo import ALONE, ControlVideo, one_noise
 from freemask.methods.controlvideo_step import Call, Smoother, Steps, calls_of, key_frames
-from freemask.types import Clip, EditTask, Given
+from freemask.types import Clip, EditTask, Given, OpticalFlow
 from tests.given import seeded
 from tests.official import compare as command
 from tests.official.case import Case
@@ -348,6 +350,51 @@ def test_weights_of_rife_come_from_a_file(tmp_path, suffix):
     rife.load.cache_clear()
     with pytest.raises(UserError, match="cannot be read"):
         found.on(CLIP, "cpu")
+
+
+# --- along the clip's own flow --------------------------------------------------------------------------------
+
+
+def moving():
+    """A square on noise that stands still, moving right by two pixels; where it is in each frame; its flow."""
+    ground, where = torch.rand(3, 12, 20, generator=seeded(0)) / 2, torch.zeros(4, 12, 20, dtype=torch.bool)
+    for frame in range(4):
+        where[frame, 4:8, 3 + 2 * frame : 7 + 2 * frame] = True
+    frames = torch.where(where[:, None], 1.0, ground)
+    forth, seen = torch.zeros(3, 2, 12, 20), ~(where[1:] & ~where[:-1])
+    forth[:, 0][where[:-1]] = 2
+    return frames, where, OpticalFlow(forth, seen)
+
+
+def test_frames_made_along_the_flow_are_those_that_were_there():
+    """What one neighbour hides is taken from the other; at the ends, from the frame itself too."""
+    frames, where, flow = moving()
+    made = Carried.of(flow)(frames, {1: (0, 2), 2: (1, 3), 0: (0, 1), 3: (2, 3)})
+    torch.testing.assert_close(made, frames[[1, 2, 0, 3]])
+    spoilt = frames.clone()
+    spoilt[1] = 0
+    torch.testing.assert_close(Carried.of(flow)(spoilt, {1: (0, 2)})[0], frames[1])
+    mean = Average().mean(frames, {1: (0, 2)})[0]
+    assert float((mean - frames[1]).abs().max()) > 0.2
+
+
+def test_what_neither_neighbour_shows_stays():
+    frames, where, flow = moving()
+    hidden = replace(flow, seen=torch.zeros_like(flow.seen))
+    assert torch.equal(Carried.of(hidden)(frames, {1: (0, 2)})[0], frames[1])
+    back, found = turned(flow.forth[0], flow.seen[0])
+    assert torch.equal(back[0] == -2, where[1]) and torch.equal(found, ~(where[0] & ~where[1]))
+
+
+def test_the_flow_is_the_clips_or_raft_is_asked_for(monkeypatch):
+    frames, _, flow = moving()
+    known, other = Clip("c", frames, flow=flow), Clip("c", frames)
+    monkeypatch.setattr("freemask.optical.raft.usual", lambda: None)
+    Along().check(lambda: known)
+    assert Along().on(known, "cpu")(frames, {1: (0, 2)}).shape == (1, 3, 12, 20)
+    with pytest.raises(UserError, match="RAFT"):
+        Along().check(lambda: other)
+    Along().check(lambda: Clip("c", frames[:1]))
 
 
 # --- the authors' own -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Who makes a frame of the two beside it: their mean, or RIFE."""
+"""Who makes a frame of the two beside it: their mean, RIFE, or the clip's own flow."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from torch import Tensor
 from freemask.data.paths import existing
 from freemask.errors import UserError
 from freemask.interpolation import rife
+from freemask.interpolation.carried import Carried
 from freemask.interpolation.interleaved import Neighbours, Remade, beside
+from freemask.optical import sources
 from freemask.settings import Effect
 from freemask.types import Clip
 
@@ -93,6 +95,23 @@ class Rife:
     def on(self, clip: Clip, device: str) -> Remade:
         network = rife.load(self.path(), device)
         return lambda frames, made_of: rife.between(network, *beside(frames, made_of), device)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Along the flow of the clip, which the edit is taken to share: as the data knows it, otherwise RAFT's.
+    `weights` are RAFT's."""
+
+    weights: Annotated[str | None, Effect.FILES] = None
+    name = "flow"
+    warnings = ()
+
+    def check(self, clip: Callable[[], Clip]) -> None:
+        if len(clip().frames) > 1:
+            sources.Auto(self.weights).check(clip)
+
+    def on(self, clip: Clip, device: str) -> Remade:
+        return Carried.of(sources.Auto(self.weights)(clip, device))
 
 
 @dataclass(frozen=True)

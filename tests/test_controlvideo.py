@@ -10,6 +10,7 @@ from torch import nn
 
 from experiments.cli.app import main
 from experiments.runs.store import RunStore
+from freemask.attention.record import Keep
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.control.edges import Edges
@@ -21,10 +22,11 @@ from freemask.interpolation.carried import Carried, turned
 from freemask.interpolation.interleaved import interleaved, neighbours
 from freemask.interpolation.sources import Auto, Average, Rife
 from freemask.interpolation.sources import Flow as Along
-from freemask.methods.controlvideo import ALONE, ControlVideo, one_noise
+from freemask.masks.plan import Keeps
+from freemask.methods.controlvideo import ALONE, ControlVideo
 from freemask.methods.controlvideo_step import Call, Smoother, Steps, calls_of, key_frames
 from freemask.types import Clip, EditTask, Given, OpticalFlow
-from tests.given import seeded
+from tests.given import Half, seeded
 from tests.official import compare as command
 from tests.official.case import Case
 from tests.official.ledger import FORCED
@@ -177,7 +179,7 @@ def test_every_call_gets_its_own_frames_and_answers_for_them(backbone):
 
 def test_one_noise_frame_is_drawn_for_all(backbone):
     rng, once = seeded(3), seeded(3)
-    noise = one_noise(backbone, CLIP, rng)
+    _, noise, _ = ControlVideo(steps=2).begin(backbone, CLIP, TASK, rng)
     assert noise.shape == (5, 4, 6, 10) and bool((noise == noise[:1]).all())
     assert torch.equal(noise[0], torch.randn(1, 4, 6, 10, generator=once)[0])
     assert torch.equal(rng.get_state(), once.get_state())
@@ -202,7 +204,8 @@ def test_every_setting_changes_the_edit(backbone, usual, change):
 
 
 def test_what_an_edit_says(backbone, usual):
-    assert usual.facts == {"network_calls": 4, "smoothed_steps": "2, 3 of 4", "interpolation": "average"}
+    told = {"network_calls": 4, "smoothed_steps": "2, 3 of 4", "interpolation": "average", "mask_used": False}
+    assert usual.facts == told
     assert any("RIFE" in each for each in usual.warnings)
     mean = ControlVideo(steps=4, interpolation=Average(), long=True, window=3)
     edit = run(mean, backbone)
@@ -221,6 +224,34 @@ def test_images_of_the_clip_hold_the_edit_and_nothing_else_of_it(backbone):
     first, second = (method(backbone, clip, TASK, seeded(0)).frames for clip in clips)
     assert torch.equal(first, second)
     assert not torch.equal(first, run(method, backbone, frames=2).frames)
+
+
+def test_a_mask_of_all_or_nothing_and_of_a_half(backbone, usual):
+    """Everything may change: as without a mask; nothing may: the clip, as the autoencoder has it; half, without
+    smoothing: there its pixels, put back."""
+    method = ControlVideo(steps=4, guidance=3.0, mask=Half(1))
+    torch.testing.assert_close(run(method, backbone).frames, usual.frames, atol=1e-5, rtol=0)
+    held = run(replace(method, mask=Half(0)), backbone)
+    own = backbone.decode(backbone.encode(CLIP.frames))
+    torch.testing.assert_close(held.frames, own, atol=1e-4, rtol=0)
+    assert held.facts["mask_acts_on"] == "latents in steps 1-4 of 4"
+    half = run(replace(method, mask=Half(), composite="pixels"), backbone)
+    assert torch.equal(half.frames[..., 10:], CLIP.frames[..., 10:])
+    assert not torch.equal(half.frames[..., :10], CLIP.frames[..., :10])
+    style = replace(TASK, kind="style")
+    assert torch.equal(method(backbone, CLIP, style, seeded(0)).frames, usual.frames)
+
+
+def test_a_mask_of_the_edits_own_attention_is_refused(backbone):
+    with pytest.raises(UserError, match="mask=agreement"):
+        run(ControlVideo(steps=1, mask=Live()), backbone)
+
+
+class Live(Half):
+    """Wants to see the edit."""
+
+    def keeps(self, subject):
+        return Keeps(target=[Keep("edit", lambda where: False, lambda where, qkv: qkv.q)])
 
 
 def test_a_row_through_the_job(tmp_path, monkeypatch):

@@ -1,32 +1,26 @@
 """ControlVideo (Zhang et al., 2024; the one that needs no training): an image model with a ControlNet makes all frames
-anew from one noise, each held by what its ControlNet is shown of the clip's frame. Nothing else of the clip is seen.
+anew from one noise, each held by what its ControlNet is shown of the clip's frame. Nothing else of the clip is seen, but for a mask.
 
 What happens in a step stands in `freemask.methods.controlvideo_step`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isqrt
 from typing import Any, Literal, get_args
 
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from freemask.diffusion.guidance import given_to, strength
+from freemask.diffusion.guidance import strength
 from freemask.diffusion.noise_paths import CLEAN, one_of
 from freemask.errors import UserError
+from freemask.fusion import ops
 from freemask.interpolation.sources import Auto, Interpolator
-from freemask.methods.common import (
-    Stopwatch,
-    at_least,
-    controlled,
-    drawing,
-    of_kind,
-    only_images,
-    path_warnings,
-    whole,
-)
+from freemask.methods.common import at_least, controlled, drawing, of_kind, only_images, whole
 from freemask.methods.controlvideo_step import Call, Smoother, Steps, Variant, calls_of
+from freemask.methods.held import of_clip_alone
+from freemask.methods.renoised import Held, Masked
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 LONGEST = 16  # frames in one call, where nobody says
@@ -36,7 +30,7 @@ ALONE = "one frame: there is no other to look at or to smooth it with"
 
 
 @dataclass(frozen=True)
-class ControlVideo:
+class ControlVideo(Masked):
     """`suffix` is added to the target prompt for the model alone, guidance leads away from `negative`. `smooth` are the
     steps in which clean frames are smoothed, counted from the end (1 is the last); None: two neighbouring ones at the
     noise of the authors' 20 and 19 of 50. `interpolation` makes frames between two others for that.
@@ -44,6 +38,9 @@ class ControlVideo:
     `long`: key frames together at first, then those between each two; auto: in clips of more than 16 frames, or of
     more than `window`. That is the distance from a key frame to the next, both counted; None: the root of the clip's
     length. `variant` says how the released code differs (`calls_of`, `Smoother`).
+
+    `mask` (our own addition) holds the clip outside: there, latents are the clip's with the noise that the edit began
+    with, after every step. Masks are made of the clip with noise, as it is in this network.
     """
 
     steps: int = 50
@@ -57,6 +54,7 @@ class ControlVideo:
     variant: Variant = "official"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         whole("steps", self.steps)
         at_least("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
@@ -77,6 +75,7 @@ class ControlVideo:
             )
 
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
+        super().check(task, clip)
         self.calls(len(clip().frames))
         if self.smoothed:
             self.interpolation.check(clip)
@@ -87,37 +86,44 @@ class ControlVideo:
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
-        watch = Stopwatch(backbone.device)
-        with watch.stage("encode"):
-            noise = one_noise(backbone, clip, rng)
-            steps = self.begin(backbone, clip, task, rng)
-        with watch.stage("sampling"):
+        held, noise, steps = self.begin(backbone, clip, task, rng)
+        self.masks_for(held, progress)
+        of_clip_alone(self.acting_mask(task), held.keeps)
+        with held.watch.stage("sampling"):
             edited = steps.all(noise, progress)
-        with watch.stage("decoding"):
-            frames = backbone.decode(edited, len(clip.frames))
-        warnings, facts = self.said(steps, len(frames))
-        return Edit(frames, {}, watch.seconds, (*path_warnings(backbone), *warnings), facts)
+        warnings, facts = self.said(steps, len(clip.frames))
+        edit = self.finished(held, edited, facts)
+        return replace(edit, warnings=(*edit.warnings, *warnings))
 
-    def begin(self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator) -> Steps:
-        """Everything before the first step, but the noise. Later draws are from `rng`."""
+    def begin(
+        self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator
+    ) -> tuple[Held, Float[Tensor, "f c h w"], Steps]:
+        """Everything before the first step but masks: the clip, one noise for all frames, and the steps, which draw
+        from `rng` later."""
         only_images("ControlVideo", backbone.sites)
         controlled("control" in backbone.takes)
-        guidance = strength(self.guidance, backbone)
-        prompts = {"uncond": self.negative, "cond": task.target + self.suffix}
-        given = {
-            stream: given_to(backbone, clip, backbone.embed(prompt), away=stream == "uncond")
-            for stream, prompt in prompts.items()
-            if stream == "cond" or guidance != 1
-        }
-        levels = [*reversed(backbone.noise_path.times(self.steps)), CLEAN]
-        smoother = None
-        if self.smoothed and len(clip.frames) > 1:
-            remade, draw = (
-                self.interpolation.on(clip, str(backbone.device)),
-                lambda like: drawing(rng, like)(),
-            )
-            smoother = Smoother(backbone, remade, self.smoothed, self.variant, draw)
-        return Steps(backbone, given, guidance, self.calls(len(clip.frames)), levels, smoother)
+        held = Held.begun(backbone, clip, task, self.steps, rng, negative=self.negative)
+        noise = drawing(rng, held.clean[:1])().expand(held.clean.shape)
+
+        def hold(x: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:
+            inside, level = held.inside(x, i), held.levels[i + 1]
+            if inside is None:
+                return x
+            own = held.clean if level == CLEAN else backbone.noise_path.noised(held.clean, noise, level)
+            return ops.blend(inside, x, own)
+
+        guidance, given = strength(self.guidance, backbone), held.subject.given
+        led = backbone.embed(task.target + self.suffix).given.parts
+        streams = {"uncond": given["uncond"], "cond": given["cond"].plus(**led)}
+        streams = streams if guidance != 1 else {"cond": streams["cond"]}
+        calls, smoother = self.calls(len(clip.frames)), self.smoother(backbone, clip, rng)
+        return held, noise, Steps(backbone, streams, guidance, calls, held.levels, smoother, hold)
+
+    def smoother(self, backbone: Backbone, clip: Clip, rng: Generator) -> Smoother | None:
+        if not self.smoothed or len(clip.frames) == 1:
+            return None
+        remade = self.interpolation.on(clip, str(backbone.device))
+        return Smoother(backbone, remade, self.smoothed, self.variant, lambda like: drawing(rng, like)())
 
     def said(self, steps: Steps, frames: int) -> tuple[Sequence[str], dict[str, str | int]]:
         """Warnings, and facts for the row."""
@@ -151,9 +157,3 @@ class ControlVideo:
                 todo="method.long=auto takes short clips in one call",
             )
         return calls_of(frames, window, self.variant)
-
-
-def one_noise(backbone: Backbone, clip: Clip, rng: Generator) -> Float[Tensor, "f c h w"]:
-    """The same for all frames. What the first frame is encoded to says how large it is."""
-    like = backbone.encode(clip.frames[:1])
-    return drawing(rng, like)().expand(len(clip.frames), *like.shape[1:])

@@ -78,7 +78,7 @@ class Smoother:
 @dataclass(frozen=True)
 class Steps:
     """An edit in progress. `given` has the stream cond, and uncond where it is guided; `levels` go from the noisy end
-    down to the clean one."""
+    down to the clean one. `held` puts the clip back, outside a mask, into what a step has made."""
 
     backbone: Backbone
     given: Mapping[Stream, Given]
@@ -86,6 +86,7 @@ class Steps:
     calls: Sequence[Call]
     levels: Sequence[Time]
     smoother: Smoother | None
+    held: Callable[[Tensor, int], Tensor] | None = None
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         out = torch.empty_like(x)
@@ -113,5 +114,6 @@ class Steps:
         progress("sampling", 0, steps)
         for i in range(steps):
             x = self.step(x, i)
+            x = x if self.held is None else self.held(x, i)
             progress("sampling", i + 1, steps)
         return x

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from freemask.attention.layout import in_rows
 from freemask.attention.math import attend
-from freemask.attention.record import Recording
+from freemask.attention.record import Keep, Recording
 from freemask.diffusion.inversions import Inversion, Wish
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
@@ -28,13 +28,18 @@ Inside = Callable[[Where], Float[Tensor, "f h w"]]
 def wish_of(mask: MaskStrategy, subject: Subject, budget: int) -> Wish:
     """What the masks want of the inversion."""
     keeps = keeps_of(mask, subject)
-    if keeps.target:
+    of_clip_alone(mask, keeps.target)
+    return Wish(keeps.source, budget=budget, at=subject.times)
+
+
+def of_clip_alone(mask: MaskStrategy, wanted: Sequence[Keep]) -> None:
+    """`wanted`: what a mask wants of the edit."""
+    if wanted:
         raise UserError(
             "This mask is made of the edit's own attention too, which this method does not give.",
             came=f"mask={type(mask).__name__}",
             expected="a mask that is made of the clip alone, such as mask=mmc_by_layer or mask=agreement",
         )
-    return Wish(keeps.source, budget=budget, at=subject.times)
 
 
 def planned(mask: MaskStrategy, subject: Subject, kept: Recording) -> MaskPlan | None:

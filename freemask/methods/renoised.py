@@ -1,8 +1,8 @@
 """What methods without an inversion share: noise, masks from heat of the noisy clip, and what they say of an edit.
 
-Such a method follows the difference of two velocities, and a mask holds the clip by letting the difference act inside
-alone. The heat that masks are made of comes from one call for each time that a strategy asks for, on the clip with
-noise of that level.
+Most such methods follow the difference of two velocities, and a mask holds the clip by letting the difference act
+inside alone. The heat that masks are made of comes from one call for each time that a strategy asks for, on the clip
+with noise of that level.
 """
 
 from collections.abc import Sequence
@@ -67,14 +67,27 @@ class Held:
         *,
         negative: str = "",
     ) -> "Held":
-        """The clip's latents and prompts; the model must be one of flow matching. `negative` stands in for the empty
-        text."""
+        """As `begun`; the model must be one of flow matching."""
         if not isinstance(backbone.noise_path, Flow):
             raise UserError(
                 "This method follows velocities, which this model does not predict.",
                 came=f"a model of the path {type(backbone.noise_path).__name__}",
                 expected="a model of flow matching, such as model=embedded_dit or model=wan",
             )
+        return cls.begun(backbone, clip, task, steps, rng, negative=negative)
+
+    @classmethod
+    def begun(
+        cls,
+        backbone: Backbone,
+        clip: Clip,
+        task: EditTask,
+        steps: int,
+        rng: Generator,
+        *,
+        negative: str = "",
+    ) -> "Held":
+        """The clip's latents and prompts. `negative` stands in for the empty text."""
         watch = Stopwatch(backbone.device)
         with watch.stage("encode"):
             clean = backbone.encode(clip.frames)
@@ -108,7 +121,7 @@ class Held:
         taps = Taps(attention=recorder(keeps.source, into))
         for done, t in enumerate(times):
             progress("heat", done, len(times))
-            noisy = self.path.noised(self.clean, noise, t)
+            noisy = backbone.noise_path.noised(self.clean, noise, t)
             backbone.predict(noisy[None], t, {"source": subject.given["source"]}, taps=taps)
         self.heat_calls = len(times)
         progress("heat", len(times), len(times))

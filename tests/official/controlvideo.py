@@ -13,7 +13,6 @@ from torch import Tensor
 
 from experiments.cli.quoting import quoted
 from experiments.config.build import build
-from freemask.methods.controlvideo import one_noise
 from freemask.methods.controlvideo_step import Steps
 from freemask.types import NO_TAPS, Clip, EditTask, Given, Stream, Taps, Time
 from tests.official.case import Case
@@ -77,7 +76,7 @@ class ControlVideo(Run):
 
     def begun(self, rng: torch.Generator) -> "Noted":
         """As the method makes it."""
-        begun = self.method.begin(self.backbone, self.clip, self.task, rng)
+        _, self.noise, begun = self.method.begin(self.backbone, self.clip, self.task, rng)
         return Noted(**{each.name: getattr(begun, each.name) for each in fields(begun)})
 
     def exact(self, group: str, where: str, ours: Any, theirs: Any) -> None:
@@ -144,10 +143,9 @@ class ControlVideo(Run):
 
     def alone(self) -> None:
         """As a user gets it: from the seed, one noise for all frames, then what is drawn in smoothed steps."""
-        rng = torch.Generator().manual_seed(self.case.about["seed"])
-        noise, steps = one_noise(self.backbone, self.clip, rng), self.begun(rng)
-        self.note("edit: noise of the seed", "all", noise, self.before[0])
-        last = steps.all(noise, self.wanted.progress)
+        steps = self.begun(torch.Generator().manual_seed(self.case.about["seed"]))
+        self.note("edit: noise of the seed", "all", self.noise, self.before[0])
+        last = steps.all(self.noise, self.wanted.progress)
         limit = self.case.number("final_free_running", 5e-3)
         self.ledger.note("edit: latents", FREE, "last", relative(last, self.before[-1]), limit)
 

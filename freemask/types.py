@@ -37,7 +37,7 @@ class OpticalFlow:
 class Clip:
     """A decoded source: RGB, float32, 0..1. Masks are annotations by object name, and may be empty. `conditions` is
     what else is known of it, by the names under which networks take it (`Backbone.takes`), such as images of edges.
-    `flow` is its exact motion, where its data knows it."""
+    `flow` is its exact motion and `depth` how near everything is, 0 (far) to 1, where its data knows it."""
 
     id: str
     frames: Float[Tensor, "f 3 h w"]
@@ -45,6 +45,7 @@ class Clip:
     fps: float = 8.0
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     flow: OpticalFlow | None = None
+    depth: Float[Tensor, "f h w"] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from PIL import Image
 from freemask.data.world import World
 from freemask.data.world.render import render, render_frames
 from freemask.data.world.shapes import SHAPES
+from freemask.data.world.source import clip_of
 from freemask.data.world.spec import (
     BACKGROUNDS,
     CLASSES,
@@ -86,6 +87,21 @@ def test_the_front_thing_hides_the_other():
     known = render(scene)
     hidden = _alone(scene, 0) & known.things[1]
     assert scene.front == 1 and known.order == (0, 1) and not (known.things[0] & hidden).any()
+    ground = ~(known.things[0] | known.things[1])
+    for where, near in ((ground, 0.0), (known.things[0], 0.5), (known.things[1], 1.0)):
+        assert known.depth[where].unique().tolist() == [near]
+    assert torch.equal(clip_of(scene, "c").depth, known.depth)
+
+
+def test_more_things_are_as_many_steps_of_depth():
+    import dataclasses
+
+    scene = sample_scene(10_000_000, Wishes(things=2), frames=1)
+    third = dataclasses.replace(scene.things[0], start=(0.85, 0.2), end=(0.85, 0.2), half=0.12)
+    known = render(dataclasses.replace(scene, things=(*scene.things, third), front=0))
+    assert known.order == (1, 2, 0)
+    nears = [known.depth[known.things[index]].unique().tolist() for index in known.order]
+    np.testing.assert_allclose(nears, [[1 / 3], [2 / 3], [1]], rtol=1e-6)
 
 
 def _alone(scene, index):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,7 @@ def clip_or_name(clip: ClipLike | None) -> str | Clip | None:
     if isinstance(clip, Tensor):
         return Clip("clip", checked("clip", clip))
     if isinstance(clip, Clip):
-        return Clip(clip.id, checked(clip.id, clip.frames), clip.masks, clip.fps, flow=clip.flow)
+        return replace(clip, frames=checked(clip.id, clip.frames))
     if clip is None or isinstance(clip, str):
         return clip
     if isinstance(clip, Path):

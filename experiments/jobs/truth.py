@@ -36,7 +36,7 @@ class Truth:
 
     def first(self, count: int) -> "Truth":
         masks = {name: mask[:count] for name, mask in self.clip.masks.items()}
-        clip = replace(self.clip, frames=self.clip.frames[:count], masks=masks, flow=None)
+        clip = replace(self.clip, frames=self.clip.frames[:count], masks=masks, flow=None, depth=None)
         oracle, region = (None if each is None else each[:count] for each in (self.oracle, self.region))
         flow = None if self.flow is None else [each[: count - 1] for each in self.flow]
         regions = [None if each is None else each[:count] for each in self.regions]

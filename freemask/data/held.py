@@ -1,7 +1,11 @@
 """A clip that is in memory already, with one edit given in place."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
 
 from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
@@ -33,14 +37,15 @@ class HeldClip(OneClip):
 
 
 def taken(clip: Clip, geometry: Geometry, frames: FrameRange) -> Clip:
-    """The frames that are asked for, in the size that is asked for."""
+    """The frames that are asked for, in the size that is asked for. Conditions stay as they are: the network refuses
+    those that do not fit."""
     footage = footage_of(clip, geometry, frames)
     chosen = list(footage.indices)
     masks = {name: geometry.masks(mask[chosen]) for name, mask in clip.masks.items()}
-    flow = (
-        clip.flow if footage.frames.shape == clip.frames.shape else None
-    )  # of the clip as it is, and no other
-    return Clip(clip.id, footage.frames, masks, footage.fps, flow=flow)
+    same = footage.frames.shape == clip.frames.shape
+    flow = clip.flow if same else None  # of the clip as it is, and no other
+    depth = None if clip.depth is None else geometry.frames(_grey(clip.depth[chosen]))[:, 0]
+    return replace(clip, frames=footage.frames, masks=masks, fps=footage.fps, flow=flow, depth=depth)
 
 
 def footage_of(clip: Clip, geometry: Geometry | None = None, frames: FrameRange | None = None) -> Footage:
@@ -52,3 +57,7 @@ def footage_of(clip: Clip, geometry: Geometry | None = None, frames: FrameRange 
     rate = frames.rate(clip.fps, clip.id)
     made = geometry.frames(clip.frames[chosen])
     return Footage(made, tuple(chosen), (height, width), rate, total=len(clip.frames))
+
+
+def _grey(values: Float[Tensor, "f h w"]) -> Float[Tensor, "f 3 h w"]:
+    return values[:, None].expand(-1, 3, -1, -1)

@@ -162,7 +162,8 @@ class Edited(Plain):
 def first_of(clip: Clip) -> Clip:
     """Its first frame alone."""
     masks = {name: mask[:1] for name, mask in clip.masks.items()}
-    return replace(clip, frames=clip.frames[:1], masks=masks, conditions={}, flow=None)
+    depth = None if clip.depth is None else clip.depth[:1]
+    return replace(clip, frames=clip.frames[:1], masks=masks, conditions={}, flow=None, depth=depth)
 
 
 def resized(frame: Float[Tensor, "3 h w"], height: int, width: int) -> Float[Tensor, "3 oh ow"]:

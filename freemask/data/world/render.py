@@ -26,6 +26,7 @@ class Truth:
     things: tuple[Bool[Tensor, "f h w"], ...]
     parts: tuple[Mapping[str, Bool[Tensor, "f h w"]], ...]
     order: tuple[int, ...]
+    depth: Float[Tensor, "f h w"]
     flow: Float[Tensor, "g 2 h w"]
     visible_next: Bool[Tensor, "g h w"]
 
@@ -173,11 +174,23 @@ def render(scene: Scene) -> Truth:
         things=tuple(torch.from_numpy(owners == i + 1) for i in range(len(scene.things))),
         parts=tuple(parts),
         order=depth_order(scene),
+        depth=nearness(scene, torch.from_numpy(owners)),
         flow=torch.from_numpy(flow).float(),
         visible_next=torch.from_numpy(visible),
     )
 
 
-def owner_map(scene: Scene) -> Int[Tensor, "f h w"]:
-    """0 = background, i + 1 = thing i, for every frame."""
-    return torch.from_numpy(np.stack([_owner(_stack(scene, f), scene) for f in range(scene.frames)]))
+def owner_map(scene: Scene, only: tuple[int, ...] | None = None) -> Int[Tensor, "f h w"]:
+    """0 = background, i + 1 = thing i, for every frame; `only` picks some."""
+    chosen = range(scene.frames) if only is None else only
+    return torch.from_numpy(np.stack([_owner(_stack(scene, f), scene) for f in chosen]))
+
+
+def nearness(scene: Scene, owners: Int[Tensor, "f h w"]) -> Float[Tensor, "f h w"]:
+    """Depth as images of it have it, where near is bright. The world is flat, so the order of its things is all that
+    can be known: the ground is 0, things follow in equal steps, and the foremost is 1. A thing that comes closer grows,
+    and passes no other."""
+    ranks = torch.zeros(len(scene.things) + 1)
+    for place, index in enumerate(depth_order(scene)):
+        ranks[index + 1] = (place + 1) / len(scene.things)
+    return ranks[owners]

@@ -37,7 +37,7 @@ FPS = 8.0
 def clip_of(scene: Scene, name: str) -> Clip:
     known = truth(scene)
     flow = OpticalFlow(known.flow, known.visible_next)
-    return Clip(name, known.frames, named_masks(scene), FPS, flow=flow)
+    return Clip(name, known.frames, named_masks(scene), FPS, flow=flow, depth=known.depth)
 
 
 @dataclass(frozen=True)

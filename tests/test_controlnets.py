@@ -1,6 +1,7 @@
 """ControlNets beside an inflated image model: the library's own two forwards, one after the other, and the authors'."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,9 +172,9 @@ def test_strength_0_is_no_controlnet(backbone):
 def test_the_middle_block_sees_the_last_addition_where_asked(backbone, monkeypatch):
     x, given = latents(), conditions()
     usual = backbone.predict(x, 500, given)
-    monkeypatch.setattr(backbone.control, "into_middle", True)
+    monkeypatch.setattr(backbone.control, "how", replace(backbone.control.how, into_middle=True))
     close(backbone.predict(x, 500, given), by_the_library(x, 500, given, into_middle=True))
-    monkeypatch.setattr(backbone.control, "into_middle", False)
+    monkeypatch.undo()
     close(backbone.predict(x, 500, given), usual, atol=0)
     assert apart(usual, by_the_library(x, 500, given, into_middle=True))
 
@@ -253,14 +254,14 @@ def test_what_does_not_fit_is_refused(backbone, change, said):
         ({"class_embed_type": "timestep"}, "class_embed_type"),
     ],
 )
-def test_a_controlnet_of_another_network_is_refused(change, said):
+def test_a_controlnet_of_another_network_is_refused(backbone, change, said):
     from freemask.backbones.controlnets import Control
 
     unet, nets = library(1)
     config = {name: value for name, value in nets.nets[0].config.items() if name[0] != "_"}
     net = ControlNetModel(**{**config, **change})
     with pytest.raises(UserError, match=f"(?s)'control' does not fit.*{said}"):
-        Control([net], unet, 2)
+        Control([net], unet, 2, backbone.noise_path)
 
 
 @pytest.fixture(scope="module")
@@ -381,23 +382,23 @@ def square(frames=2):
 
 
 def test_edges_lie_around_what_is_seen():
-    found = Edges()(square())
+    found = Edges()(Clip("c", square()))
     assert found.shape == (2, 3, 20, 24) and set(found.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(found[:, 0], found[:, 2]) and torch.equal(found[1, :, :, 2:], found[0, :, :, :-2])
     near = torch.nn.functional.max_pool2d(square()[:, :1], 3, 1, 1)  # no edge within, none far outside
     inner = -torch.nn.functional.max_pool2d(-square()[:, :1], 5, 1, 2)
     assert not bool((found[:, :1] * (1 - near)).any()) and not bool((found[:, :1] * inner).any())
-    assert bool(Edges(0, 1)(0.01 * square()).any()) and not bool(Edges()(0.01 * square()).any())
+    assert bool(Edges(0, 1).of(0.01 * square()).any()) and not bool(Edges().of(0.01 * square()).any())
     with pytest.raises(UserError, match="100"):
         Edges(low=200, high=100)
 
 
 def test_a_clip_that_brings_no_images_is_shown_its_edges(backbone):
     edges = Inflated2D.random(0, max_tokens=20, control=2, attention="frame")
-    edges.control.shown = Edges()
+    edges.control.how = edges.control.how.showing((Edges(), Edges()))
     clip, text = Clip("c", square()), edges.embed("a red car")
     given = given_to(edges, clip, text).parts
-    assert all(torch.equal(given[name], Edges()(clip.frames)) for name in ("control", "control.1"))
+    assert all(torch.equal(given[name], Edges()(clip)) for name in ("control", "control.1"))
     own = Clip("c", square(), conditions={"control": 1 - square()})
     brought = given_to(edges, own, text).parts
     assert torch.equal(brought["control"], 1 - square()) and torch.equal(

@@ -39,7 +39,7 @@ MEAN = Average().mean
 @pytest.fixture(scope="module")
 def backbone():
     look = {"attention": "all", "least_channels": 0, "control_middle": True}
-    return Inflated2D.random(0, max_tokens=20, control=1, control_images=Edges(20, 40), **look)
+    return Inflated2D.random(0, max_tokens=20, control=1, control_edges=Edges(20, 40), **look)
 
 
 def run(method, backbone, frames=5, seed=0):

@@ -57,7 +57,7 @@ def composed(name: str, *words: str):
     config = config_of("edit", words)
     if "codebook" in (config.mask or {}):  # measured on a trained network
         config = config_of("edit", [*words, "mask=average"])
-    control = {"control": 1, "control_images": Edges()} if config.model.get("control") else {}
+    control = {"control": 1, "control_edges": Edges()} if config.model.get("control") else {}
     backbone = get_object(f"{config.model._target_.rpartition('.')[0]}.random")(0, max_tokens=20, **control)
     return build(plain(config)["method"], "method"), backbone
 

@@ -157,20 +157,28 @@ def test_settings_that_mean_nothing_are_refused(settings):
         TokenFlow(**settings)
 
 
+class Blank:
+    def check(self, clip):
+        pass
+
+    def __call__(self, clip, device="cpu"):
+        return torch.zeros_like(clip.frames)
+
+
 def test_edges_hold_an_edit_all_the_way(backbone):
     """With ControlNets as its base it is SDEdit's from the noisiest time on, and every stream sees each frame's own
     edges; without them it is refused."""
     held = Inflated2D.random(
         0, dtype="float64", max_tokens=20, attention="frame", shared_norm=False, control=1
     )
-    held.control.shown = Edges(20, 40)
+    held.control.how = held.control.how.showing((Edges(20, 40),))
     watched = Watched(held)
     method = TokenFlow(steps=2, guidance=3.0, chunk=2, base="controlnet", variant="paper", inversion_steps=2)
     made = run(method, watched, frames=3).frames
     assert [len(seen["cond"]) for _, seen, _ in watched.edits()] == [2, 2, 1] * 2
     late = replace(method, base="sdedit", strength=1)
     torch.testing.assert_close(run(late, held, frames=3).frames, made, atol=1e-9, rtol=0)
-    held.control.shown = lambda frames: torch.zeros_like(frames)
+    held.control.how = held.control.how.showing((Blank(),))
     assert float((run(method, held, frames=3).frames - made).abs().max()) > 1e-6
     with pytest.raises(UserError, match="model.control"):
         run(method, backbone)

@@ -393,7 +393,7 @@ def test_the_recipe_of_edges_leaves_a_controlnet_beside_an_image_network_that_st
     settings = {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
     recipes.control(run, **settings, matrix_lr=0.01, vector_lr=0.01)
     made = Inflated2D.load(
-        tmp_path / "weights/t2i", control=tmp_path / "weights/control_edges", control_images=Edges()
+        tmp_path / "weights/t2i", control=tmp_path / "weights/control_edges", control_images="edges"
     )
     clip = clip_of(sample_scene(0), "c")
     told, x = given_to(made, clip, made.embed("a red car")), made.encode(clip.frames[:2])
@@ -421,7 +421,7 @@ def test_edges_are_those_of_the_frames_that_are_learnt_from():
     assert len(places.unique()) > 3 and texts.shape == (6, 77, 64)
     for place, found in zip(places.tolist(), edges, strict=True):
         frame = known.frames[place // 8, place % 8].float() / 255
-        assert torch.equal(found, Edges()(frame[None])[0])
+        assert torch.equal(found, Edges().of(frame[None])[0])
 
 
 RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}

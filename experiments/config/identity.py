@@ -19,6 +19,7 @@ from experiments.config.fingerprint import Identity as Identity
 from experiments.config.fingerprint import digest
 from freemask.backbones.checkpoint import SHIPPED, SHIPPED_PARTS, find
 from freemask.backbones.identity import of_file, of_folder
+from freemask.control.images import WORDS
 from freemask.masks import bookshelf
 from freemask.masks.codebook import Codebook
 from freemask.settings import Effect, Spellings, declared
@@ -106,7 +107,9 @@ def _content(named: Any) -> Any:
 
 
 def _files(named: str) -> str:
-    """The content of a local file or model; anything else (a hub id) stands for itself."""
+    """The content of a local file or model; anything else (a hub id, a kind of images) stands for itself."""
+    if named in WORDS:
+        return named
     path = {**SHIPPED, **SHIPPED_PARTS}.get(named) or Path(named).expanduser()
     if CLIP in named:  # one for each clip: of all that there are
         return digest({str(each): _files(str(each)) for each in _for_clips(path)})
@@ -159,12 +162,20 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
     """What the loaded model will call itself; only a model without files has to be made for that."""
     if model.get("path") is None:
         return _identity_of_made(json.dumps(model, sort_keys=True, default=str))
-    identify = getattr(_object(str(model.get("_target_")).rpartition(".")[0]), "identify", None)
+    identify = beside_load(model, "identify")
     if identify is not None:
-        takes = inspect.signature(identify).parameters
-        return identify(**{key: value for key, value in model.items() if key in takes})
+        return identify()
     known = {key: model[key] for key in ("revision", "local_files_only", "allow_pickle") if key in model}
     return of_folder(find(model["path"], **known).folder, COMPONENTS)
+
+
+def beside_load(model: Mapping[str, Any], name: str) -> Callable[[], Any] | None:
+    """What the model's class tells of itself without being loaded, from those of its settings that matter for it."""
+    tell = getattr(_object(str(model.get("_target_")).rpartition(".")[0]), name, None)
+    if tell is None:
+        return None
+    takes = inspect.signature(tell).parameters
+    return lambda: tell(**{key: build(model[key], f"model.{key}") for key in takes if key in model})
 
 
 @cache

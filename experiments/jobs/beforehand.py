@@ -7,10 +7,12 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 from experiments.config.build import build
+from experiments.config.identity import beside_load
 from experiments.jobs.edit import fit
 from experiments.jobs.one_clip import reach
 from experiments.jobs.truth import informed
 from experiments.runs.plan import Variant
+from freemask.control import images
 from freemask.data.one import OneClip
 from freemask.errors import UserError
 from freemask.types import Clip, DataSource, EditTask
@@ -33,8 +35,8 @@ def refuse(
     *,
     loaded: bool = False,
 ) -> None:
-    """Of one edit, whatever its method can see, and a file that cannot be read. `frames`: so many of a file. `loaded`:
-    a model is there already, and not the one that is configured."""
+    """Of one edit, whatever its method can see, what its model is shown, and a file that cannot be read. `frames`: so
+    many of a file. `loaded`: a model is there already, and not the one that is configured."""
     seen = cache(partial(glimpse, data, task, frames))
     method = informed(build(config["method"], "method"), data, task)
     check = getattr(method, "check", None)
@@ -44,6 +46,9 @@ def refuse(
     if check_model is not None and not loaded:
         check_model(config["model"])
     build(config["tuning"], "tuning").check(task, seen)
+    shows = beside_load(config["model"], "shows")
+    if not loaded and shows is not None and (shown := shows()):
+        images.check(shown, seen())
     if isinstance(data, OneClip):
         seen()
 

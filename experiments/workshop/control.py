@@ -44,7 +44,7 @@ class EdgeDiffusion(Diffusion):
         dropped = torch.rand(self.size, generator=rng, device=clean.device) < TEXTLESS
         texts = self.table[torch.where(dropped, 0, self.caption[which])].float()
         seen = self.frames_seen[which.cpu(), where[:, 0].cpu()]
-        edges = EDGES(seen.float() / 255).to(clean)
+        edges = EDGES.of(seen.float() / 255).to(clean)
         return *self.noised(clean, rng), texts, edges
 
     def loss(self, noisy: Tensor, target: Tensor, t: Tensor, texts: Tensor, edges: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

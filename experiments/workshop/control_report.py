@@ -63,14 +63,14 @@ def report(run: dict[str, Any], **settings: Any) -> None:
 def network(weights: str) -> Inflated2D:
     torch.set_num_threads(1)
     folder = Path(weights)
-    return Inflated2D.load(folder / "t2i", control=folder / "control_edges", control_images=EDGES)
+    return Inflated2D.load(folder / "t2i", control=folder / "control_edges", control_images="edges")
 
 
 def drawn(weights: str, scene: Scene, *, steps: int, guidance: float) -> dict[str, Any]:
     """A picture of the scene's first frame in each way, from the same noise."""
     backbone, true = network(weights), truth(scene).frames[:1]
     clip, noise = Clip("scene", true), Generator().manual_seed(scene.seed)
-    start, wanted = torch.randn(backbone.encode(true).shape, generator=noise), EDGES(true)
+    start, wanted = torch.randn(backbone.encode(true).shape, generator=noise), EDGES.of(true)
     found: dict[str, Any] = {"shown": [true, wanted]}
     for way, strength in WAYS.items():
         away, given = (
@@ -79,7 +79,7 @@ def drawn(weights: str, scene: Scene, *, steps: int, guidance: float) -> dict[st
         )
         made = backbone.decode(sample(backbone, start, guided(backbone, given, guidance, uncond=away), steps))
         said = verdicts(judge(weights), made, scene)
-        found[way] = {**agreement(wanted, EDGES(made)), **{word: np.mean(said[word]) for word in WORDS}}
+        found[way] = {**agreement(wanted, EDGES.of(made)), **{word: np.mean(said[word]) for word in WORDS}}
         found["shown"].append(made)
     return found
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,7 +22,11 @@ SHIPPED = {
     "embedded_dit": WEIGHTS_FOLDER / "dit",
     "embedded_i2v": WEIGHTS_FOLDER / "i2v",
 }
-SHIPPED_PARTS = {"embedded_edges": WEIGHTS_FOLDER / "control_edges"}  # networks that go beside another
+# Networks that go beside another.
+SHIPPED_PARTS = {
+    "embedded_edges": WEIGHTS_FOLDER / "control_edges",
+    "embedded_depth": WEIGHTS_FOLDER / "control_depth",
+}
 WEIGHTS = ("*.safetensors",)
 PICKLES = ("*.bin",)
 
@@ -52,8 +57,8 @@ class Checkpoint:
             )
         options: dict[str, Any] = {"use_safetensors": safe, "local_files_only": True}
         options["torch_dtype" if library.__name__ == "diffusers" else "dtype"] = dtype
-        with _no_bars(library):
-            return _read(folder, lambda: _maker(library, kind).from_pretrained(folder, **options))
+        with no_bars(library):
+            return read(folder, lambda: _maker(library, kind).from_pretrained(folder, **options))
 
     def tokenizer(self, name: str = "tokenizer", *, as_filed: bool = False) -> Any:
         """`as_filed`: as its tokenizer.json says, whatever its class would make of the words in it."""
@@ -65,17 +70,17 @@ class Checkpoint:
         choice = transformers.PreTrainedTokenizerFast if as_filed else choice
         folder = self.folder / name
         _check_package(folder)
-        return _read(folder, lambda: choice.from_pretrained(folder, local_files_only=True))
+        return read(folder, lambda: choice.from_pretrained(folder, local_files_only=True))
 
     def scheduler(self) -> dict[str, Any]:
-        return _json(self.folder / "scheduler" / "scheduler_config.json")
+        return read_json(self.folder / "scheduler" / "scheduler_config.json")
 
     def index(self) -> dict[str, Any]:
         """What model_index.json says beside the classes of the parts."""
-        return _json(self.folder / "model_index.json")
+        return read_json(self.folder / "model_index.json")
 
     def config(self, name: str, file: str = "config.json") -> dict[str, Any]:
-        return _json(self.folder / name / file)
+        return read_json(self.folder / name / file)
 
     def kind(self, name: str, classes: Sequence[str]) -> str:
         """The class that model_index.json names for a component."""
@@ -123,7 +128,7 @@ def find(
             expected="a model_index.json beside unet/, vae/, text_encoder/, tokenizer/ and scheduler/",
             todo="give the folder that holds model_index.json",
         )
-    entries = _json(index).items()
+    entries = read_json(index).items()
     pairs = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 2}
     classes = {name: entry[1] for name, entry in pairs.items() if isinstance(entry[1], str)}
     return Checkpoint(folder, classes, allow_pickle)
@@ -134,15 +139,27 @@ def find_part(
 ) -> tuple[Checkpoint, str]:
     """A network alone, a name in SHIPPED_PARTS, its own folder or a hub id: as one part of a checkpoint, and what it is
     called there."""
-    folder = SHIPPED_PARTS.get(str(path)) or Path(path).expanduser()
-    if not folder.exists():
-        if not _is_hub_id(str(path)):
-            raise _no_folder(folder, f"{', '.join(SHIPPED_PARTS)}, a folder with a config.json and weights")
-        patterns = ["config.json", *WEIGHTS, *(PICKLES if allow_pickle else ())]
-        folder = _download(str(path), None, local_files_only, patterns)
-    folder = folder.resolve()
-    kind = str(_json(folder / "config.json").get("_class_name"))
+    patterns = ["config.json", *WEIGHTS, *(PICKLES if allow_pickle else ())]
+    folder = alone(path, patterns, local_files_only=local_files_only, shipped=SHIPPED_PARTS).resolve()
+    kind = str(read_json(folder / "config.json").get("_class_name"))
     return Checkpoint(folder.parent, {folder.name: kind}, allow_pickle), folder.name
+
+
+def alone(
+    path: str | Path,
+    patterns: Sequence[str],
+    *,
+    local_files_only: bool = False,
+    shipped: Mapping[str, Path] = MappingProxyType({}),
+) -> Path:
+    """The folder of one network: a name among `shipped`, a local folder, or a hub id, of which files after `patterns`
+    are fetched."""
+    folder = shipped.get(str(path)) or Path(path).expanduser()
+    if folder.exists():
+        return folder
+    if not _is_hub_id(str(path)):
+        raise _no_folder(folder, ", ".join([*shipped, "a folder with a config.json and weights"]))
+    return _download(str(path), None, local_files_only, list(patterns))
 
 
 def _download(name: str, revision: str | None, local_files_only: bool, patterns: list[str]) -> Path:
@@ -176,7 +193,7 @@ def _check_package(folder: Path) -> None:
         )
 
 
-def _read(folder: Path, build: Any) -> Any:
+def read(folder: Path, build: Any) -> Any:
     try:
         return build()
     except (AttributeError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -188,7 +205,7 @@ def _read(folder: Path, build: Any) -> Any:
         ) from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -201,7 +218,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _no_bars(library: Any) -> Iterator[None]:
+def no_bars(library: Any) -> Iterator[None]:
     """The libraries' own progress bars would break ours."""
     bars = library.utils.logging
     shown = bars.is_progress_bar_enabled()

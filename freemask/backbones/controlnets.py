@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,43 +12,35 @@ from torch import Tensor
 from freemask.backbones import checkpoint, identity
 from freemask.backbones.given import must_be, must_lie, text_must_be
 from freemask.backbones.inflation import foreign
-from freemask.control.edges import Edges
+from freemask.control.how import How
+from freemask.control.images import Paths, listed
 from freemask.errors import UserError
-from freemask.types import Clip
+from freemask.types import Clip, NoisePath, Time
 
 KIND = "ControlNetModel"
 STRENGTH, TEXT = "control_strength", "control_text"
 IMAGES = "f 3 h w in 0..1, as large as the frames"
 LEFT_OUT = {
-    STRENGTH: "a number, or one for each ControlNet; 1 where it is left out, and 0 switches it off",
+    STRENGTH: "a number, or one for each ControlNet; the model's where it is left out, and 0 switches it off",
     TEXT: "what the ControlNets read; as 'text' where it is left out",
 }
 ALIKE = ("block_out_channels", "layers_per_block", "cross_attention_dim")
 
-Paths = str | Path | Sequence[str | Path] | None
 Part = tuple[checkpoint.Checkpoint, str]
 
 
 class Control:
-    """What several ControlNets say is added up. They see the latents alone, without input channels beside them.
-
-    `into_middle`: the last addition on the way down is seen by the middle block too, as in diffusers before 0.15.
-    """
+    """What several ControlNets say is added up. They see the latents alone, without input channels beside them."""
 
     def __init__(
-        self,
-        nets: Sequence[Any],
-        unet: Any,
-        multiple: int,
-        *,
-        into_middle: bool = False,
-        shown: Edges | None = None,
+        self, nets: Sequence[Any], unet: Any, multiple: int, path: NoisePath, how: How | None = None
     ) -> None:
-        """`shown` makes the images that nobody gave; without it they must be given."""
         for place, net in enumerate(nets):
             _fit(name(place), net.config, unet.config, multiple)
         self.nets = [net.eval().requires_grad_(False) for net in nets]
-        self.unet, self.multiple, self.into_middle, self.shown = unet, multiple, into_middle, shown
+        self.unet, self.multiple, self.path = unet, multiple, path
+        self.how = How.of(len(nets)) if how is None else how
+        self._seen: tuple[Clip, How, dict[str, Tensor]] | None = None
 
     @property
     def takes(self) -> dict[str, str]:
@@ -57,9 +48,16 @@ class Control:
         return images | LEFT_OUT if images else {}
 
     def seen(self, clip: Clip) -> dict[str, Tensor]:
-        """What the ControlNets are shown of a clip that does not bring images for them."""
-        wanted = [name(place) for place in range(len(self.nets)) if name(place) not in clip.conditions]
-        return {} if self.shown is None or not wanted else dict.fromkeys(wanted, self.shown(clip.frames))
+        """What the ControlNets are shown of a clip that does not bring images for them, where it is known what that is.
+        A clip is looked at once, for several streams ask."""
+        if self._seen is None or self._seen[0] is not clip or self._seen[1] is not self.how:
+            self._seen = clip, self.how, self._shown(clip)
+        return self._seen[2]
+
+    def _shown(self, clip: Clip) -> dict[str, Tensor]:
+        makers = {name(place): images for place, images in enumerate(self.how.shown)}
+        wanted = {name: images for name, images in makers.items() if images and name not in clip.conditions}
+        return {name: images(clip, str(self.unet.device)) for name, images in wanted.items()}
 
     def completed(self, parts: Mapping[str, Tensor], x: Float[Tensor, "lf c lh lw"]) -> Mapping[str, Tensor]:
         """What one stream is given: its images are checked, what it leaves out is put in."""
@@ -70,7 +68,7 @@ class Control:
                 size = (len(x), 3, x.shape[-2] * self.multiple, x.shape[-1] * self.multiple)
                 must_be(name(place), images, "frames, channels, height, width", size)
                 must_lie(name(place), images, 0, 1)
-        strength = parts.get(STRENGTH, torch.ones(()))
+        strength = parts.get(STRENGTH, torch.tensor(self.how.strengths))
         must_be(STRENGTH, strength, "one for all, or one for each ControlNet", (), (len(self.nets),))
         if TEXT in parts:
             text_must_be(TEXT, parts[TEXT], self.unet.config.cross_attention_dim, len(x))
@@ -79,16 +77,16 @@ class Control:
 
     @contextmanager
     def adding(
-        self, maps: Float[Tensor, "sf c lh lw"], t: Any, parts: Mapping[str, Tensor]
+        self, maps: Float[Tensor, "sf c lh lw"], t: Time, parts: Mapping[str, Tensor]
     ) -> Iterator[dict[str, Any]]:
-        """What the network is to be called with meanwhile; nothing where all strengths are 0."""
+        """What the network is to be called with meanwhile; nothing where no ControlNet acts."""
         residuals = self._residuals(maps, t, parts)
         if not residuals:
             yield {}
             return
         *down, middle = residuals
         hook = None
-        if self.into_middle:
+        if self.how.into_middle:
             hook = self.unet.mid_block.register_forward_pre_hook(
                 lambda module, given: (given[0] + down[-1], *given[1:])
             )
@@ -98,18 +96,19 @@ class Control:
             if hook is not None:
                 hook.remove()
 
-    def _residuals(self, maps: Tensor, t: Any, parts: Mapping[str, Tensor]) -> list[Tensor]:
+    def _residuals(self, maps: Tensor, t: Time, parts: Mapping[str, Tensor]) -> list[Tensor]:
         """What is added to each map that the network keeps on its way down and, last, to that of its middle."""
         found: list[Tensor] = []
+        acting, told = self.how.acting(t, self.path), self.path.told(t)
         for place, net in enumerate(self.nets):
             strength = parts[STRENGTH][:, place]
-            if not bool(strength.any()):
+            if not acting[place] or not bool(strength.any()):
                 continue
             frames = parts[name(place)].shape[1]
             images = rearrange(parts[name(place)], "s f c h w -> (s f) c h w")
             scale = repeat(strength, "s -> (s f) 1 1 1", f=frames)
             text = in_frames(parts[TEXT], frames)
-            down, middle = net(maps, t, text, images, conditioning_scale=scale, return_dict=False)
+            down, middle = net(maps, told, text, images, conditioning_scale=scale, return_dict=False)
             said = [*down, middle]
             found = [a + b for a, b in zip(found, said, strict=True)] if found else said
         return found
@@ -126,20 +125,18 @@ def in_frames(text: Tensor, frames: int) -> Float[Tensor, "sf l d"]:
     return rearrange(text, "s f l d -> (s f) l d")
 
 
-def find(paths: Paths, **how: bool) -> list[Part]:
-    """Where ControlNets lie: their own folders, or hub ids. `how` as for `checkpoint.find_part`."""
-    listed = (paths,) if isinstance(paths, str | Path) else paths or ()
-    return [checkpoint.find_part(path, **how) for path in listed]
+def find(paths: Paths, **options: bool) -> list[Part]:
+    """Where ControlNets lie: their own folders, or hub ids. `options` as for `checkpoint.find_part`."""
+    return [checkpoint.find_part(path, **options) for path in listed(paths)]
 
 
 def load(found: Sequence[Part], dtype: torch.dtype, device: torch.device) -> list[Any]:
     return [files.part(part, (KIND,), dtype).to(device) for files, part in found]
 
 
-def identities(found: Sequence[Part], into_middle: bool) -> list[str]:
+def identities(found: Sequence[Part], how: How) -> list[str]:
     """What counts of ControlNets in the identity of a model: nothing where there are none."""
-    names = [identity.of_folder(files.folder / part, ["."]) for files, part in found]
-    return names + ["into the middle"] * (into_middle and bool(names))
+    return [*(identity.of_folder(files.folder / part, ["."]) for files, part in found), *how.identity]
 
 
 def _fit(name: str, net: Mapping[str, Any], unet: Mapping[str, Any], multiple: int) -> None:

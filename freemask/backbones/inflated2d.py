@@ -13,12 +13,15 @@ from torch import Tensor
 from freemask.attention.processor import Call, SiteProcessor
 from freemask.backbones import checkpoint, controlnets, fresh, identity, inflate, inflate_weights, tiny
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.controlnets import Control, Paths, in_frames
+from freemask.backbones.controlnets import Control, in_frames
 from freemask.backbones.inflation import Inflation
 from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.sites import attention_sites
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
+from freemask.control.depth import Depth
 from freemask.control.edges import Edges
+from freemask.control.how import WHOLE, How, Strength, Window
+from freemask.control.images import Images, Paths, listed, shown
 from freemask.settings import Effect
 from freemask.types import Clip, Given
 
@@ -38,7 +41,7 @@ class Inflated2D(UNet):
         control: Control | None = None,
     ) -> None:
         self.inflation = inflation
-        self.control = Control([], parts.unet, parts.codec.multiple) if control is None else control
+        self.control = _beside(parts, []) if control is None else control
         super().__init__(
             parts,
             name=name,
@@ -63,8 +66,12 @@ class Inflated2D(UNet):
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
         control: Annotated[Paths, Effect.FILES] = None,
+        control_images: Annotated[Paths, Effect.FILES] = None,
+        control_edges: Edges | None = None,
+        control_depth: Depth | None = None,
+        control_strength: Strength = 1,
+        control_window: Window = WHOLE,
         control_middle: bool = False,
-        control_images: Edges | None = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -80,23 +87,25 @@ class Inflated2D(UNet):
         a list of first, mid, last and frame offsets. Layers narrower than `least_channels` stay frame by frame
         (None: those of the finest level). `shared_norm`: group norms of convolution blocks over the whole clip.
         `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. `control`: ControlNets, which
-        run frame by frame; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15;
-        `control_images` makes of the frames what they are shown, where a clip does not bring it. The rest as for
-        UNet3D.
+        run frame by frame; `control_images`: what each is shown of a clip that does not bring it: edges, as
+        `control_edges` makes them, depth, as `control_depth` does, or a folder of pictures (None: what it was taught);
+        `control_strength` and `control_window`: how strongly they act, and in which share of the path from noise to a
+        picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15. The rest as
+        for UNet3D.
         """
+        how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
+        how = how.showing(shown(control, control_images, control_edges, control_depth))
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
-        name = _name(files, inflation, temporal, controlnets.identities(nets, control_middle))
+        name = _name(files, inflation, temporal, controlnets.identities(nets, how))
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, UNET, device=device, dtype=dtype, vae=vae)
         if temporal is not None:
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
-        loaded = controlnets.load(nets, dtype_of(dtype), parts.unet.device)
-        shown = {"into_middle": control_middle, "shown": control_images}
-        made = Control(loaded, parts.unet, parts.codec.multiple, **shown)
+        made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
         whole = cls(parts, inflation, name=name, attention_slicing=attention_slicing, control=made)
         whole.guidance = of_prompts(guidance)
         return whole
@@ -111,18 +120,37 @@ class Inflated2D(UNet):
         shared_norm: bool = True,
         temporal: str | Path | None = None,
         control: Paths = None,
+        control_strength: Strength = 1,
+        control_window: Window = WHOLE,
         control_middle: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
+        how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
         files = checkpoint.find(
             path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
         )
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
-        return _name(files, inflation, temporal, controlnets.identities(nets, control_middle))
+        return _name(files, inflation, temporal, controlnets.identities(nets, how))
+
+    @classmethod
+    def shows(
+        cls,
+        control: Paths = None,
+        control_images: Paths = None,
+        control_edges: Edges | None = None,
+        control_depth: Depth | None = None,
+        control_strength: Strength = 1,
+        control_window: Window = WHOLE,
+    ) -> dict[str, Images | None]:
+        """Who would make the images of a clip, by their names. What is said of ControlNets makes sense as far as it can
+        be known without them."""
+        How.of(len(listed(control)), control_strength, control_window)
+        found = shown(control, control_images, control_edges, control_depth)
+        return {controlnets.name(place): each for place, each in enumerate(found)}
 
     @classmethod
     def random(  # noqa: PLR0913 -- as for load
@@ -139,7 +167,7 @@ class Inflated2D(UNet):
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
         control: int = 0,
         control_middle: bool = False,
-        control_images: Edges | None = None,
+        control_edges: Edges | None = None,
     ) -> "Inflated2D":
         """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets."""
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
@@ -155,9 +183,8 @@ class Inflated2D(UNet):
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
-        shown = {"into_middle": control_middle, "shown": control_images}
-        beside = Control(moved, parts.unet, parts.codec.multiple, **shown)
-        return cls(parts, inflation, name=name, control=beside)
+        how = How.of(control, 1, WHOLE, into_middle=control_middle).showing([control_edges] * control)
+        return cls(parts, inflation, name=name, control=_beside(parts, moved, how))
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
         if any(hasattr(module, "attn_temporal") for module in self.unet.modules()):
@@ -210,9 +237,13 @@ class Inflated2D(UNet):
             for each in (x, self._with_channels(x, parts))
         )
         text, told = in_frames(parts["text"], frames), self.noise_path.told(call.t)
-        with self.control.adding(maps, told, parts) as more:
+        with self.control.adding(maps, call.t, parts) as more:
             out = self.unet(seen, told, text, return_dict=False, **more)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
+
+
+def _beside(parts: Loaded, nets: Sequence[Any], how: How | None = None) -> Control:
+    return Control(nets, parts.unet, parts.codec.multiple, parts.noise_path, how)
 
 
 def _config(files: Checkpoint) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.errors import UserError
+from freemask.types import Clip
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,13 @@ class Edges:
                 expected="0 <= low <= high, such as 100 and 200",
             )
 
-    def __call__(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f 3 h w"]:
+    def check(self, clip: Clip) -> None:
+        """Every clip has them."""
+
+    def __call__(self, clip: Clip, device: str = "cpu") -> Float[Tensor, "f 3 h w"]:
+        return self.of(clip.frames)
+
+    def of(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f 3 h w"]:
         import cv2
 
         pictures = (frames.cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

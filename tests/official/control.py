@@ -27,7 +27,7 @@ def compare(case: Case, ledger: Ledger, wanted: Wanted) -> None:
 class TokenFlow(Run):
     """Frame by frame, with the edges of each frame. Latents are stored as ours lie: f c h w."""
 
-    look = ("model.attention=frame", "model.shared_norm=false")
+    look = ("model.attention=frame", "model.shared_norm=false", "model.control_images=edges")
 
     @cached_property
     def images(self) -> Tensor:

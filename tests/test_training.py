@@ -14,7 +14,7 @@ from experiments.workshop import recipes
 from experiments.workshop.attention import Attention
 from experiments.workshop.clip import hard_negatives, swap_word
 from experiments.workshop.codec import Reconstruction, patches, principal, set_linear_encoder
-from experiments.workshop.control import EdgeDiffusion
+from experiments.workshop.control import ControlDiffusion
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, PictureDiffusion, VideoDiffusion
 from experiments.workshop.flow import COLUMNS, FlowMatching
@@ -391,7 +391,7 @@ def test_the_recipe_of_edges_leaves_a_controlnet_beside_an_image_network_that_st
     monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
     run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
     settings = {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
-    recipes.control(run, **settings, matrix_lr=0.01, vector_lr=0.01)
+    recipes.control(run, **settings, kind="edges", matrix_lr=0.01, vector_lr=0.01)
     made = Inflated2D.load(
         tmp_path / "weights/t2i", control=tmp_path / "weights/control_edges", control_images="edges"
     )
@@ -410,18 +410,21 @@ def test_the_recipe_of_edges_leaves_a_controlnet_beside_an_image_network_that_st
     assert float((said(1.0) - plain[0]).abs().max()) > 1e-3
 
 
-def test_edges_are_those_of_the_frames_that_are_learnt_from():
+@pytest.mark.parametrize("kind", ["edges", "depth"])
+def test_images_are_those_of_the_frames_that_are_learnt_from(kind):
     flat, known = unet2d(4), corpus(3)
+    clips = [clip_of(sample_scene(SPLITS["train"][place]), "c") for place in range(3)]
     latents = torch.arange(3 * 8).reshape(3, 8, 1, 1, 1).expand(3, 8, 4, 16, 16).half()  # which frame it is
     encoder = text_encoder(len(vocabulary()))
-    job = EdgeDiffusion(flat, encoder, known, latents, known.captions, batch=6)
+    job = ControlDiffusion(flat, encoder, known, latents, kind=kind, batch=6)
     job.noised = lambda clean, rng: (clean, clean, torch.zeros(6))
-    clean, _, _, texts, edges = job.batch(torch.Generator().manual_seed(0))
+    clean, _, _, texts, images = job.batch(torch.Generator().manual_seed(0))
     places = clean[:, 0, 0, 0, 0].long()
     assert len(places.unique()) > 3 and texts.shape == (6, 77, 64)
-    for place, found in zip(places.tolist(), edges, strict=True):
+    for place, found in zip(places.tolist(), images, strict=True):
         frame = known.frames[place // 8, place % 8].float() / 255
-        assert torch.equal(found, Edges().of(frame[None])[0])
+        wanted = Edges().of(frame[None])[0] if kind == "edges" else clips[place // 8].depth[place % 8]
+        assert torch.equal(found, wanted.expand(3, -1, -1))
 
 
 RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}

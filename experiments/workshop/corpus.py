@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.runs.progress import tracked
 from freemask.data.world.render import render_frames
-from freemask.data.world.spec import SPLITS, sample_scene
+from freemask.data.world.spec import SPLITS, Scene, sample_scene
 from freemask.errors import UserError
 
 AT_ONCE = 64  # clips that are encoded together
@@ -84,6 +84,11 @@ def _render(seed: int) -> tuple[np.ndarray, str]:
     scene = sample_scene(seed)
     frames = (render_frames(scene) * 255).round().to(torch.uint8)
     return frames.numpy(), scene.caption
+
+
+def scene_of(clip: int) -> Scene:
+    """What a clip of a corpus shows: they are the first seeds of the training split."""
+    return sample_scene(SPLITS["train"][clip])
 
 
 def build_corpus(folder: Path, clips: int) -> Corpus:

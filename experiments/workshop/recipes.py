@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
-from experiments.workshop.control import EdgeDiffusion
+from experiments.workshop.control import IMAGES, ControlDiffusion
 from experiments.workshop.corpus import Corpus, build_corpus
 from experiments.workshop.diffusion import ImageDiffusion, PictureDiffusion, VideoDiffusion
 from experiments.workshop.flow import FlowMatching
 from experiments.workshop.job import TrainingJob
 from experiments.workshop.loop import fit
 from experiments.workshop.networks import transformer, write_pipeline
-from freemask.errors import UserError
+from freemask.errors import UserError, nearest
 
 
 def codec(run: dict[str, Any], **settings: Any) -> None:
@@ -53,14 +53,18 @@ def t2v(run: dict[str, Any], **settings: Any) -> None:
     _train("t2v", build, write, run, settings)
 
 
-def control(run: dict[str, Any], **settings: Any) -> None:
+def control(run: dict[str, Any], *, kind: str, **settings: Any) -> None:
+    if kind not in IMAGES:
+        raise UserError("There are no such images to steer by.", came=kind, todo=nearest(kind, IMAGES))
     vae, flat, encoder = _codec(run), _image(run), _text_encoder(run)
-    build = partial(EdgeDiffusion, flat, encoder, _corpus(run), *_latents(run, vae), batch=settings["batch"])
+    latents, _ = _latents(run, vae)
+    sizes = {"kind": kind, "batch": settings["batch"]}
+    build = partial(ControlDiffusion, flat, encoder, _corpus(run), latents, **sizes)
 
     def write(folder: Path, controlnet: Any) -> None:
         controlnet.half().save_pretrained(folder)
 
-    _train("control_edges", build, write, run, settings)
+    _train(f"control_{kind}", build, write, run, settings)
 
 
 def i2v(run: dict[str, Any], **settings: Any) -> None:

@@ -34,7 +34,8 @@ class How:
         windows = _each("control_window", window, count, one=bool(window) and not _many(window))
         wrong = [each for each in strengths if not each >= 0]
         if wrong:
-            raise UserError("A ControlNet acts with no such strength.", came=wrong[0], expected="0 or more")
+            came = f"model.control_strength: {wrong[0]}"
+            raise UserError("A ControlNet acts with no such strength.", came=came, expected="0 or more")
         pairs = tuple(_pair(each) for each in windows)
         return cls((None,) * count, tuple(map(float, strengths)), pairs, into_middle)
 

@@ -1,6 +1,7 @@
 """ControlNets beside an inflated image model: the library's own two forwards, one after the other, and the authors'."""
 
 import json
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -13,8 +14,11 @@ from experiments.config.compose import config_of, plain
 from experiments.config.identity import backbone_identity, counted
 from freemask.attention.math import attend
 from freemask.backbones import tiny
+from freemask.backbones.controlnets import Control
 from freemask.backbones.inflated2d import Inflated2D
+from freemask.control.depth import Depth
 from freemask.control.edges import Edges
+from freemask.control.how import How
 from freemask.diffusion.guidance import given_to
 from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
@@ -255,8 +259,6 @@ def test_what_does_not_fit_is_refused(backbone, change, said):
     ],
 )
 def test_a_controlnet_of_another_network_is_refused(backbone, change, said):
-    from freemask.backbones.controlnets import Control
-
     unet, nets = library(1)
     config = {name: value for name, value in nets.nets[0].config.items() if name[0] != "_"}
     net = ControlNetModel(**{**config, **change})
@@ -393,9 +395,44 @@ def test_edges_lie_around_what_is_seen():
         Edges(low=200, high=100)
 
 
+def shown_by(*makers):
+    made = copy(Inflated2D.random(0, max_tokens=20, control=len(makers), attention="frame"))
+    made.control = Control(
+        made.control.nets, made.unet, 2, made.noise_path, How.of(len(makers)).showing(makers)
+    )
+    return made
+
+
+class Counted:
+    """Images that count how often they are made."""
+
+    calls = 0
+
+    def check(self, clip):
+        pass
+
+    def __call__(self, clip, device="cpu"):
+        self.calls += 1
+        return clip.frames / 2
+
+
+def test_each_clip_is_looked_at_once_and_not_where_it_brings_its_images():
+    counted = Counted()
+    backbone, clips = shown_by(counted, Depth()), [Clip("c", square(frames)) for frames in (2, 3)]
+    known = [replace(clip, conditions={"control.1": clip.frames}) for clip in clips]
+    for clip in (known[0], known[0], known[1], known[1]):
+        for prompt in ("a car", ""):
+            parts = given_to(backbone, clip, backbone.embed(prompt)).parts
+            assert torch.equal(parts["control"], clip.frames / 2) and torch.equal(
+                parts["control.1"], clip.frames
+            )
+    assert counted.calls == 2
+    with pytest.raises(UserError, match="nobody knows"):
+        backbone.seen(clips[0])
+
+
 def test_a_clip_that_brings_no_images_is_shown_its_edges(backbone):
-    edges = Inflated2D.random(0, max_tokens=20, control=2, attention="frame")
-    edges.control.how = edges.control.how.showing((Edges(), Edges()))
+    edges = shown_by(Edges(), Edges())
     clip, text = Clip("c", square()), edges.embed("a red car")
     given = given_to(edges, clip, text).parts
     assert all(torch.equal(given[name], Edges()(clip)) for name in ("control", "control.1"))

@@ -40,7 +40,7 @@ class Control:
         self.nets = [net.eval().requires_grad_(False) for net in nets]
         self.unet, self.multiple, self.path = unet, multiple, path
         self.how = How.of(len(nets)) if how is None else how
-        self._seen: tuple[Clip, How, dict[str, Tensor]] | None = None
+        self._seen: tuple[Clip, dict[str, Tensor]] | None = None
 
     @property
     def takes(self) -> dict[str, str]:
@@ -50,9 +50,9 @@ class Control:
     def seen(self, clip: Clip) -> dict[str, Tensor]:
         """What the ControlNets are shown of a clip that does not bring images for them, where it is known what that is.
         A clip is looked at once, for several streams ask."""
-        if self._seen is None or self._seen[0] is not clip or self._seen[1] is not self.how:
-            self._seen = clip, self.how, self._shown(clip)
-        return self._seen[2]
+        if self._seen is None or self._seen[0] is not clip:
+            self._seen = clip, self._shown(clip)
+        return self._seen[1]
 
     def _shown(self, clip: Clip) -> dict[str, Tensor]:
         makers = {name(place): images for place, images in enumerate(self.how.shown)}

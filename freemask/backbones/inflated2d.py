@@ -183,7 +183,7 @@ class Inflated2D(UNet):
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
-        how = How.of(control, 1, WHOLE, into_middle=control_middle).showing([control_edges] * control)
+        how = How.of(control, 1, WHOLE, into_middle=control_middle).showing((control_edges,) * control)
         return cls(parts, inflation, name=name, control=_beside(parts, moved, how))
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:

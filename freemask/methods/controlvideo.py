@@ -1,5 +1,6 @@
 """ControlVideo (Zhang et al., 2024; the one that needs no training): an image model with a ControlNet makes all frames
-anew from one noise, each held by what its ControlNet is shown of the clip's frame. Nothing else of the clip is seen, but for a mask.
+anew from one noise, each held by what its ControlNet is shown of the clip's frame. Nothing else of the clip is seen,
+but for a mask.
 
 What happens in a step stands in `freemask.methods.controlvideo_step`.
 """

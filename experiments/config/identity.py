@@ -170,8 +170,9 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
 
 
 def beside_load(model: Mapping[str, Any], name: str) -> Callable[[], Any] | None:
-    """What the model's class tells of itself without being loaded, from those of its settings that matter for it."""
-    tell = getattr(_object(str(model.get("_target_")).rpartition(".")[0]), name, None)
+    """What the class of a model that is loaded tells without that, from those of its settings that matter for it."""
+    kind, _, maker = str(model.get("_target_")).rpartition(".")
+    tell = getattr(_object(kind), name, None) if maker == "load" else None
     if tell is None:
         return None
     takes = inspect.signature(tell).parameters

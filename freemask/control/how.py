@@ -39,8 +39,8 @@ class How:
         pairs = tuple(_pair(each) for each in windows)
         return cls((None,) * count, tuple(map(float, strengths)), pairs, into_middle)
 
-    def showing(self, shown: tuple[Images | None, ...]) -> "How":
-        return replace(self, shown=shown)
+    def showing(self, shown: Sequence[Images | None]) -> "How":
+        return replace(self, shown=tuple(shown))
 
     def acting(self, t: Time, path: NoisePath) -> list[bool]:
         """Which ControlNets act at a time, whoever calls with how many steps; in diffusers, windows end with steps."""

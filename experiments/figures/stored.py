@@ -24,7 +24,7 @@ BOOK = "codebook.json"
 
 @dataclass(frozen=True)
 class Kept:
-    """A finished edit whose frames are there."""
+    """A finished edit whose frames are there. `kind` is its level, where its task has one."""
 
     folder: Path
     line: str
@@ -78,7 +78,8 @@ def _kept(name: str, folder: Path, row: Mapping[str, Any]) -> Kept | None:
     paths = {key: each for key, each in files.items() if isinstance(each, str) and _inside(folder, each)}
     if "frames" not in paths or not (folder / paths["frames"]).is_file():
         return None
-    kind, source, target = (str(row.get(key) or "") for key in ("kind", "source", "target"))
+    kind = str(row.get("level") or row.get("kind") or "")
+    source, target = (str(row.get(key) or "") for key in ("source", "target"))
     return Kept(folder, name, row["task"], kind, source, target, paths, row.get("metrics") or {})
 
 

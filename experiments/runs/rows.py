@@ -38,6 +38,8 @@ class Row(TypedDict, total=False):
     source: str
     target: str
     words: dict[str, str]
+    edits: list[dict[str, Any]]  # words, kind and region of each, where there are several in one clip
+    level: str  # how fine they are, where the data says it
     guessed: dict[str, str]  # of kind and words, those that were read off the prompts, and whether surely
 
     method: str | None  # as the user chose it

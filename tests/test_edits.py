@@ -189,6 +189,15 @@ def test_files_of_regions_that_do_not_fit(data: Path, name: str, message: str) -
         assert [each is None for each in source.regions(task)] == [False, True]
 
 
+def test_a_region_may_vanish_where_a_clip_is_read_small(data: Path) -> None:
+    white(data / "m/thin", (1, 2), (1, 2), (1, 2), high=8, wide=12)
+    source = source_of(data, "red car->red fish @ m/thin")
+    (task,) = source.tasks()
+    source.geometry = Geometry(height=2, width=3)
+    clip = source.clip(task)
+    assert not clip.masks["red car"].any() and "3 of 3 frames" in remarks(task, clip)[0]
+
+
 def test_a_clip_in_memory_and_a_known_one_take_files_too(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
     held = Clip("c", torch.zeros(3, 3, 8, 12))

@@ -49,7 +49,8 @@ def with_regions(clip: Clip, task: EditTask, footage: Footage, geometry: Geometr
         if path is None:
             continue
         mask = read_region(path, footage, geometry)
-        if not bool(mask.any()):
+        full = mask if bool(mask.any()) else read_region(path, footage, Geometry())  # a small one may lack it
+        if not bool(full.any()):
             what = f"{path}: the region of '{', '.join(one.words)}' is empty"
             raise UserError(
                 what, came=f"no white pixel in {len(mask)} frames", expected="white where it may change"

@@ -1,5 +1,6 @@
 """Several edits of one clip: how lists and command lines say them, what is refused, and where their regions go."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from evaluation.suite import Suite
 from experiments.config.identity import digest_of
 from experiments.doctor.tasks import lines
+from experiments.jobs.evaluate import Sources
 from experiments.jobs.explain import explained
+from experiments.jobs.job import TOLD
 from experiments.jobs.one_clip import Wish
+from experiments.jobs.outside import Outsiders
 from experiments.jobs.truth import Truth
 from freemask.data import Davis, Files, FrameRange, Geometry, read_tasks
 from freemask.data.audit_files import audit_files
@@ -230,3 +235,26 @@ def test_rows_and_the_list_that_is_read_back_show_them(data: Path) -> None:
     said = explained(task.stored())
     assert said["edits"] == "red car -> red fish [shape] in left; blue car -> pink car [attribute]"
     assert "edit 2: blue car -> pink car [attribute]" in "\n".join(lines([task]))
+
+
+def test_videos_of_others_are_measured_edit_by_edit(data: Path) -> None:
+    edits = "red car->red fish @ m/left; blue car->pink car @ m/right"
+    task = check_task({"id": "t", "clip": "c", **PROMPTS, "edits": edits}, data)
+    truth = Outsiders([], Suite({}), None, data, set())._truth(task, True)
+    assert [each.any() for each in truth.regions if each is not None] == [True, True]
+    assert truth.region is not None and truth.region.sum() == 22 * 8
+
+
+def test_rows_of_other_edits_are_not_measured_again() -> None:
+    config = {
+        "_target_": "freemask.data.world.World",
+        "levels": ["part"],
+        "clips": 1,
+        "frames": 2,
+        "size": 32,
+    }
+    (task,) = World(levels=["part"], clips=1, frames=2, size=32).tasks()
+    row = json.loads(json.dumps({"task": task.id, **{key: task.plain().get(key) for key in TOLD}}))
+    assert len(Sources(config).truth(row)[1].regions) == len(task.edits)
+    with pytest.raises(UserError, match="another task"):
+        Sources(config).truth({**row, "edits": row["edits"][:1]})

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
 from freemask.attention.record import Recording
 from freemask.data.folder import list_images
@@ -28,16 +28,20 @@ class Segmentation:
     picture for each of the clip's frames; or, of a single clip, these pictures themselves. None takes the clip's
     annotation.
 
-    A cell of a grid belongs to the mask where at least the share `cover` of it does.
+    A cell of a grid belongs to the mask where at least the share `cover` of it does. `grow` widens masks by a share of
+    the frame's shorter side, for new things that are larger than the old ones.
     """
 
     folder: str | None = None
     cover: float | int = 0.5
     stretch: bool = False
+    grow: float | int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.cover <= 1:
             raise UserError("'cover' is a share", came=f"cover={self.cover}", expected="above 0, at most 1")
+        if not 0 <= self.grow <= 1:
+            raise UserError("'grow' is a share", came=f"grow={self.grow}", expected="0 to 1")
 
     @property
     def of_one_clip(self) -> bool:
@@ -65,6 +69,11 @@ class Segmentation:
         return MaskPlan(lambda wanted: (soft(wanted) >= self.cover).float(), {"mask_from": origin}, soft)
 
     def _masks(self, subject: Subject) -> Float[Tensor, "f h w"]:
+        masks = self._found(subject)
+        reach = round(self.grow * min(masks.shape[1:]))
+        return max_pool2d(masks[None], 2 * reach + 1, stride=1, padding=reach)[0] if reach else masks
+
+    def _found(self, subject: Subject) -> Float[Tensor, "f h w"]:
         if self.folder is None:
             return annotated(subject.task, subject.clip).float()
         height, width = subject.clip.frames.shape[2:]

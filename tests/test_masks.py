@@ -728,7 +728,9 @@ def test_segmentation_covers_cells_by_their_share():
     assert torch.equal(plan(Wanted("latent", 1, Grid(2, 8, 8))), truth.float())
     assert not planned(Segmentation(cover=0.8), subject)(Wanted("self", 1, Grid(2, 2, 2))).any()
     assert plan.soft(Wanted("self", 1, Grid(2, 2, 2)))[0, 0, 0] == 0.75
-    grown = planned(Segmentation(grow=0.2), subject)(Wanted("self", 1, Grid(2, 8, 8)))  # 1.6 pixels: 2 each way
+    grown = planned(Segmentation(grow=0.2), subject)(
+        Wanted("self", 1, Grid(2, 8, 8))
+    )  # 1.6 pixels: 2 each way
     assert grown[0, :5, :6].all() and grown.sum() == 5 * 6 + 6 * 6
 
 

@@ -14,7 +14,8 @@ MASK_OF = "mask of "  # and a variant: the clip, veiled outside the mask of that
 class PaperFigure:
     """`lines`: a label for each variant, in order; `source` is the clip, and `mask of VARIANT` its mask. `kinds`: a
     block of frames for each of these kinds (or levels) of edit, or `each` so many: the first ones, or where the last
-    line has the least of the metric `worst_by`. `fold`: so many strips below each other before the next column begins. `verb`: the command that leaves what is drawn; `calibrate` leaves curves and maps."""
+    line has the least of the metric `worst_by`. `fold`: so many strips below each other before the next column begins.
+    `verb`: the command that leaves what is drawn; `calibrate` leaves curves and maps."""
 
     name: str
     title: str

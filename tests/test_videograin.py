@@ -273,7 +273,8 @@ def test_a_style_has_no_region(backbone):
 
 def test_the_pull_fades_and_ends(backbone):
     method = VideoGrain(steps=10, mask=Sides())
-    assert method.pull().steps == 3
+    assert method.pull().steps == 3 and replace(method, steps=2).pull().steps == 1
+    assert replace(method, drawn=0).pull().steps == 0
     subject = Subject.of(backbone, clip(), TASK, backbone.noise_path.times(10))
     grain = method.begin(backbone, subject, Along({}), seeded(0), watch=Stopwatch(backbone.device))
     faded = [grain.fading(t) for t in reversed(grain.times)]

@@ -30,7 +30,7 @@ from freemask.types import EditTask, Method
 
 VERB = Verb(
     "measure what a method costs in time and memory, as ratios to a plain edit",
-    prompts=("name", "source", "target", "words"),
+    prompts=("name", "source", "target", "words", "edits"),
     paths=("out", *PATHS),
     json=True,
     examples=(
@@ -67,6 +67,7 @@ class Options(Keys):
     source: str
     target: str
     words: str | None
+    edits: str | None
     kind: str | None
     name: str | None
     out: str
@@ -95,7 +96,7 @@ class Options(Keys):
         return {"modes": list(dict.fromkeys([*known[:2], *more])), "grid_modes": grid}
 
     def task(self) -> EditTask:
-        own = {key: getattr(self, key) for key in ("source", "target", "words", "kind")}
+        own = {key: getattr(self, key) for key in ("source", "target", "words", "edits", "kind")}
         return check_task({"id": "bench", "clip": "pattern", **own})
 
 

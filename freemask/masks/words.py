@@ -76,7 +76,8 @@ def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:
         raise UserError(
             "these masks need an annotated clip",
             came=f"'{clip.id}' without annotation",
-            expected="data with masks (world, davis), or mask=segmentation mask.folder=...",
+            expected="data with masks (world, davis), regions of the edits (car->truck @ masks/car),"
+            " or mask=segmentation mask.folder=...",
         )
     known = {name.casefold(): mask for name, mask in clip.masks.items()}
     union = torch.stack(list(known.values())).any(dim=0)

@@ -232,13 +232,15 @@ class VideoGrain(MaskSettings):
         return replace(self, cross=0, within=0)
 
     def pull(self) -> Pull:
+        # The small term undoes binary fractions such as 0.29 * 100; a share above 0 is one step at least.
+        steps = max(int(self.drawn > 0), int(self.drawn * self.steps + 1e-9))
         usual = {"cross": ["cond"], "within": ["uncond"] if self.official else BOTH}
         return Pull(
             self.cross,
             self.within,
             usual["cross"] if self.cross_streams is None else self.cross_streams,
             usual["within"] if self.within_streams is None else self.within_streams,
-            int(self.drawn * self.steps + 1e-9),  # undoes binary fractions such as 0.29 * 100
+            steps,
             self.strides,
         )
 

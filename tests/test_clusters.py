@@ -40,6 +40,8 @@ def test_the_word_means_the_group_with_most_heat_on_average_not_in_all():
     groups = torch.tensor([0, 0, 0, 0, 0, 1])
     heat = torch.tensor([[0.3, 0.3, 0.3], [0.3, 0.3, 0.9]])
     assert hottest(groups, heat).tolist() == [[0, 0, 0], [0, 0, 1]]
+    for nothing in (0.0, float("nan")):
+        assert not hottest(groups, torch.full((2, 3), nothing)).any()
 
 
 def test_each_frame_looks_at_itself_alone():
@@ -87,6 +89,14 @@ def test_which_times_are_taken():
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(UserError):
         Clusters(**settings)
+
+
+def test_a_word_that_the_prompt_has_not():
+    backbone = Inflated2D.random(0, max_tokens=20)
+    task = EditTask("t", "c", "a red car", "a blue fish", {"zebra": "fish"}, "shape")
+    subject = Subject.of(backbone, Clip("c", torch.rand(1, 3, 16, 16)), task, [1])
+    with pytest.raises(UserError, match="'zebra' is not in the prompt"):
+        Clusters().keeps(subject)
 
 
 def test_a_level_that_the_model_has_not():

@@ -35,7 +35,8 @@ from freemask.words import columns_of_prompt
 
 # The YAML of `layer` names none, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore:no layer and no time was named")
-NAMES = sorted(option.name for option in choices.groups()["mask"])
+# Groups are made of self-attention as well: tests/test_clusters.py.
+NAMES = sorted({option.name for option in choices.groups()["mask"]} - {"clusters"})
 HEATED = [name for name in NAMES if name not in ("none", "segmentation")]
 # Those that ship show what they compared with a threshold.
 SOFT = (

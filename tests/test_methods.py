@@ -37,11 +37,12 @@ def backbone():
 
 
 def clip(frames=2, multiple=4):
-    """12 x 20, or more where the network's cells are larger; its motion is known."""
+    """12 x 20, or more where the network's cells are larger; its motion is known, and the left half is annotated."""
     height, width = (-(-side // multiple) * multiple for side in (12, 20))
     rng = torch.Generator().manual_seed(0)
     made = torch.rand(frames, 3, height, width, generator=rng)
-    return Clip("c", made, flow=OpticalFlow(torch.ones(frames - 1, 2, height, width)))
+    left = (torch.arange(width) < width // 2).expand(frames, height, width)
+    return Clip("c", made, {"thing": left}, flow=OpticalFlow(torch.ones(frames - 1, 2, height, width)))
 
 
 def run(method, backbone, task=TASK, source=None, seed=0):

@@ -140,8 +140,10 @@ def _begun(rows: Float[Tensor, "n m"], count: int, rng: Generator) -> Float[Tens
 
 
 def hottest(groups: Int[Tensor, " n"], heat: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """The group in which the heat is highest on average."""
-    flat = rearrange(heat, "h w -> (h w)")
+    """The group in which the heat is highest on average; without heat, none."""
+    flat = rearrange(heat, "h w -> (h w)").nan_to_num(0)
+    if not bool((flat > 0).any()):
+        return torch.zeros_like(heat)
     means = {int(each): float(flat[groups == each].mean()) for each in groups.unique()}
     best = max(means, key=lambda each: means[each])
     return rearrange((groups == best).float(), "(h w) -> h w", h=heat.shape[0])

@@ -211,10 +211,15 @@ def test_a_clip_in_memory_and_a_known_one_take_files_too(data: Path, monkeypatch
     assert source.clip(task).masks["red car"].sum((1, 2)).tolist() == [8 * 16, 0]
     world = World(clips=1, frames=3, size=(16, 16))
     white(data / "w", (0, 4), (0, 4), (0, 4), high=16, wide=16)
-    task, source = Wish(None, *PROMPTS.values(), None, None, *cut, "red car->red fish @ w").task(
-        lambda: world
-    )
+    whole = (None, *PROMPTS.values(), None, None, Geometry(), FrameRange(), "red car->red fish @ w")
+    task, source = Wish(*whole).task(lambda: world)
     assert source.clip(task).masks["red car"].sum() == 3 * 4 * 16
+
+
+def test_frames_and_size_of_a_file_are_refused_for_a_clip_of_the_data() -> None:
+    for cut in ((Geometry(short_side=16), FrameRange()), (Geometry(), FrameRange(count=2))):
+        with pytest.raises(UserError, match="for a file"):
+            Wish(None, None, None, None, None, *cut).task(lambda: World(clips=1))
 
 
 def test_objects_of_davis_are_regions_of_edits(tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ class Wish:
             return one.task, one
         source = data()
         task = _known(clip, source.tasks())
+        if (self.geometry, self.frames) != (Geometry(), FrameRange()):
+            raise UserError(
+                "frames, start, stride, size and crop are for a file; the data cut their clips themselves",
+                came=f"a clip of the data, {task.clip}",
+                expected="a file, or none of these keys",
+                todo="data.frames=... and data.size=... where the data have them: freemask list data",
+            )
         if all(value is None for value in asked.values()):
             return task, source
         prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}

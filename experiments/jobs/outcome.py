@@ -50,7 +50,8 @@ class Outcome(Attempt):
     def captions(self) -> dict[str, str]:
         assert self.edit is not None
         means = captions.of_mask(self.task, self.edit.facts)
-        masks = {self._panel(name): means for name in self.masks()}
+        own = "of this edit alone"  # where each of several has its own
+        masks = {self._panel(name): means if name == "mask" else own for name in self.masks()}
         return {"source": self.task.source, **masks, "edited": self.task.target}
 
     def _panel(self, name: str) -> str:

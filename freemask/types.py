@@ -37,7 +37,8 @@ class OpticalFlow:
 class Clip:
     """A decoded source: RGB, float32, 0..1. Masks are annotations by object name, and may be empty. `conditions` is
     what else is known of it, by the names under which networks take it (`Backbone.takes`), such as images of edges.
-    `flow` is its exact motion and `depth` how near everything is, 0 (far) to 1, where its data knows it."""
+    `flow` is its exact motion and `depth` how near everything is, 0 (far) to 1, where its data knows it. `brought`
+    names the masks that edits have brought from files: each is of its own edit alone."""
 
     id: str
     frames: Float[Tensor, "f 3 h w"]
@@ -46,6 +47,7 @@ class Clip:
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     flow: OpticalFlow | None = None
     depth: Float[Tensor, "f h w"] | None = None
+    brought: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

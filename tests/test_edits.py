@@ -180,6 +180,19 @@ def test_regions_of_edits_are_annotations_by_their_words(data: Path) -> None:
     assert [len(region) for _, region in case.each] == [2, 2] and case.editable is not None
 
 
+def test_a_region_is_never_that_of_another_edit(data: Path) -> None:
+    source = source_of(data, "red car->red fish @ m/left; blue car->pink car")
+    (task,) = source.tasks()
+    clip, (own, other) = source.clip(task), task.each
+    assert annotated(own, clip).any() and clip.brought == {"red car"}
+    with pytest.raises(UserError, match="'blue car' is not annotated"):
+        annotated(other, clip)
+    anyones = Clip(
+        "c", clip.frames, {"thing": clip.masks["red car"]}
+    )  # the only annotation of a clip is what is meant
+    assert annotated(other, anyones).any()
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("none", "is empty"), ("short", "2 masks"), ("small", "12x8"), ("left", "")]
 )

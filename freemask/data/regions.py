@@ -43,7 +43,7 @@ def read_region(path: str | Path, footage: Footage, geometry: Geometry) -> Bool[
 def with_regions(clip: Clip, task: EditTask, footage: Footage, geometry: Geometry) -> Clip:
     """The clip with the regions of a task's edits among its annotations, under the words of the edits: whoever looks
     for what a word means finds a file as it finds an annotation."""
-    masks = dict(clip.masks)
+    masks, brought = dict(clip.masks), set(clip.brought)
     for one in task.each if task.edits else ():
         path = one.assets.get("region")
         if path is None:
@@ -55,8 +55,10 @@ def with_regions(clip: Clip, task: EditTask, footage: Footage, geometry: Geometr
             raise UserError(
                 what, came=f"no white pixel in {len(mask)} frames", expected="white where it may change"
             )
-        masks |= dict.fromkeys([*one.words, *located(one)], mask)
-    return replace(clip, masks=masks)
+        names = [*one.words, *located(one)]
+        masks |= dict.fromkeys(names, mask)
+        brought |= set(names)
+    return replace(clip, masks=masks, brought=frozenset(brought))
 
 
 def united(regions: Sequence[Region]) -> Region:

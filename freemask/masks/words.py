@@ -68,7 +68,8 @@ def as_heat(text: Text, columns: Sequence[int], heat: str) -> Words:
 
 
 def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:
-    """The clip's annotation of what the edit is about: by the task's words, else the only one there is.
+    """The clip's annotation of what the edit is about: by the task's words, else the only one there is and no other
+    edit has brought.
 
     Where the edit is about a background that is not annotated, or that no word names, it is everything but the objects.
     """
@@ -91,13 +92,14 @@ def annotated(task: EditTask, clip: Clip) -> Bool[Tensor, "f h w"]:
         return torch.stack(found).any(dim=0)
     if not found and task.kind == "background":
         return ~union
-    if not found and len(known) == 1:
+    if not found and len(known) == 1 and not clip.brought:
         return union
     missing = [phrase for phrase, name in zip(located(task), names, strict=True) if name is None]
     raise UserError(
         f"'{missing[0]}' is not annotated in '{clip.id}'",
         came=", ".join(located(task)),
         expected="words of the annotation: " + ", ".join(clip.masks),
+        todo=f"say where it is: {missing[0]}->... @ FOLDER, as for the others" if clip.brought else "",
     )
 
 

@@ -65,8 +65,13 @@ class Segmentation:
             grid = wanted.grid
             return adaptive_avg_pool2d(masks[None], (grid.height, grid.width))[0]
 
-        origin = "annotation" if self.folder is None else self._own_folder(subject.task, subject.clip).name
+        origin = self._origin(subject.task, subject.clip)
         return MaskPlan(lambda wanted: (soft(wanted) >= self.cover).float(), {"mask_from": origin}, soft)
+
+    def _origin(self, task: EditTask, clip: Clip) -> str:
+        if self.folder is not None:
+            return self._own_folder(task, clip).name
+        return "region of the edit" if clip.brought & set(task.words) else "annotation"
 
     def _masks(self, subject: Subject) -> Float[Tensor, "f h w"]:
         masks = self._found(subject)

@@ -255,6 +255,23 @@ def test_rows_and_the_list_that_is_read_back_show_them(data: Path) -> None:
     assert "edit 2: blue car -> pink car [attribute]" in "\n".join(lines([task]))
 
 
+def test_folders_of_regions_may_move(data: Path) -> None:
+    edits = "red car->red fish @ m/left; blue car->pink car"
+    (task,) = source_of(data, edits).tasks()
+    row = json.loads(
+        json.dumps({"task": task.id, "frames": [3, 8, 12], **{key: task.plain().get(key) for key in TOLD}})
+    )
+    moved = data.rename(data.with_name("moved"))
+    (again,) = source_of(moved, edits).tasks()
+    (other,) = source_of(moved, edits.replace("left", "right")).tasks()
+    assert digest_of([again]) == digest_of([task]) != digest_of([other])
+    config = {"_target_": "freemask.data.files.Files", "root": str(moved), "tasks": str(moved / "t.csv")}
+    with pytest.raises(UserError, match="another task"):
+        Sources(config).truth(row)
+    source_of(moved, edits)
+    assert Sources(config).truth(row)[0] == again
+
+
 def test_videos_of_others_are_measured_edit_by_edit(data: Path) -> None:
     edits = "red car->red fish @ m/left; blue car->pink car @ m/right"
     task = check_task({"id": "t", "clip": "c", **PROMPTS, "edits": edits}, data)

@@ -6,6 +6,7 @@ A setting counts with its value unless it says something else where it is declar
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from operator import getitem
 from pathlib import Path
@@ -48,12 +49,14 @@ def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, 
 
 def digest_of(tasks: Sequence[EditTask]) -> str:
     """Of a whole task list (a limit changes no result)."""
-    return digest(
-        [
-            task.plain() | {"assets": {key: Path(path).name for key, path in task.assets.items()}}
-            for task in tasks
-        ]
-    )
+    return digest([_without_places(task).plain() for task in tasks])
+
+
+def _without_places(task: EditTask) -> EditTask:
+    """Files by their names alone: folders may move."""
+    assets = {key: Path(path).name for key, path in task.assets.items()}
+    edits = tuple(replace(edit, region=Path(edit.region).name) for edit in task.edits)
+    return replace(task, assets=assets, edits=edits)
 
 
 def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:

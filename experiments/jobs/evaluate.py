@@ -4,6 +4,7 @@ stay."""
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from evaluation.suite import Suite
@@ -145,7 +146,7 @@ class Sources:
         task = self._known.get(row["task"])
         if task is None:
             raise UserError("the data has no such task")
-        if any(row.get(key) != task.plain().get(key) for key in TOLD):
+        if _told(row) != _told(task.plain()):
             raise UserError("the data has another task of this name")
         key = f"{task.id} {row.get('frames')}"
         if self._last is None or self._last[0] != key:
@@ -163,3 +164,9 @@ class Sources:
             )
             self._each[height, width] = made
         return self._each[height, width]
+
+
+def _told(task: Mapping[str, Any]) -> list[Any]:
+    """What a row says of its task; regions by their names alone, for folders may move."""
+    edits = [{**edit, "region": Path(edit["region"]).name} for edit in task.get("edits") or ()]
+    return [edits if key == "edits" else task.get(key) for key in TOLD]

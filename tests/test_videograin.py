@@ -12,7 +12,7 @@ from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
 from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
-from freemask.masks.several import keeps_of, plan_of, plans_of
+from freemask.masks.several import keeps_of, plan_of, plans_of, subjects
 from freemask.masks.strategies.average import Average
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch
@@ -198,6 +198,15 @@ def test_a_mask_for_each_edit_and_for_all_what_any_may_change(backbone):
     both = plan_of(Sides(0.25), subject, Recording(), Recording())
     torch.testing.assert_close(both(wanted), left(wanted) + right(wanted))
     assert both.facts == {"side": "left | right", "both": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [(None, [True, False]), (True, [True, True]), (False, [False, False])]
+)
+def test_each_edit_keeps_its_object_or_all_do_as_is_said(backbone, said, kept):
+    task = replace(TASK, edits=(LocalEdit({"red car": "blue car"}, "attribute"), TWO[1]))
+    subject = Subject.of(backbone, clip(), task, [1, 501], keep_object=said)
+    assert [each.keeps_object for each in subjects(subject)] == kept
 
 
 def test_the_words_of_each_edit_have_heat_of_their_own(backbone):

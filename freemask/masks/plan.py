@@ -30,7 +30,7 @@ class Wanted(NamedTuple):
 class Subject:
     """One edit, as masks and fusion see it. `times` are the times of sampling, ascending; `sites` the network's layers
     and `grids` their grids for this clip; `origin` is the model, whatever was tuned of it. `keeps_object` is eq. 7's
-    delta. `given` is what the streams source, uncond and cond are given: their prompts, and what else is known of the
+    delta, and `keep_object` what somebody said of it, whatever the task. `given` is what the streams source, uncond and cond are given: their prompts, and what else is known of the
     clip."""
 
     task: EditTask
@@ -44,6 +44,7 @@ class Subject:
     keeps_object: bool
     clock: Clock
     given: Mapping[Stream, Given] = field(default_factory=dict)
+    keep_object: bool | None = None
 
     @classmethod
     def of(
@@ -72,13 +73,22 @@ class Subject:
             backbone.sites,
             grids,
             backbone.origin,
-            same_object(task) if keep_object is None else keep_object,
+            _delta(task, keep_object),
             Clock(frames, backbone.compression),
             {
                 stream: given_to(backbone, clip, text, away=stream == "uncond")
                 for stream, text in texts.items()
             },
+            keep_object,
         )
+
+    def alone(self, task: EditTask) -> "Subject":
+        """The same of one of several edits."""
+        return replace(self, task=task, keeps_object=_delta(task, self.keep_object))
+
+
+def _delta(task: EditTask, said: bool | None) -> bool:
+    return same_object(task) if said is None else said
 
 
 def same_object(task: EditTask) -> bool:

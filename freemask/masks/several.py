@@ -8,14 +8,14 @@ from torch import Tensor
 
 from freemask.attention.record import Keep, Recording
 from freemask.masks.heat import Facts
-from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, same_object
+from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted
 
 
 def subjects(subject: Subject) -> list[Subject]:
     """The edits one by one, as if each were alone in the clip."""
     if not subject.task.edits:
         return [subject]
-    return [replace(subject, task=task, keeps_object=same_object(task)) for task in subject.task.each]
+    return [subject.alone(task) for task in subject.task.each]
 
 
 def keeps_of(mask: MaskStrategy, subject: Subject) -> Keeps:

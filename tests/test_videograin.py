@@ -277,7 +277,22 @@ def test_a_style_has_no_region(backbone):
     made = edit(
         backbone, EditTask("t", "c", "a red car", "a comic of a red car", {"car": "car"}, "style"), along=[]
     )
-    assert made.facts["mask_used"] is False and "regions" not in made.facts
+    assert made.facts["mask_used"] is False and "regions" not in made.facts and made.facts["drawn_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "style", "steps", "acts"),
+    [
+        ({}, False, 2, "attention of regions, latents in steps 1-4 of 4"),
+        ({"cross": 0, "within": 0}, False, 0, "latents in steps 1-4 of 4"),
+        ({"guidance": 1, "cross": 0, "within_streams": ["uncond"]}, False, 0, "latents in steps 1-4 of 4"),
+        ({}, True, 2, "attention of regions"),
+    ],
+)
+def test_what_regions_act_on_is_what_they_did(backbone, settings, style, steps, acts):
+    task = replace(TASK, edits=(TWO[0], LocalEdit({"blue car": "pink fish"}, "style"))) if style else TASK
+    facts = edit(backbone, task, steps=4, along=[], **settings).facts
+    assert facts["drawn_steps"] == steps and facts["mask_acts_on"] == acts and "mask_used" not in facts
 
 
 def test_the_pull_fades_and_ends(backbone):
@@ -303,6 +318,12 @@ def test_the_pull_fades_and_ends(backbone):
 def test_settings_that_make_no_sense(settings, words):
     with pytest.raises(UserError, match=words):
         VideoGrain(**{"mask": Sides(), **settings})
+
+
+@pytest.mark.parametrize("name", ["along", "strides"])
+def test_a_level_that_the_model_has_not(backbone, name):
+    with pytest.raises(UserError, match=f"{name}=.1, 3.: 3"):
+        edit(backbone, **{name: [1, 3]})
 
 
 def test_a_model_that_sees_several_frames_is_refused():

@@ -30,8 +30,8 @@ class Wanted(NamedTuple):
 class Subject:
     """One edit, as masks and fusion see it. `times` are the times of sampling, ascending; `sites` the network's layers
     and `grids` their grids for this clip; `origin` is the model, whatever was tuned of it. `keeps_object` is eq. 7's
-    delta, and `keep_object` what somebody said of it, whatever the task. `given` is what the streams source, uncond and cond are given: their prompts, and what else is known of the
-    clip."""
+    delta, and `keep_object` what somebody said of it, whatever the task. `given` is what the streams source, uncond
+    and cond are given: their prompts, and what else is known of the clip."""
 
     task: EditTask
     clip: Clip

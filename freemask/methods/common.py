@@ -89,6 +89,16 @@ def only_images(method: str, sites: Mapping[str, Site]) -> None:
         )
 
 
+def of_layers(name: str, strides: Sequence[int], sites: Mapping[str, Site]) -> None:
+    known = sorted({site.stride for site in sites.values() if site.role == "self"})
+    if wrong := [each for each in strides if each not in known]:
+        raise UserError(
+            "No layer has this stride.",
+            came=f"{name}={list(strides)}: {wrong[0]}",
+            expected=", ".join(map(str, known)),
+        )
+
+
 def controlled(there: bool) -> None:
     if not there:
         raise UserError(

@@ -92,12 +92,16 @@ def of_masks(
     """And what the masks were; `attention`: what they act on beside latents."""
     if masks is None:
         return replace(edit, facts={"mask_used": False, **edit.facts})
-    steps = len(times)
-    acts = f"{attention}latents in steps 1-{steps} of {steps}"
+    acts = f"{attention}latents in steps 1-{len(times)} of {len(times)}"
+    edit = acting(edit, masks, times, clip, acts)
+    return replace(edit, warnings=(*edit.warnings, *shown.warnings(edit.extras, acts)))
+
+
+def acting(edit: Edit, masks: MaskPlan, times: Sequence[Time], clip: Clip, acts: str) -> Edit:
+    """With the masks as a picture, and what they act on."""
     pictures = shown.of_masks(masks, "latent", times, clip.frames)
     facts = {**masks.facts, **shown.of_picture(pictures["mask"], acts), **edit.facts}
-    said = (*edit.warnings, *shown.warnings(pictures, acts))
-    return replace(edit, extras=pictures, facts=facts, warnings=said)
+    return replace(edit, extras=pictures, facts=facts)
 
 
 def free(masks: MaskPlan | None, times: Sequence[Time], clip: Clip) -> Free | None:

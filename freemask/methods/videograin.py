@@ -30,6 +30,7 @@ from freemask.methods.common import (
     check_mask,
     drawing,
     of_kind,
+    of_layers,
     only_images,
     path_warnings,
     whole,
@@ -129,6 +130,8 @@ class VideoGrain(MaskSettings):
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
         only_images("VideoGrain", backbone.sites)
+        for name in ("along", "strides"):
+            of_layers(name, getattr(self, name) or (), backbone.sites)
         watch = Stopwatch(backbone.device)
         with watch.stage("encode"):
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(self.steps))
@@ -140,7 +143,7 @@ class VideoGrain(MaskSettings):
             edited = sample(backbone, start, grain.predict, subject.times, on=on, progress=progress)
         with watch.stage("decoding"):
             frames = backbone.decode(edited, len(clip.frames))
-        facts = {**facts, "inversion_passes": grain.inversion.passes, "drawn_steps": grain.pull.steps}
+        facts = {**facts, "inversion_passes": grain.inversion.passes, "drawn_steps": len(grain.drew)}
         edit = Edit(frames, {}, watch.seconds, (*path_warnings(backbone), *said), facts)
         return told(edit, grain, subject, self.composite)
 

@@ -70,6 +70,7 @@ class Grain:
     lent: Lent
     outside: Outside | None = None
     seen: dict[str, Tensor] = field(default_factory=dict)
+    drew: set[int] = field(default_factory=set)  # the steps in which attention was drawn somewhere
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         """Guided prediction."""
@@ -133,6 +134,7 @@ class Grain:
         idle = self.layout is None or strength == 0 or i >= self.pull.steps or not self.pull.acts(where)
         if idle or not set(streams) & set(where.streams):
             return attend(qkv)
+        self.drew.add(i)
         members, keys, pull = self.regions(where, qkv)
         return torch.cat(
             [

@@ -10,7 +10,7 @@ from freemask.masks.plan import Subject, remembered
 from freemask.masks.several import union
 from freemask.methods import shown
 from freemask.methods.composite import composited
-from freemask.methods.held import free, of_masks
+from freemask.methods.held import acting, free, of_masks
 from freemask.methods.regional import Layout
 from freemask.methods.videograin_step import Grain
 from freemask.types import Edit
@@ -18,11 +18,15 @@ from freemask.types import Edit
 
 def told(edit: Edit, grain: Grain, subject: Subject, composite: str) -> Edit:
     layout, clip, times = grain.layout, subject.clip, subject.times
-    held = None if layout is None or not layout.holds else remembered(union(layout.plans))
-    edit = of_masks(edit, held, times, clip, "attention of regions, ")
-    if layout is not None:
-        edit = _with_regions(edit, layout, subject)
-    return composited(edit, clip, composite, lambda: free(held, times, clip))
+    if layout is None:
+        return composited(of_masks(edit, None, times, clip), clip, composite, lambda: None)
+    masks, drawn = remembered(union(layout.plans)), "attention of regions" if grain.drew else ""
+    if layout.holds:
+        edit = of_masks(edit, masks, times, clip, f"{drawn}, " if drawn else "")
+    else:
+        edit = acting(edit, masks, times, clip, drawn or "nothing")
+    edit = _with_regions(edit, layout, subject)
+    return composited(edit, clip, composite, lambda: free(masks, times, clip) if layout.holds else None)
 
 
 def _with_regions(edit: Edit, layout: Layout, subject: Subject) -> Edit:

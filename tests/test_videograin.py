@@ -256,11 +256,12 @@ def test_outside_all_regions_stand_the_clips_own_latents_or_the_clip_under_noise
 
 
 def test_what_an_edit_says_of_its_regions(backbone):
-    made = edit(backbone, mask=Sides(0.6, empty=[1]))
+    made = edit(backbone, mask=Sides(0.6, empty=[1]), negative="ugly")
     assert made.facts["regions"] == 2 and made.facts["drawn_steps"] == 1 and made.facts["flow"] == "exact"
     assert {"mask", "mask green truck", "mask pink fish"} <= set(made.extras)
     said = " ".join(made.warnings)
-    assert "overlap" in said and "missing in 1 of 3" in said
+    assert "overlap" in said and "missing in 1 of 3" in said and "negative changes nothing" in said
+    assert "negative" not in " ".join(edit(backbone).warnings)
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])

@@ -49,6 +49,7 @@ from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, silent
 
 BOTH: tuple[Stream, ...] = ("uncond", "cond")
+UNREAD = "method.negative changes nothing: ControlNets alone read it, and this model has none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,7 @@ class VideoGrain(MaskSettings):
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(self.steps))
         with watch.stage("flow"):
             paths, facts, said = followed(self.flow, backbone, clip, self.along, self.variant, rng)
+        said += [UNREAD] * bool(self.negative and "control_text" not in backbone.takes)
         grain = self.begin(backbone, subject, Along(paths, self.old_qk), rng, watch=watch, progress=progress)
         with watch.stage("sampling"):
             start, on = grain.inversion.at(subject.times[-1]), Callbacks(after=grain.after)

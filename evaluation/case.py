@@ -72,8 +72,14 @@ class Case:
 
     @property
     def editable(self) -> Bool[Tensor, "f h w"] | None:
-        """The region; where the data does not give it, the annotated object that the task names."""
-        return self.region if self.region is not None else region_from_masks(self.task, self.masks)
+        """The region; where the data does not give it, the annotated object that the task names. Of several edits it is
+        unknown where that of one is."""
+        if self.region is not None:
+            return self.region
+        if not self.task.edits:
+            return region_from_masks(self.task, self.masks)
+        known = [region for _, region in self.each if region is not None]
+        return torch.stack(known).any(0) if len(known) == len(self.each) else None
 
     @property
     def each(self) -> list[tuple[EditTask, Bool[Tensor, "f h w"] | None]]:
@@ -81,18 +87,19 @@ class Case:
         edits = self.task.each if self.task.edits else ()
         regions = self.regions or [None] * len(edits)
         return [
-            (edit, region_from_masks(edit, self.masks) if known is None else known)
+            (edit, region_from_masks(edit, self.masks, one_of_several=True) if known is None else known)
             for edit, known in zip(edits, regions, strict=True)
         ]
 
 
 def region_from_masks(
-    task: EditTask, masks: Mapping[str, Bool[Tensor, "f h w"]]
+    task: EditTask, masks: Mapping[str, Bool[Tensor, "f h w"]], *, one_of_several: bool = False
 ) -> Bool[Tensor, "f h w"] | None:
     """What an edit of an object may change, judged by annotations of the source alone.
 
-    The union of the masks that a source word names, else the only mask there is. None for styles and
-    backgrounds, which are not bound to an annotated object, and where no mask can be told to be meant.
+    The union of the masks that a source word names, else the only mask there is; that may be another's where the edit
+    is one of several. None for styles and backgrounds, which are not bound to an annotated object, and where no mask
+    can be told to be meant.
     """
     if task.kind not in ("shape", "attribute") or not masks:
         return None
@@ -100,9 +107,9 @@ def region_from_masks(
     meant = [mask for name, mask in masks.items() if name in task.words]
     if not meant:  # 'brown bear' names a mask called bear
         meant = [mask for name, mask in masks.items() if name in phrases]
-    if not meant:
+    if not meant and not one_of_several:
         meant = [mask for name, mask in masks.items() if name in task.source.replace(",", " ").split()]
-    if not meant and len(masks) == 1:
+    if not meant and not one_of_several and len(masks) == 1:
         meant = list(masks.values())
     return torch.stack(meant).any(0) if meant else None
 

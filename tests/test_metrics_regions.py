@@ -161,6 +161,17 @@ def test_regions_that_do_not_fit_are_refused_and_those_of_annotations_found():
         Case(case.source, case.edited, case.task, regions=(None, part(1, 2)))
 
 
+@pytest.mark.parametrize("name", ["red car", "car"])
+def test_what_several_edits_may_change_is_unknown_where_it_is_of_one(name):
+    edits = ({"red car": "blue car"}, {"ball": "cube"})
+    case = a_case((BLUE, GREEN, WHITE), regions=False, edits=edits)
+    some = replace(case, masks={name: part(0, 1)})  # of the first edit
+    assert [region is None for _, region in some.each] == [False, True] and some.editable is None
+    both = replace(case, masks={name: part(0, 1), "ball": part(2, 1)})
+    assert both.editable is not None and bool((both.editable == part(0, 1) | part(2, 1)).all())
+    assert alone(some).editable is not None
+
+
 def test_a_metric_by_its_name_takes_edits_and_regions():
     edits = [LocalEdit({"red car": "blue car"}, "attribute")]
     known = {"edits": edits, "regions": [part(0, 1)], "oracle": painted((BLUE, GREEN, WHITE))}

@@ -15,6 +15,7 @@ from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
 from freemask.masks.several import keeps_of, plan_of, plans_of, subjects
 from freemask.masks.strategies.average import Average
 from freemask.masks.strategies.none import NoMask
+from freemask.masks.strategies.segmentation import Segmentation
 from freemask.methods.common import Stopwatch
 from freemask.methods.ddim import Ddim
 from freemask.methods.regional import Layout, Phrases, phrases_of, spliced
@@ -330,6 +331,14 @@ def test_a_level_that_the_model_has_not(backbone, name):
 def test_a_model_that_sees_several_frames_is_refused():
     with pytest.raises(UserError, match="several frames"):
         edit(UNet3D.random(0, max_tokens=20))
+
+
+def test_a_folder_of_masks_is_no_region_of_several_edits(tmp_path):
+    method = VideoGrain(mask=Segmentation(str(tmp_path)))
+    with pytest.raises(UserError, match="the same region"):
+        method.check(TASK, clip)
+    with pytest.raises(UserError, match="no masks"):
+        method.check(replace(TASK, edits=TWO[:1]), clip)  # goes on to look for its masks
 
 
 def test_a_clip_whose_flow_nobody_knows_is_refused_before_a_model_is_there():

@@ -123,9 +123,19 @@ class VideoGrain(MaskSettings):
 
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         if (local := local_part(task, self.masked_for)) is not None:
+            self.check_regions(local)
             check_mask(self.mask, local, clip)
         if self.along and len(clip().frames) > 1:
             self.flow.check(clip)
+
+    def check_regions(self, task: EditTask) -> None:
+        folder = getattr(self.mask, "folder", None)
+        if folder is not None and len(task.edits) > 1:
+            raise UserError(
+                "All edits would have the same region.",
+                came=f"mask.folder={folder}, {len(task.edits)} edits",
+                expected="a region for each edit: edits='red car->truck @ masks/car; dog->cat @ masks/dog'",
+            )
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent

@@ -343,5 +343,7 @@ def test_a_folder_of_masks_is_no_region_of_several_edits(tmp_path):
 
 def test_a_clip_whose_flow_nobody_knows_is_refused_before_a_model_is_there():
     source = replace(clip(), flow=None)
-    with pytest.raises(UserError, match="knows how this clip moves"):
+    with pytest.raises(UserError, match="knows how this clip moves") as caught:
         VideoGrain(mask=Sides(), flow=Exact()).check(TASK, lambda: source)
+    assert "flow=raft" in str(caught.value) and "method.along=[]" in str(caught.value)
+    VideoGrain(mask=Sides(), flow=Exact(), along=[]).check(TASK, lambda: source)

@@ -126,7 +126,14 @@ class VideoGrain(MaskSettings):
             self.check_regions(local)
             check_mask(self.mask, local, clip)
         if self.along and len(clip().frames) > 1:
+            self.check_flow(clip)
+
+    def check_flow(self, clip: Callable[[], Clip]) -> None:
+        try:
             self.flow.check(clip)
+        except UserError as error:
+            todo = f"{error.todo}\n            or method.along=[]: without attention along the flow".lstrip()
+            raise UserError(error.wrong, came=error.came, expected=error.expected, todo=todo) from error
 
     def check_regions(self, task: EditTask) -> None:
         folder = getattr(self.mask, "folder", None)

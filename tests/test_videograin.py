@@ -167,6 +167,16 @@ def test_each_regions_words_are_found_and_read_by_themselves(backbone):
     torch.testing.assert_close(made.tokens[others], target.tokens[others])
 
 
+@pytest.mark.parametrize(
+    "settings, alone", [({}, False), ({"variant": "official"}, True), ({"alone": True}, True)]
+)
+def test_words_are_read_by_themselves_where_that_is_asked_for(backbone, settings, alone):
+    method = VideoGrain(steps=2, mask=Sides(), along=[], **settings)
+    subject = Subject.of(backbone, clip(), TASK, backbone.noise_path.times(2))
+    grain = method.begin(backbone, subject, Along({}), seeded(0), watch=Stopwatch(backbone.device))
+    assert torch.equal(grain.given["cond"].parts["text"], subject.target.tokens) != alone
+
+
 @pytest.mark.parametrize("first, places", [(False, 2), (True, 1)])
 def test_words_that_stand_twice_mean_every_place_or_the_first(backbone, first, places):
     task = EditTask(

@@ -64,6 +64,8 @@ class VideoGrain(MaskSettings):
     self-attention are taken over. In the released code both are there, in the paper's first version neither.
 
     `phrase`: described reads a region's words with those that describe them (truck: red truck), all as they are.
+    `alone`: the network reads these words as if they stood by themselves, not as the prompt colours them (None: in the
+    released code; text encoders that were taught whole captions alone lose the thread, as the embedded ones do).
     `negative` is what guidance leads away from, in the ControlNet alone.
 
     `variant` official does what the released code does: self-attention is drawn in the unconditional stream alone;
@@ -84,6 +86,7 @@ class VideoGrain(MaskSettings):
     cross_streams: Sequence[str] | None = None
     within_streams: Sequence[str] | None = None
     phrase: str = "described"
+    alone: bool | None = None
     negative: str = ""
     flow: FlowSource = field(default_factory=Auto)
     along: Sequence[int] = (1,)
@@ -241,8 +244,11 @@ class VideoGrain(MaskSettings):
         return Layout(plans, phrases, self.official, holds), 0 if read is None else read.passes
 
     def given(self, backbone: Backbone, subject: Subject, layout: Layout | None) -> dict[Stream, Given]:
-        """The network reads each region's words by themselves; ControlNets read the prompts as they are."""
-        target = subject.target if layout is None else spliced(subject.target, layout.phrases, backbone)
+        """What the network reads; ControlNets read the prompts as they are."""
+        alone = self.official if self.alone is None else self.alone
+        target = subject.target
+        if layout is not None and alone:
+            target = spliced(target, layout.phrases, backbone)
         found = {"uncond": subject.given["uncond"], "cond": given_to(backbone, subject.clip, target)}
         if "control_text" not in backbone.takes:
             return found

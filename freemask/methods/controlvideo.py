@@ -103,7 +103,7 @@ class ControlVideo(Masked):
         from `rng` later."""
         only_images("ControlVideo", backbone.sites)
         controlled("control" in backbone.takes)
-        held = Held.begun(backbone, clip, task, self.steps, rng, negative=self.negative)
+        held = Held.of(backbone, clip, task, self.steps, rng, negative=self.negative)
         noise = drawing(rng, held.clean[:1])().expand(held.clean.shape)
 
         def hold(x: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:

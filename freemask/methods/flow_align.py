@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from freemask.diffusion.guidance import cfg, strength
 from freemask.errors import UserError
 from freemask.methods.common import at_least, whole
-from freemask.methods.renoised import Held, Masked
+from freemask.methods.renoised import Held, Masked, follows_velocities
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 
@@ -40,6 +40,7 @@ class FlowAlign(Masked):
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
+        follows_velocities(backbone)
         held = Held.of(backbone, clip, task, self.steps, rng)
         self.masks_for(held, progress)
         acting = range(min(self.steps - 1, int(self.steps * (1 - self.reach) + 1e-6)), self.steps)

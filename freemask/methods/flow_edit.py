@@ -16,7 +16,7 @@ from freemask.diffusion.solvers import UniPc
 from freemask.errors import UserError
 from freemask.fusion import ops
 from freemask.methods.common import at_least, whole
-from freemask.methods.renoised import Held, Masked
+from freemask.methods.renoised import Held, Masked, follows_velocities
 from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Stream, silent
 
 COUPLINGS = ("shifted", "noised")
@@ -90,6 +90,7 @@ class FlowEdit(Masked):
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
+        follows_velocities(backbone)
         held = Held.of(backbone, clip, task, self.steps, rng, negative=self.negative)
         self.masks_for(held, progress)
         comparing = Comparing.of(self, held)

@@ -21,8 +21,8 @@ Members = Float[Tensor, "f n r"]  # which regions each cell of a frame belongs t
 
 @dataclass(frozen=True)
 class Phrases:
-    """What is said of one region: its phrases as they stand in the target prompt, and their tokens there. None: the
-    region is freed, and nothing is said of it."""
+    """What is said of one region: its phrases as they stand in the target prompt, and their tokens there. No
+    phrase: the region is freed, and nothing is said of it."""
 
     said: tuple[str, ...]
     places: tuple[tuple[int, ...], ...]

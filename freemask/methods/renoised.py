@@ -39,6 +39,15 @@ class Masked(MaskSettings):
         return composited(held.edit(latents, facts), held.subject.clip, self.composite, held.free)
 
 
+def follows_velocities(backbone: Backbone) -> None:
+    if not isinstance(backbone.noise_path, Flow):
+        raise UserError(
+            "This method follows velocities, which this model does not predict.",
+            came=f"a model of the path {type(backbone.noise_path).__name__}",
+            expected="a model of flow matching, such as model=embedded_dit or model=wan",
+        )
+
+
 @dataclass
 class Held:
     """An edit in progress: its clip, its path from the noisy end down to CLEAN, and its masks (None: none). The noise
@@ -58,26 +67,6 @@ class Held:
 
     @classmethod
     def of(
-        cls,
-        backbone: Backbone,
-        clip: Clip,
-        task: EditTask,
-        steps: int,
-        rng: Generator,
-        *,
-        negative: str = "",
-    ) -> "Held":
-        """As `begun`; the model must be one of flow matching."""
-        if not isinstance(backbone.noise_path, Flow):
-            raise UserError(
-                "This method follows velocities, which this model does not predict.",
-                came=f"a model of the path {type(backbone.noise_path).__name__}",
-                expected="a model of flow matching, such as model=embedded_dit or model=wan",
-            )
-        return cls.begun(backbone, clip, task, steps, rng, negative=negative)
-
-    @classmethod
-    def begun(
         cls,
         backbone: Backbone,
         clip: Clip,

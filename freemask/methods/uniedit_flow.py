@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
 from freemask.methods.common import at_least, whole
-from freemask.methods.renoised import Held, Masked
+from freemask.methods.renoised import Held, Masked, follows_velocities
 from freemask.settings import Effect
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
@@ -50,6 +50,7 @@ class UniEditFlow(Masked):
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
+        follows_velocities(backbone)
         held = Held.of(backbone, clip, task, self.steps, rng)
         self.masks_for(held, progress)
         times, acting = held.subject.times[: len(self.acting)], self.acting

@@ -105,7 +105,7 @@ class SiteProcessor:
             encoder_hidden_states = call.text
         qkv = self._project(attn, hidden_states, encoder_hidden_states, len(call.streams))
         out = call.attention(self.site, qkv)
-        out = rearrange(out, "s b heads n e -> (s b) n (heads e)").to(hidden_states.dtype)
+        out = out.transpose(2, 3).flatten(3).flatten(0, 1).to(hidden_states.dtype)  # (s b) n (heads e)
         out = attn.to_out[1](attn.to_out[0](out))
         if attn.residual_connection:
             out = out + hidden_states
@@ -118,12 +118,10 @@ class SiteProcessor:
             context = hidden
         elif attn.norm_cross:
             context = attn.norm_encoder_hidden_states(context)
-        split = {"s": streams, "heads": attn.heads}
         q, k, v = (
-            rearrange(x, "(s b) n (heads d) -> s b heads n d", **split)
+            x.unflatten(2, (attn.heads, -1)).unflatten(0, (streams, -1)).transpose(2, 3)  # s b heads n d
             for x in (attn.to_q(hidden), attn.to_k(context), attn.to_v(context))
         )
         q = q if attn.norm_q is None else attn.norm_q(q)
         k = k if attn.norm_k is None else attn.norm_k(k)
-        inputs = rearrange(hidden, "(s b) n c -> s b n c", s=streams)
-        return QKV(q=q, k=k, v=v, scale=q.shape[-1] ** -0.5, hidden=inputs)
+        return QKV(q=q, k=k, v=v, scale=q.shape[-1] ** -0.5, hidden=hidden.unflatten(0, (streams, -1)))

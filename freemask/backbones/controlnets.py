@@ -12,6 +12,7 @@ from torch import Tensor
 from freemask.backbones import checkpoint, identity
 from freemask.backbones.given import must_be, must_lie, text_must_be
 from freemask.backbones.inflation import foreign
+from freemask.backbones.quick import quicken
 from freemask.control.how import How
 from freemask.control.images import Paths, listed
 from freemask.errors import UserError
@@ -38,6 +39,8 @@ class Control:
         for place, net in enumerate(nets):
             _fit(name(place), net.config, unet.config, multiple)
         self.nets = [net.eval().requires_grad_(False) for net in nets]
+        for net in self.nets:
+            quicken(net)
         self.unet, self.multiple, self.path = unet, multiple, path
         self.how = How.of(len(nets)) if how is None else how
         self._seen: tuple[Clip, dict[str, Tensor]] | None = None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from freemask.attention.processor import Call, Slot
 from freemask.backbones import identity
 from freemask.backbones.checkpointing import saved
+from freemask.backbones.quick import quicken
 from freemask.backbones.tuning import Tuned
 from freemask.errors import UserError, nearest
 from freemask.types import NO_TAPS, Backbone, Clip, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
@@ -63,6 +64,7 @@ class Network(Backbone):
         self.codec, self.reader, self.noise_path = codec, reader, noise_path
         self.origin, self.attention_slicing = name, attention_slicing
         self.device, self.dtype = network.device, network.dtype
+        quicken(self.network)
         self.multiple, self.compression = codec.multiple, codec.compression
         self.max_tokens = reader.max_tokens
         self.takes: Mapping[str, str] = MappingProxyType(dict(takes))

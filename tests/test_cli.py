@@ -1,6 +1,7 @@
 """The command line: what comes in arrives unchanged, and what is wrong gets one clear message and exit code 2."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -296,3 +297,23 @@ def test_variants_may_hold_lists(text, variants):
 )
 def test_variants_that_cannot_be_read_go_on_as_they_are(text):
     assert dispatch.read(["run", f"variants={text}"]).overrides == [f"variants={text}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),  # the user's own word on it
+    ],
+)
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(before, after, monkeypatch, capsys):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        assert main(["--version"]) == 0
+        assert os.environ.get("GOMP_SPINCOUNT") == after
+    assert capsys.readouterr().out

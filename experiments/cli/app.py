@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 # New objects between two looks for cycles, of which rows have none: looking took half of the time of a large table.
 SELDOM = 100_000
+# How long a thread of torch looks for its next work before it sleeps (GNU's OpenMP). By itself it looks on and on:
+# beside one busy program on the same cores, an edit of three seconds took minutes.
+LOOKS = {"GOMP_SPINCOUNT": "1000"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
+    if "OMP_WAIT_POLICY" not in os.environ:  # read by torch when it is loaded, and by workers
+        os.environ.update(LOOKS | {name: os.environ[name] for name in LOOKS if name in os.environ})
     try:
         code = _run(words)
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from freemask.errors import UserError
 from freemask.fusion.settings import PARTS, Fusion
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, everywhere
 from freemask.masks.strategies.none import NoMask
+from freemask.methods import lent
 from freemask.methods.common import of_kind
 from freemask.methods.ddim import Ddim
 from freemask.methods.invert_fuse import InvertFuse
@@ -138,8 +139,10 @@ def test_with_every_query_key_and_value_from_the_source_the_prompt_has_no_say(ba
 )
 def test_cached_and_recomputed_features_give_the_same_edit(backbone, plain, variant, places):
     method = freemask(Fixed(), variant=variant, **ATTENTION, windows=ALL_THE_WAY)
-    again = run(method, backbone)
+    again = run(dataclasses.replace(method, features="recompute"), backbone)
     assert "features_gb" not in again.facts and not near(again.frames, plain, 1e-3)
+    small = run(method, backbone)
+    assert near(again.frames, small.frames) and small.facts["features"] == "cache"
     for place in places:
         kept = run(dataclasses.replace(method, features="cache", cache_on=place), backbone)
         assert near(again.frames, kept.frames) and kept.facts["features_gb"] > 0
@@ -162,6 +165,57 @@ def test_a_stored_inversion_changes_nothing_and_serves_every_method(backbone, pl
     assert len(list(tmp_path.rglob("*.safetensors"))) == files > 0
 
 
+class Counting:
+    """A network that counts what it is asked."""
+
+    def __init__(self, backbone):
+        self.backbone, self.calls = backbone, []
+
+    def __getattr__(self, name):
+        return getattr(self.backbone, name)
+
+    def predict(self, x, t, given, *, taps=None):
+        self.calls.append("".join(stream[0] for stream in given))
+        return self.backbone.predict(x, t, given, taps=taps)
+
+
+def test_small_features_serve_the_next_edit_of_the_clip_and_change_no_bit_of_it(backbone, tmp_path):
+    """The inversion is stored as a rule, and its features are not: the network runs over it again, or need not."""
+    method = dataclasses.replace(freemask(Fixed(), **ATTENTION), inversions=str(tmp_path))
+    less, more = (dataclasses.replace(method, fusion=Fusion(**only(**parts))) for parts in LESS_AND_MORE)
+    edits = ["u" + "c"] * STEPS
+    runs = {}
+
+    def asked(name, one, network, footage=None):
+        network.calls.clear()
+        runs[name] = run(one, network, footage=footage)
+        assert runs[name].facts["features"] == "cache"
+        return network.calls
+
+    first = Counting(backbone)
+    assert asked("made", method, first) == ["s"] * STEPS + edits
+    assert asked("kept", method, first) == edits  # neither inverted nor walked over
+    assert asked("walked", method, Counting(backbone)) == ["s"] * STEPS + edits  # another process
+    assert torch.equal(runs["made"].frames, runs["kept"].frames)
+    assert torch.equal(runs["made"].frames, runs["walked"].frames)
+    assert asked("less", less, first) == edits  # all that it wants is there
+    assert asked("other", less, first, clip(2, 8, 12)) == ["s"] * STEPS + edits
+    assert asked("less again", less, first) == ["s"] * STEPS + edits  # one clip's at a time
+    assert asked("more", more, first) == ["s"] * STEPS + edits
+    assert torch.equal(runs["less"].frames, runs["less again"].frames)
+
+
+LESS_AND_MORE = ({"self": "plain"}, {"self": "plain", "temporal": "plain"})
+
+
+def test_features_that_are_not_small_are_made_again(backbone, monkeypatch):
+    monkeypatch.setattr(lent, "AUTO_GB", 1e-6)
+    network, method = Counting(backbone), freemask(**only(temporal="plain"), windows=ALL_THE_WAY)
+    made = run(method, network)
+    assert made.facts["features"] == "recompute" and network.calls == ["s"] * STEPS + ["suc"] * STEPS
+    assert torch.equal(made.frames, run(dataclasses.replace(method, features="recompute"), backbone).frames)
+
+
 def test_no_fusion_and_no_mask_is_ddim(backbone, plain):
     made = run(InvertFuse(steps=STEPS, guidance=2.0), backbone)
     assert near(made.frames, plain)
@@ -178,19 +232,10 @@ def test_masks_and_facts_come_with_the_edit(backbone):
 
 def test_the_source_branch_runs_only_while_it_is_needed(backbone):
     """Four steps, text attention for two of them: three streams there, two afterwards."""
-    seen = []
-
-    class Watching:
-        def __getattr__(self, name):
-            return getattr(backbone, name)
-
-        def predict(self, x, t, given, *, taps=None):
-            seen.append(tuple(given))
-            return backbone.predict(x, t, given, taps=taps)
-
-    run(freemask(steps=4, **only(cross="plain")), Watching())
-    sampling = [streams for streams in seen if streams != ("source",)]
-    assert sampling == [("source", "uncond", "cond")] * 2 + [("uncond", "cond")] * 2
+    network = Counting(backbone)
+    method = dataclasses.replace(freemask(steps=4, **only(cross="plain")), features="recompute")
+    run(method, network)
+    assert network.calls == ["s"] * 4 + ["suc"] * 2 + ["uc"] * 2
 
 
 def test_too_long_a_prompt_and_bad_settings_are_refused(backbone):

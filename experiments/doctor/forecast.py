@@ -78,7 +78,7 @@ def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
     shape = _shape_of(folder) if folder else STABLE_DIFFUSION if image else MODELSCOPE
     clip = [config[key] or each for key, each in zip(SIDES, (FRAMES, *shape.native), strict=True)]
     # Two streams run at once under classifier-free guidance, three where the source runs beside them.
-    streams, steps = 3 if method.get("features") == "recompute" else 2, method.get("steps", 50)
+    streams, steps = 3 if method.get("features") in ("auto", "recompute") else 2, method.get("steps", 50)
     read = "read from its files" if folder else "of the published architecture"
     needs = _needs(shape, clip, BYTES[dtype], steps, streams, model.get("vae_batch", 8))
     needs |= _tuning_needs(config.get("tuning") or {}, shape, clip, BYTES[dtype], needs)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from freemask.attention.shelf import SHELF
 from freemask.types import Backbone, Method
 
 # PyTorch's CPU allocator raises a plain RuntimeError; so does a GPU whose libraries get no workspace.
@@ -38,6 +39,8 @@ def thrifty(backbone: Backbone, method: Method) -> Iterator[tuple[Method, dict[s
     kept: Any = method
     with backbone.saving_memory() as changed:
         said = dict(changed)
-        if hasattr(kept, "__dataclass_fields__") and getattr(kept, "features", None) == "cache":
-            method, said["method.features"] = replace(kept, features="recompute"), "cache -> recompute"
+        SHELF.clear(backbone)
+        features = getattr(kept, "features", None) if hasattr(kept, "__dataclass_fields__") else None
+        if features in ("auto", "cache"):
+            method, said["method.features"] = replace(kept, features="recompute"), f"{features} -> recompute"
         yield method, said

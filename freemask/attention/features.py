@@ -28,10 +28,14 @@ class Features:
         *,
         device: torch.device,
         folder: str | Path | None = None,
+        may_fail: bool = False,
     ) -> None:
+        """`may_fail`: what does not fit or cannot be kept is no error; nothing is kept then, and `failed` says so."""
         if place not in PLACES:
             raise UserError("there is no such place for features", came=place, expected=", ".join(PLACES))
         self.place, self.budget, self.device = place, int(budget_gb * GB), device
+        self.may_fail, self.failed = may_fail, False
+        self.stays = False  # for the next edit of the clip
         self.bytes = 0
         self._slots: dict[Time, Slot] = {}
         self._scales: dict[str, float] = {}
@@ -46,6 +50,17 @@ class Features:
 
     def put(self, where: Where, qkv: QKV, *, values: bool) -> None:
         """Of a stack of one stream: q and k, and v where asked; and which keys may be looked at."""
+        if self.failed:
+            return
+        try:
+            self._put(where, qkv, values)
+        except UserError:
+            if not self.may_fail:
+                raise
+            self.close()
+            self.failed = True
+
+    def _put(self, where: Where, qkv: QKV, values: bool) -> None:
         if not isinstance(qkv.bias, KeyMask | None):
             raise UserError(
                 "the features of layers with a bias cannot be kept",

@@ -56,7 +56,7 @@ class Editing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.cache is not None:
+        if self.cache is not None and not self.cache.stays:
             self.cache.close()
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:

@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar
 
 from torch import Generator
 
-from freemask.attention.features import PLACES, Features
-from freemask.attention.record import GIB, Recording, Spy
+from freemask.attention.features import PLACES
+from freemask.attention.record import GIB, Recording
 from freemask.diffusion.guidance import strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
@@ -37,10 +37,10 @@ from freemask.methods.common import (
 )
 from freemask.methods.composite import composited
 from freemask.methods.editing import Editing
+from freemask.methods.lent import CHOICES, Lent, cached, where_small
 from freemask.settings import Effect
-from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Given, Progress, Time, Where, silent
+from freemask.types import Backbone, Clip, Edit, EditTask, Given, Progress, Time, silent
 
-FEATURES = ("recompute", "cache")
 ON_GRID = (EULER, "uni")  # solvers that ask the network at every time of sampling
 PASSES = ("inversion", "reconstruction")
 OFF = Fusion(temporal="off", cross="off", self="off", latent="off")
@@ -55,7 +55,9 @@ class InvertFuse:
     sampled from the inverted noise under the source prompt at `reconstruction_guidance` (None: the edit's own).
 
     `features`: the source branch runs again beside the edit (recompute), or its queries and keys are kept from
-    the inversion (cache), on device, host or disk, within a budget. Both give the same edit.
+    the inversion (cache), on device, host or disk, within a budget. Both give the same edit but for rounding. auto:
+    they are kept on the device where they are small, as those of the models that ship, and for the next edit of the
+    clip, too; else the source runs again.
 
     `solver`: how the inversion goes up (`freemask.diffusion.solvers`); sampling takes Euler's steps, which ask the
     network at the times of the grid.
@@ -79,7 +81,7 @@ class InvertFuse:
     inversion_steps: int | None = None
     solver: str = EULER
     composite: str = "none"
-    features: Annotated[str, Effect.NONE] = "recompute"
+    features: Annotated[str, Effect.NONE] = "auto"
     cache_on: Annotated[str, Effect.NONE] = "host"
     budget_gb: Annotated[float | int, Effect.NONE] = 8
     inversions: Annotated[str | None, Effect.NONE] = None
@@ -92,7 +94,7 @@ class InvertFuse:
         at_least("guidance", self.guidance, 0)
         for name, value, choices in (
             ("attention", self.attention, PASSES),
-            ("features", self.features, FEATURES),
+            ("features", self.features, CHOICES),
             ("cache_on", self.cache_on, PLACES),
             ("solver", self.solver, ON_GRID),
         ):
@@ -114,7 +116,7 @@ class InvertFuse:
     ) -> Edit:
         with self.begin(backbone, clip, task, progress=progress) as editing:
             edit = sampled(editing, progress)
-            edit = replace(edit, facts={**edit.facts, "features": self.features})
+            edit = replace(edit, facts={**edit.facts, "features": _said(editing)})
             return composited(edit, clip, self.composite, partial(shown.free, editing))
 
     def foretell(self, backbone: Backbone, clip: Clip, task: EditTask) -> Facts:
@@ -144,9 +146,9 @@ class InvertFuse:
             known = Inversion([backbone.encode(clip.frames)], ()) if known is None else known
             subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)  # eq. 7
         masked, policies, keeps = settled(self.fusion, self.mask, subject)
-        cache = self._cache(policies, backbone)
-        wish = Wish(keeps.source, _spy(cache, policies, subject), budget, times)
         again = self.attention == "reconstruction" and (masked or bool(policies.attention))
+        lent = self._lent(backbone, policies, subject, known, path, again=again)
+        wish = Wish(keeps.source, lent.spy, budget, times)
         with watch.stage("inversion"):
             first = None if again else wish
             inversion = self._inverted(backbone, known, subject.given["source"], path, first, progress)
@@ -154,7 +156,7 @@ class InvertFuse:
         if again:
             with watch.stage("reconstruction"):
                 lender = self._reconstructed(backbone, inversion, subject.given["source"], wish, progress)
-        target, masks = Recording(budget), None
+        target, masks, cache = Recording(budget), None, lent.settled(backbone)
         if masked:
             with watch.stage("masks"):  # eq. 8
                 masks = remembered(plan_of(self.mask, subject, lender.kept, target))
@@ -198,10 +200,21 @@ class InvertFuse:
         followed = strength(asked, backbone)
         return reconstruct(backbone, inversion, source, followed, wish=wish, progress=progress)
 
-    def _cache(self, policies: Policies, backbone: Backbone) -> Features | None:
-        if self.features == "recompute" or not policies.attention:
-            return None
-        return Features(self.cache_on, self.budget_gb, device=backbone.device)
+    def _lent(
+        self,
+        backbone: Backbone,
+        policies: Policies,
+        subject: Subject,
+        known: Inversion,
+        path: Sequence[Time],
+        *,
+        again: bool,
+    ) -> Lent:
+        if self.features == "cache":
+            return cached(backbone, policies, subject, self.cache_on, self.budget_gb)
+        if self.features == "auto":
+            return where_small(backbone, policies, subject, known, path, self.solver, again=again)
+        return Lent()
 
 
 def settled(fusion: Fusion, mask: MaskStrategy, subject: Subject) -> tuple[bool, Policies, Keeps]:
@@ -224,17 +237,5 @@ def sampled(editing: Editing, progress: Progress) -> Edit:
     return Edit(frames, pictures, watch.seconds, warnings, shown.facts(editing, pictures))
 
 
-def _spy(cache: Features | None, policies: Policies, subject: Subject) -> Spy | None:
-    """Keeps, of an inversion, what the policies will want at the mirror step of the edit."""
-    if cache is None:
-        return None
-    steps = {t: len(subject.times) - 1 - place for place, t in enumerate(subject.times)}
-
-    def spy(where: Where, qkv: QKV) -> None:
-        if where.t not in steps:
-            return
-        i, acting = steps[where.t], policies.attention.values()
-        if any(policy.awake(i) and policy.serves(where.site, where.grid) for policy in acting):
-            cache.put(where, qkv, values=policies.lends_values)
-
-    return spy
+def _said(editing: Editing) -> str:
+    return "recompute" if editing.cache is None else "cache"

@@ -18,8 +18,9 @@ from hydra.utils import get_object
 from experiments.config.build import build
 from experiments.config.fingerprint import Identity as Identity
 from experiments.config.fingerprint import digest
-from freemask.backbones.checkpoint import SHIPPED, SHIPPED_PARTS, find
+from freemask.backbones.checkpoint import SHIPPED, SHIPPED_PARTS
 from freemask.backbones.identity import of_file, of_folder
+from freemask.backbones.weightless import find
 from freemask.control.images import WORDS
 from freemask.masks import bookshelf
 from freemask.masks.codebook import Codebook
@@ -30,6 +31,7 @@ UNTUNED = "freemask.tuning.recipe.NoTuning"
 CLIP = "{clip}"  # stands in some paths for the name of each clip
 CONTENT = "content"  # stands before the digest of what lies at a place
 COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]
+FOUND_BY = ("weights", "revision", "local_files_only", "allow_pickle")  # how the files of a model are found
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
 
 
@@ -168,8 +170,8 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
     identify = beside_load(model, "identify")
     if identify is not None:
         return identify()
-    known = {key: model[key] for key in ("revision", "local_files_only", "allow_pickle") if key in model}
-    return of_folder(find(model["path"], **known).folder, COMPONENTS)
+    known = {key: model[key] for key in FOUND_BY if key in model}
+    return find(model["path"], **known).identity(COMPONENTS)
 
 
 def beside_load(model: Mapping[str, Any], name: str) -> Callable[[], Any] | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from freemask.backbones.checkpoint import SHIPPED
+from freemask.backbones.weightless import is_random
 from freemask.data.doubts import doubts
 from freemask.masks.nouns import JOINS, PREPOSITIONS, VERBS
 from freemask.types import Backbone, DataSource, EditTask, Text
@@ -25,6 +26,15 @@ def shipped(model: Mapping[str, Any]) -> str:
 
 def remarks(backbone: Backbone, embedded: str, task: EditTask, data: DataSource) -> list[str]:
     return [*doubts(task), *unknown(backbone, embedded, task, data)]
+
+
+def meaningless(identity: str) -> list[str]:
+    """By the identity of a model."""
+    if not is_random(identity):
+        return []
+    return [
+        "this model's weights are random (model.weights): the time and the memory are real, the picture means nothing"
+    ]
 
 
 def repeated(compression: int, frames: int) -> list[str]:

@@ -9,7 +9,7 @@ from experiments.config.fingerprint import Identity
 from experiments.config.identity import digest_of, identity_over
 from experiments.jobs.calibrate import Measure, Word, mask_of, words_of
 from experiments.runs.plan import Variant
-from freemask.backbones.checkpoint import find
+from freemask.backbones.weightless import find
 from freemask.errors import UserError
 from freemask.types import DataSource, EditTask
 
@@ -58,7 +58,7 @@ def _here(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str
         model |= {key: value for key, value in own if key in model and value is not None}
         try:
             if model.get("path"):
-                keys = {key: model[key] for key in ("revision", "allow_pickle") if key in model}
+                keys = {key: model[key] for key in ("weights", "revision", "allow_pickle") if key in model}
                 find(model["path"], local_files_only=True, **keys)
         except UserError as error:
             print(f"left out: {name}: {error.wrong}")

@@ -60,6 +60,7 @@ class Editor:
             outcome.clip, outcome.oracle = truth.clip, truth.oracle
             outcome.tell(frames=list(truth.clip.frames.shape))
             outcome.warnings += beyond.remarks(self.backbone, self.embedded, task, data)
+            outcome.warnings += beyond.meaningless(self.backbone.identity)
             outcome.warnings += regions.remarks(task, truth.clip)
             outcome.warnings += beyond.repeated(self.backbone.compression, len(truth.clip.frames))
             self._tell(method, outcome)

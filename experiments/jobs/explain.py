@@ -198,4 +198,5 @@ def _clip(row: Mapping[str, Any]) -> str:
 
 def _model(row: Mapping[str, Any], choices: Mapping[str, Any]) -> str:
     name, identity = str(choices.get("model") or ""), str(row.get("model") or "")
-    return f"{name} (weights {identity[:8]})" if name and identity else name or identity
+    weights = identity.partition("-")[0][:8]  # of a model without files: random
+    return f"{name} (weights {weights})" if name and identity else name or identity

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from freemask.backbones import identity
+from freemask.backbones.turns import REST
 from freemask.errors import UserError, beside
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
@@ -39,10 +41,10 @@ class Checkpoint:
     classes: Mapping[str, str]
     allow_pickle: bool = False
 
-    def part(self, name: str, classes: Sequence[str], dtype: torch.dtype) -> Any:
-        """Build one component with its weights. `classes` are the ones this backbone can use."""
+    def part(self, name: str, classes: Sequence[str], dtype: torch.dtype, place: torch.device = REST) -> Any:
+        """Build one component with its weights, on its device. `classes` are the ones this backbone can use."""
         kind = self.kind(name, classes)
-        folder, library = self.folder / name, _library(name)
+        folder, home = self.folder / name, library(name)
         safe = any(folder.glob("*.safetensors"))
         if not safe and not any(folder.glob("*.bin")):
             raise UserError(
@@ -56,9 +58,9 @@ class Checkpoint:
                 todo="convert them, choose a revision that has safetensors, or pass allow_pickle=true if you trust it",
             )
         options: dict[str, Any] = {"use_safetensors": safe, "local_files_only": True}
-        options["torch_dtype" if library.__name__ == "diffusers" else "dtype"] = dtype
-        with no_bars(library):
-            return read(folder, lambda: _maker(library, kind).from_pretrained(folder, **options))
+        options["torch_dtype" if home.__name__ == "diffusers" else "dtype"] = dtype
+        with no_bars(home):
+            return read(folder, lambda: maker(home, kind).from_pretrained(folder, **options)).to(place)
 
     def tokenizer(self, name: str = "tokenizer", *, as_filed: bool = False) -> Any:
         """`as_filed`: as its tokenizer.json says, whatever its class would make of the words in it."""
@@ -82,9 +84,20 @@ class Checkpoint:
     def config(self, name: str, file: str = "config.json") -> dict[str, Any]:
         return read_json(self.folder / name / file)
 
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_dir()
+
+    def identity(self, parts: Sequence[str]) -> str:
+        """Of the content of these."""
+        return identity.of_folder(self.folder, [*parts])
+
+    def marked(self, name: str) -> str:
+        """An identity, with what the reader of it should know of the weights."""
+        return name
+
     def kind(self, name: str, classes: Sequence[str]) -> str:
         """The class that model_index.json names for a component."""
-        if name not in self.classes or not (self.folder / name).is_dir():
+        if name not in self.classes or not self.has(name):
             raise UserError(
                 f"The checkpoint lacks its '{name}'.",
                 came=f"{self.folder} with {', '.join(sorted(self.classes)) or 'no components'}",
@@ -230,19 +243,21 @@ def no_bars(library: Any) -> Iterator[None]:
             bars.enable_progress_bar()
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
+    """Whose class a component is."""
     import diffusers
     import transformers
 
     return transformers if name.startswith(("text_encoder", "image_encoder")) else diffusers
 
 
-def _maker(library: Any, kind: str) -> Any:
+def maker(home: Any, kind: str) -> Any:
+    """The class of this name in its library."""
     if kind == "I2VGenXLUNet":
         from freemask.backbones.i2vgen_unet import I2VGenXLUNet
 
         return I2VGenXLUNet
-    return getattr(library, kind)
+    return getattr(home, kind)
 
 
 def _is_hub_id(path: str) -> bool:

@@ -68,7 +68,7 @@ class CogVideoX(VideoTransformer):
     def reader_of(
         cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
     ) -> PaddedReader:
-        encoder = files.part("text_encoder", ("T5EncoderModel",), dtype).to(device)
+        encoder = files.part("text_encoder", ("T5EncoderModel",), dtype, device)
         return PaddedReader(files.tokenizer(), encoder, max_tokens)
 
     @classmethod

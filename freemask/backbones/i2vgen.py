@@ -182,5 +182,5 @@ def as_known(path: NoisePath, found: Mapping[str, Any], known: Mapping[str, Any]
 
 
 def _name(files: Checkpoint, text_skip: int) -> str:
-    name = identity.of_folder(files.folder, COMPONENTS)
+    name = files.identity(COMPONENTS)
     return name if text_skip == 1 else identity.of_facts({"files": name, "text_skip": text_skip})

@@ -11,13 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call, SiteProcessor
-from freemask.backbones import checkpoint, controlnets, fresh, identity, inflate, inflate_weights, tiny
+from freemask.backbones import controlnets, fresh, identity, inflate, inflate_weights, tiny, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.controlnets import Control, in_frames
 from freemask.backbones.inflation import Inflation
 from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.sites import attention_sites
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
+from freemask.backbones.weightless import Weights
 from freemask.control.depth import Depth
 from freemask.control.edges import Edges
 from freemask.control.how import WHOLE, How, Strength, Window
@@ -72,6 +73,7 @@ class Inflated2D(UNet):
         control_strength: Strength = 1,
         control_window: Window = WHOLE,
         control_middle: bool = False,
+        weights: Annotated[Weights | None, Effect.SAID] = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -95,8 +97,12 @@ class Inflated2D(UNet):
         """
         how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
         how = how.showing(shown(control, control_images, control_edges, control_depth))
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
@@ -123,14 +129,19 @@ class Inflated2D(UNet):
         control_strength: Strength = 1,
         control_window: Window = WHOLE,
         control_middle: bool = False,
+        weights: Weights | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
         how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
@@ -257,4 +268,4 @@ def _name(
     layers = (
         None if temporal is None else inflate_weights.identity_of(temporal, allow_pickle=files.allow_pickle)
     )
-    return inflation.identity(identity.of_folder(files.folder, COMPONENTS), layers, control)
+    return files.marked(inflation.identity(files.identity(COMPONENTS), layers, control))

@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Slot
-from freemask.backbones import checkpoint, identity, ltx_attention, tiny_ltx
+from freemask.backbones import identity, ltx_attention, tiny_ltx, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.ltx_parts import LtxCodec, LtxReader
 from freemask.backbones.network import device_of, dtype_of
 from freemask.backbones.parts import Cells, Parts, Wishes
 from freemask.backbones.transformer import VideoTransformer
 from freemask.backbones.turns import Offload
+from freemask.backbones.weightless import Weights
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -68,7 +69,7 @@ class Ltx(VideoTransformer):
     def reader_of(
         cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
     ) -> LtxReader:
-        encoder = files.part("text_encoder", ("T5EncoderModel",), dtype).to(device)
+        encoder = files.part("text_encoder", ("T5EncoderModel",), dtype, device)
         return LtxReader(files.tokenizer(), encoder, max_tokens, late=_late(files))
 
     @classmethod
@@ -85,6 +86,7 @@ class Ltx(VideoTransformer):
         grid: str | None = None,
         shift: float | int | None = None,
         native: Sequence[int] | None = None,
+        weights: Annotated[Weights | None, Effect.SAID] = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -95,8 +97,12 @@ class Ltx(VideoTransformer):
     ) -> "Ltx":
         """As for Wan, and `fps`: how many frames of a clip make a second. The scheduler's shift grows with the length
         of a clip; None is that of the shortest."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         wishes = Wishes(
             device=device,
@@ -123,13 +129,18 @@ class Ltx(VideoTransformer):
         fps: float | int = FPS,
         grid: str | None = None,
         shift: float | int | None = None,
+        weights: Weights | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         wishes = Wishes(max_tokens=max_tokens, grid=grid, shift=shift)
         return cls.named(files, wishes, fps=fps, late=_late(files))

@@ -56,8 +56,8 @@ def read(family: Any, files: Checkpoint, wishes: Wishes, way: NoisePath) -> tupl
     card, precision = device_of(wishes.device), dtype_of(wishes.dtype)
     offload, texts = checked(wishes.offload, card), device_of(wishes.text_device or wishes.device)
     place = REST if offload == "model" else card
-    network = family.network_of(files, precision).to(place)
-    vae = files.part("vae", family.vaes, wide(precision)).to(place)
+    network = family.network_of(files, precision, place)
+    vae = files.part("vae", family.vaes, wide(precision), place)
     reader = family.reader_of(
         files,
         device=REST if offload != "none" and texts == card else texts,

@@ -31,7 +31,7 @@ class ImageReader:
         if ENCODER not in files.classes:
             return None
         files.kind(EXTRACTOR, ())
-        encoder = files.part(ENCODER, (KIND,), dtype).to(device)
+        encoder = files.part(ENCODER, (KIND,), dtype, device)
         return cls(encoder, files.config(EXTRACTOR, "preprocessor_config.json"))
 
     @torch.no_grad()

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call, Slot
-from freemask.backbones import checkpoint, identity
+from freemask.backbones import identity, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.network import Network, of_prompts
 from freemask.backbones.parts import Cells, Parts, Wishes, read, sides
 from freemask.backbones.turns import Offload, Turns
+from freemask.backbones.weightless import Weights
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -105,12 +106,12 @@ class VideoTransformer(Network):
         return {}
 
     @classmethod
-    def network_of(cls, files: Checkpoint, dtype: torch.dtype) -> Any:
-        return cls.transformer(files, "transformer", dtype)
+    def network_of(cls, files: Checkpoint, dtype: torch.dtype, place: torch.device) -> Any:
+        return cls.transformer(files, "transformer", dtype, place)
 
     @classmethod
-    def transformer(cls, files: Checkpoint, part: str, dtype: torch.dtype) -> Any:
-        network: Any = files.part(part, cls.networks, dtype)
+    def transformer(cls, files: Checkpoint, part: str, dtype: torch.dtype, place: torch.device) -> Any:
+        network: Any = files.part(part, cls.networks, dtype, place)
         if dtype == torch.float64:  # what its class keeps in single precision would be too narrow
             network = torch.nn.Module.to(network, dtype)
         return network
@@ -128,6 +129,7 @@ class VideoTransformer(Network):
         grid: str | None = None,
         shift: float | int | None = None,
         native: Sequence[int] | None = None,
+        weights: Annotated[Weights | None, Effect.SAID] = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -136,7 +138,8 @@ class VideoTransformer(Network):
         vae_tiling: bool = False,
         offload: Annotated[Offload, Effect.NONE] = "none",
     ) -> "VideoTransformer":
-        """`path` is a folder in diffusers layout or a hub id; nothing is downloaded for the former.
+        """`path` is a folder in diffusers layout or a hub id; nothing is downloaded for the former, nor where `weights`
+        are random: then the published shape is filled with seeded numbers.
 
         `text_device` and `text_dtype`: the text encoder may be larger than the transformer; None: as `device`, and in
         single precision. `max_tokens` columns of text; None: as many as the family was trained with. `grid` and
@@ -144,8 +147,12 @@ class VideoTransformer(Network):
         `vae_tiling` saves memory and changes pixels a little at the seams. `offload`: what leaves the GPU while it is
         not used: none, text (the text encoder), or model (text encoder, autoencoder and transformer take turns).
         """
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         wishes = Wishes(
             device=device,
@@ -188,13 +195,18 @@ class VideoTransformer(Network):
         max_tokens: int | None = None,
         grid: str | None = None,
         shift: float | int | None = None,
+        weights: Weights | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         return cls.named(files, Wishes(max_tokens=max_tokens, grid=grid, shift=shift))
 
@@ -202,11 +214,11 @@ class VideoTransformer(Network):
     def named(cls, files: Checkpoint, wishes: Wishes, **own: Any) -> str:
         """What was chosen beside the files is part of the name only where it was."""
         more = [part for part in cls.more_parts if part in files.classes]
-        parts = identity.of_folder(files.folder, [*COMPONENTS, *more])
+        parts = files.identity([*COMPONENTS, *more])
         tokens = None if wishes.max_tokens == cls.text_columns else wishes.max_tokens
         chosen = {"grid": wishes.grid, "shift": wishes.shift, "max_tokens": tokens, **own}
         facts = {key: value for key, value in {**cls.facts(files), **chosen}.items() if value is not None}
-        return identity.of_facts({"parts": parts, **facts}) if facts else parts
+        return files.marked(identity.of_facts({"parts": parts, **facts})) if facts else parts
 
     @classmethod
     def experts(cls, network: Any) -> Sequence[Any]:

@@ -36,9 +36,9 @@ def load(files: Checkpoint, kind: str, *, device: str, dtype: str, vae: Mapping[
     """`kind` is the class of the UNet; `vae` the options of the codec."""
     place, precision = device_of(device), dtype_of(dtype)
     path = noise_path(files.scheduler())
-    unet = files.part("unet", (kind,), precision).to(place)
-    autoencoder = files.part("vae", VAES, wide(precision)).to(place)
-    encoder = files.part("text_encoder", ("CLIPTextModel",), wide(precision)).to(place)
+    unet = files.part("unet", (kind,), precision, place)
+    autoencoder = files.part("vae", VAES, wide(precision), place)
+    encoder = files.part("text_encoder", ("CLIPTextModel",), wide(precision), place)
     return Loaded(unet, Codec(autoencoder, **vae), TextReader(files.tokenizer(), encoder), path)
 
 

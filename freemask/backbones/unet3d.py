@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call
-from freemask.backbones import checkpoint, identity, tiny
+from freemask.backbones import identity, tiny, weightless
 from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.unet import COMPONENTS, UNet, load, placed
+from freemask.backbones.weightless import Weights
 from freemask.settings import Effect
 
 
@@ -28,6 +29,7 @@ class UNet3D(UNet):
         device: Annotated[str, Effect.NONE] = "cpu",
         dtype: str = "float32",
         *,
+        weights: Annotated[Weights | None, Effect.SAID] = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -37,17 +39,23 @@ class UNet3D(UNet):
         vae_tiling: bool = False,
         vae_batch: Annotated[int, Effect.NONE] = 8,
     ) -> "UNet3D":
-        """`path` is 'embedded', a folder in diffusers layout, or a hub id. Nothing is downloaded for the first two.
+        """`path` is 'embedded', a folder in diffusers layout, or a hub id. Nothing is downloaded for the first two, nor
+        where `weights` are random: then the published shape of a hub id is filled with seeded numbers, which cost what
+        the real ones cost and show nothing.
 
         To save memory: `attention_slicing` rows of the attention batch at once (0 = all), `vae_batch` frames at
         once, `vae_slicing` and `vae_tiling` as in diffusers (tiling changes pixels a little at the seams).
         """
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, "UNet3DConditionModel", device=device, dtype=dtype, vae=vae)
-        name = identity.of_folder(files.folder, COMPONENTS)
+        name = files.identity(COMPONENTS)
         made = cls(parts, name=name, attention_slicing=attention_slicing)
         made.guidance = of_prompts(guidance)
         return made

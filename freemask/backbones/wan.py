@@ -79,12 +79,12 @@ class Wan(VideoTransformer):
         return {"boundary": _boundary(files)}
 
     @classmethod
-    def network_of(cls, files: Checkpoint, dtype: torch.dtype) -> Any:
-        first, boundary = super().network_of(files, dtype), _boundary(files)
+    def network_of(cls, files: Checkpoint, dtype: torch.dtype, place: torch.device) -> Any:
+        first, boundary = super().network_of(files, dtype, place), _boundary(files)
         if boundary is None:
             return first
         times = int(files.scheduler().get("num_train_timesteps", TRAIN_TIMES))
-        return Experts(first, cls.transformer(files, "transformer_2", dtype), boundary * times)
+        return Experts(first, cls.transformer(files, "transformer_2", dtype, place), boundary * times)
 
     @staticmethod
     def cells(network: Any) -> Cells:
@@ -130,7 +130,7 @@ class Wan(VideoTransformer):
     def reader_of(
         cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
     ) -> T5Reader:
-        encoder = files.part("text_encoder", ENCODERS, dtype).to(device)
+        encoder = files.part("text_encoder", ENCODERS, dtype, device)
         return T5Reader(files.tokenizer(), encoder, max_tokens)
 
     @classmethod

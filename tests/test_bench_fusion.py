@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_said_and_tried_again(tmp_path, capsys):
         (["repeats=2.5"], "a whole number"),
         (["size=15"], "a multiple of 2"),
         (["size=[16,16,3]"], "a list [a whole number, a whole number]"),
-        (["what=fusion"], "there is no key 'what' in 'bench'"),
+        (["what=fusion"], "freemask list what"),
         (["method=ddim"], "method=freemask"),
         (["fusion=none"], "fusion=official"),
         (["words=zebra:horse"], "zebra"),

@@ -22,6 +22,11 @@ CHOICES = {
     "info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
 
+MADE_FOR = {
+    "experiment": "experiment",
+    "what": "choice",
+}  # groups whose options are for one verb, as they are called
+
 
 @dataclass
 class Command:
@@ -60,7 +65,7 @@ def read(argv: Sequence[str]) -> Command:
         _check_bare(rest, command)
         command.overrides = [_override(each, command) for each in rest]
         if command.spec.config:
-            _check_experiments(command)
+            _check_choices(command)
             command.flags["overrides"] = tuple(command.overrides)
     elif rest:
         came, known = " ".join(argv), ", ".join(VERBS)
@@ -127,16 +132,16 @@ def _check_bare(rest: Sequence[str | tuple[str, str]], command: Command) -> None
         raise UserError(wrong, came=came, expected=f"one word without a key: the {key}", todo=todo)
 
 
-def _check_experiments(command: Command) -> None:
-    """An experiment may say which verb it is made for (`# verb: calibrate`)."""
-    known = {each.name: each.facts.get("verb") for each in groups().get("experiment", ())}
+def _check_choices(command: Command) -> None:
+    """An experiment, and what is done, may say which verb it is made for (`# verb: calibrate`)."""
     for word in command.overrides:
-        key, _, value = word.partition("=")
-        for name in value.split(",") if key == "experiment" else ():
+        group, _, value = word.partition("=")
+        known = {each.name: each.facts.get("verb") for each in groups().get(group, ()) if group in MADE_FOR}
+        for name in value.split(","):
             verb = known.get(name)
             if verb not in (None, command.verb):
-                wrong = f"this experiment is made for another verb than '{command.verb}'"
-                came, todo = f"freemask {command.verb} {word}", f"freemask {verb} experiment={name}"
+                wrong = f"this {MADE_FOR[group]} is made for another verb than '{command.verb}'"
+                came, todo = f"freemask {command.verb} {word}", f"freemask {verb} {group}={name}"
                 raise UserError(wrong, came=came, expected=f"the verb {verb}", todo=todo)
 
 

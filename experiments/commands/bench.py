@@ -7,16 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from experiments.cli.verb import PATHS, Verb
 from experiments.config.build import build
-from experiments.config.compose import plain
+from experiments.config.compose import composed, plain
 from experiments.config.fingerprint import Identity
 from experiments.config.options import Keys
-from experiments.cost import report
+from experiments.cost import report, speed_report
 from experiments.cost.job import SETTING, cells_of, with_something_to_measure
 from experiments.cost.machine import machine
+from experiments.cost.rungs import asked, name_of
 from experiments.cost.work import FREE, Mode, annotated, clip_of, modes_of
 from experiments.engines.base import Engine, at_least
 from experiments.engines.start import Order, carry_out, named_folder
@@ -38,10 +40,19 @@ VERB = Verb(
         "freemask bench method=tokenflow steps=[10] at_steps=10",
         "freemask bench frames=[2,4,8] steps=[10,20] at_steps=20",
         "freemask bench model=zeroscope at_frames=16 grid_modes=[] method.budget_gb=64",
+        "freemask bench what=speed",
+        "freemask bench what=speed model=wan model.weights=random frames=[17,33] at_steps=50",
+    ),
+    notes=(
+        "what=speed needs no file and no network: on a GPU it builds Zeroscope with random weights (what=speed_full),",
+        "in under four minutes; elsewhere it takes the model that ships, or any other that is named.",
     ),
 )
 
-JOB = "experiments.cost.job"
+SPEED, FULL = "speed", "speed_full"
+JOB, SPEED_JOB = "experiments.cost.job", "experiments.cost.speed"
+UNCOUNTED = ("name", "out", "fresh")
+OF_SPEED, OF_COST = ("seconds", "sizes"), ("at_frames", "repeats", "steps", "size", "grid_modes")
 SIZE = (64, 64)  # of the clip that a method is asked about before a model says how large it is
 GRID: tuple[Mode, ...] = (
     "plain",
@@ -56,6 +67,8 @@ GRID: tuple[Mode, ...] = (
 class Options(Keys):
     """The plain keys of conf/bench.yaml."""
 
+    seconds: float | int
+    sizes: Sequence[int | tuple[int, int]] | None
     modes: Sequence[Mode] | None
     at_frames: int
     at_steps: int
@@ -74,14 +87,14 @@ class Options(Keys):
     fresh: bool
 
     def __post_init__(self) -> None:
-        for key in ("at_frames", "at_steps", "repeats", "frames", "steps"):
+        for key in ("at_frames", "at_steps", "repeats", "frames", "steps", "seconds"):
             value = getattr(self, key)
-            at_least(key, min([value] if isinstance(value, int) else value, default=1), 1)
+            at_least(key, min([value] if isinstance(value, int | float) else value, default=1), 1)
         if self.name is not None and file_name(self.name) != self.name:
             wrong = "the name is no part of a file's name"
             raise UserError(wrong, came=f"name={self.name}", expected="name=WORD")
 
-    def asked(self, method: Method) -> dict[str, Sequence[str]]:
+    def asked(self, method: Method, what: str) -> dict[str, Sequence[str]]:
         """The modes that are measured of this method, those first with which the others are compared."""
         known = modes_of(method)
         for key in ("modes", "grid_modes"):
@@ -91,6 +104,8 @@ class Options(Keys):
                     raise UserError(
                         wrong, came=f"{key}: {mode}", expected=", ".join(known), todo=f"{key}=null"
                     )
+        if what == SPEED:
+            return {"modes": list(dict.fromkeys([*known[:2], *(self.modes or ())]))}
         more = known if self.modes is None else self.modes
         grid = [mode for mode in GRID if mode in known] if self.grid_modes is None else self.grid_modes
         return {"modes": list(dict.fromkeys([*known[:2], *more])), "grid_modes": grid}
@@ -101,6 +116,11 @@ class Options(Keys):
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
+    choices, typed = flags["choices"], flags.get("overrides", ())
+    if choices["what"] in (SPEED, FULL):
+        made = composed("bench", presets(typed, str(choices["what"])))
+        cfg, choices = made.cfg, made.choices
+    what = SPEED if choices["what"] == FULL else str(choices["what"])
     config = plain(cfg)
     options = Options.of(config)
     engine: Engine = build(config["runner"], "runner")
@@ -108,42 +128,62 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     if (check := getattr(method, "check", None)) is not None:
         task = options.task()
         check(task, lambda: annotated(clip_of(options.at_frames, *SIZE), task))  # before anything is measured
-    if (tuning := flags["choices"].get("tuning")) not in (None, "none"):
+    if (tuning := choices.get("tuning")) not in (None, "none"):
         raise UserError(
             "what is measured here is a method, on the model as it is",
             came=f"tuning={tuning}",
             todo=f"freemask tune tuning={tuning} says what a tuning takes in time and memory",
         )
-    variant = _variant(config, options, options.asked(method), flags["choices"])
-    cells = list(cells_of(variant.config["options"]))
-    fuses = isinstance(method, InvertFuse)
-    name = options.name or str(flags["choices"].get("model"))
-    stem = f"bench-{'fusion' if fuses else flags['choices'].get('method')}-{name}"
+    variant = _variant(config, options, options.asked(method, what), choices)
+    name = options.name or str(choices.get("model"))
+    about = "fusion" if isinstance(method, InvertFuse) else str(choices.get("method"))
+    stem = f"bench-{f'{SPEED}-' if what == SPEED else ''}{about}-{name}"
+    measured = _speed if what == SPEED else _cost
+    job, items = measured(variant.config["options"])
     folder = named_folder(config, stem)
-    if options.fresh and Record.seen(folder).job == JOB:
+    if options.fresh and Record.seen(folder).job == job:
         shutil.rmtree(folder)
-    items = [Item(SETTING), *(Item(cell.name, asdict(cell)) for cell in cells)]
-    order = Order(Plan(JOB, [variant], items), folder, redo=True, unit="measurements")
+    order = Order(Plan(job, [variant], [Item(SETTING), *items]), folder, redo=True, unit="measurements")
     ended = carry_out(order, config, engine)
     if not ended.speaks or ended.left:
         return 0
-    data = report.data_of(cells, ended.rows, variant.identity.parts)
-    said = report.write(Path(options.out).expanduser() / f"{stem}.json", name, data)
+    of = speed_report if what == SPEED else report
+    data = of.data_of(items, ended.rows, variant.identity.parts)
+    said = of.write(Path(options.out).expanduser() / f"{stem}.json", name, data)
     print(json.dumps(data, indent=1) if flags.get("json") else said)
     return 0
+
+
+def _cost(options: Mapping[str, Any]) -> tuple[str, list[Item]]:
+    return JOB, [Item(cell.name, asdict(cell)) for cell in cells_of(options)]
+
+
+def _speed(options: Mapping[str, Any]) -> tuple[str, list[Item]]:
+    rungs = asked(options["modes"], options["frames"], options["sizes"])
+    return SPEED_JOB, [Item(name_of(each), each) for each in rungs]
+
+
+def presets(typed: Sequence[str], what: str) -> list[str]:
+    """With what nobody says: the full size on a GPU, unless a model is named; the time of the masks, unless one is."""
+    keys = {each.lstrip("+").partition("=")[0] for each in typed}
+    full = what == FULL or (torch.cuda.is_available() and not keys & {"model", "experiment"})
+    share = [] if keys & {"mask", "mask.share", "mask.time", "experiment"} else ["mask.share=0.5"]
+    others = (each for each in typed if not each.startswith("what="))
+    return [*share, *others, f"what={FULL if full else SPEED}"]
 
 
 def _variant(
     config: Mapping[str, Any],
     options: Options,
-    asked: Mapping[str, Sequence[str]],
+    modes: Mapping[str, Sequence[str]],
     chosen: Mapping[str, str | None],
 ) -> Variant:
     """Everything that changes a number is part of the identity: measurements of two commits or machines never share a
     folder."""
     task = options.task()
-    own = {key: value for key, value in asdict(options).items() if key not in ("name", "out", "fresh")}
-    own |= {**asked, "kind": task.kind, "words": dict(task.words)}
+    unused = OF_SPEED if "grid_modes" in modes else OF_COST
+    own = {key: value for key, value in asdict(options).items() if key not in (*UNCOUNTED, *unused)}
+    own |= {**modes, "kind": task.kind, "words": dict(task.words)}
     made = {"options": own, "model": config["model"], "method": config["method"]}
     method = {key: value for key, value in config["method"].items() if not key.startswith("inversions")}
     parts = {**made, "method": method, "machine": machine()}

@@ -134,8 +134,8 @@ class Measuring:
         return {
             **machine(),
             "device": device_of(backbone.device),
-            "fusion": _fusion(method),
-            "masks": _masks(method, edits.task),
+            "fusion": fusion_of(method),
+            "masks": masks_of(method, edits.task),
             "guidance": strength(getattr(method, "guidance", None), backbone),
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
@@ -160,14 +160,14 @@ class Measuring:
         return {"computed": True, "steps": steps, "bytes_each": each, "mb_by_frames": sizes}
 
 
-def _fusion(method: Any) -> dict[str, str]:
+def fusion_of(method: Any) -> dict[str, str]:
     """Empty of a method that fuses nothing."""
     if not isinstance(method, InvertFuse):
         return {}
     return {"variant": method.fusion.variant, **{part: method.fusion.mode(part) for part in PARTS}}
 
 
-def _masks(method: Any, task: EditTask) -> str:
+def masks_of(method: Any, task: EditTask) -> str:
     """What masks act in this edit."""
     if isinstance(method, InvertFuse):
         return type(method.mask).__name__ if method.fusion.uses_masks(task.kind) else "none"

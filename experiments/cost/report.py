@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ import numpy as np
 from evaluation.tables import render
 from evaluation.tables.grid import DASH, Block, Grid, Part, Shown, lines_of
 from experiments.cost import plot
-from experiments.cost.job import SETTING, Cell
+from experiments.cost.job import SETTING
+from experiments.runs.plan import Item
 from experiments.runs.rows import Row, write_text
 from freemask.errors import UserError
 
@@ -30,21 +30,24 @@ WHOLE = (
 OFF = "off recompute: the largest difference of a pixel (0 to 1) from the edit of recompute."
 
 
-def data_of(cells: Sequence[Cell], rows: Sequence[Row], parts: Record) -> dict[str, Any]:
-    """Every measurement by the name of its cell, what it was measured on, and what they say together."""
+def told(items: Sequence[Item], rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was measured on, and every measurement by its name."""
     by = {row["task"]: row for row in rows}
     setting, found = by[SETTING], {}
     if setting["status"] != "done":
         wrong = "it cannot be told what is measured"
         raise UserError(wrong, came=setting.get("message", ""), todo="the same command tries again")
-    for cell in cells:
-        row, own = by[cell.name], asdict(cell)
+    for item in items:
+        row = by[item.id]
         failed = {} if row["status"] == "done" else {"failed": row.get("message", "")}
-        found[cell.name] = {**own, **row.get("found", {}), **failed}
-    about = {
-        **setting.get("found", {}),
-        **{key: setting.get("choices", {}).get(key) for key in ("model", "method")},
-    }
+        found[item.id] = {**item.data, **row.get("found", {}), **failed}
+    chosen = {key: setting.get("choices", {}).get(key) for key in ("model", "method")}
+    return {**setting.get("found", {}), **chosen}, found
+
+
+def data_of(items: Sequence[Item], rows: Sequence[Row], parts: Record) -> dict[str, Any]:
+    """Every measurement, what it was measured on, and what they say together."""
+    about, found = told(items, rows)
     official = about.pop("official")
     memory = "gpu_mb" if about["gpu"] else "rss_mb"  # the memory that is short
     data = {"parts": dict(parts), "about": about, "cells": found}
@@ -121,9 +124,9 @@ def _edits(name: str, data: Record) -> Grid:
     keys = [key for key in HEADS if key != "gpu_mb" or about["gpu"]]
     lines = {}
     for line in data["summary"]["table"]:
-        cells = [_number(line.get(key), line["ratios"].get(key)) for key in keys]
+        cells = [number(line.get(key), line["ratios"].get(key)) for key in keys]
         if about["fusion"]:
-            cells += [_number(line.get("kept_mb", {}).get(part)) for part in KEPT]
+            cells += [number(line.get("kept_mb", {}).get(part)) for part in KEPT]
             cells += [f"{line['difference']:.1e}" if "difference" in line else DASH]
         lines[line["mode"]] = [Shown(cell) for cell in cells]
     fusion = ", ".join(f"{part} {mode}" for part, mode in about["fusion"].items())
@@ -162,10 +165,10 @@ def _peaks(data: Record) -> Grid:
     blocks = []
     for mode in dict.fromkeys(options["grid_modes"]):
         parts = [
-            _part(f"{f} frames", [*(peaks.get((mode, f, n)) for n in steps), by_step.get((mode, f))])
+            part_of(f"{f} frames", [*(peaks.get((mode, f, n)) for n in steps), by_step.get((mode, f))])
             for f in every
         ]
-        slope = _part("MB per frame", [*(by_frame.get((mode, n)) for n in steps), None])
+        slope = part_of("MB per frame", [*(by_frame.get((mode, n)) for n in steps), None])
         blocks.append(Block(mode, [*parts, slope]))
     title = f"Peak {'GPU' if memory == 'gpu_mb' else 'resident'} memory above the loaded model, MB"
     notes = ["Per frame and per step: the slopes of straight lines through these peaks."]
@@ -174,7 +177,7 @@ def _peaks(data: Record) -> Grid:
 
 def _official(found: Record) -> Grid:
     blocks = [
-        Block(f"{n} frames", [_part("", [sizes["self"], sizes["cross"], sum(sizes.values())])])
+        Block(f"{n} frames", [part_of("", [sizes["self"], sizes["cross"], sum(sizes.values())])])
         for n, sizes in found["mb_by_frames"].items()
     ]
     note = (
@@ -184,8 +187,8 @@ def _official(found: Record) -> Grid:
     return Grid(title, ["self", "cross", "together"], blocks, [note])
 
 
-def _part(label: str, numbers: Sequence[float | None]) -> Part:
-    return Part(label, [Shown(_number(each)) for each in numbers])
+def part_of(label: str, numbers: Sequence[float | None]) -> Part:
+    return Part(label, [Shown(number(each)) for each in numbers])
 
 
 def _headline(name: str, data: Record) -> str:
@@ -199,7 +202,7 @@ def _headline(name: str, data: Record) -> str:
     return f"{name}, {clip}, {about['dtype']}, on {about['device']}{threads}"
 
 
-def _number(value: float | None, ratio: float | None = None) -> str:
+def number(value: float | None, ratio: float | None = None) -> str:
     """Three digits that say something."""
     if value is None:
         return DASH

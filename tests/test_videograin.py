@@ -122,6 +122,18 @@ def test_keys_that_all_frames_share_are_there_once_and_no_matrix_of_pairs():
     assert most.numbers < pairs / 8, most.by
 
 
+def test_weights_of_chosen_queries_are_those_that_attention_uses():
+    qkv = QKV(*(random(2, 3, 2, tokens, 4, seed=tokens) for tokens in (5, 7, 7)), 0.7)
+    queries, keys = ((torch.rand(3, n, 3, generator=seeded(n)) < 0.5).double() for n in (5, 7))
+    drawn = torch.rand(3, 5, generator=seeded(5), dtype=torch.float64)
+    for how in (None, modulated.Drawn(queries, keys, drawn)):
+        whole = math.attend(qkv) if how is None else modulated.modulated(qkv, *how)
+        for frame, cells in ((0, [2]), (2, [4, 0])):
+            found = modulated.weights(qkv, frame, cells, how)
+            assert tuple(found.shape) == (2, 2, len(cells), 7)
+            torch.testing.assert_close(found @ qkv.v[:, frame], whole[:, frame, :, cells], atol=1e-12, rtol=0)
+
+
 # --- regions ---------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +317,21 @@ def test_what_regions_act_on_is_what_they_did(backbone, settings, style, steps, 
     task = replace(TASK, edits=(TWO[0], LocalEdit({"blue car": "pink fish"}, "style"))) if style else TASK
     facts = edit(backbone, task, steps=4, along=[], **settings).facts
     assert facts["drawn_steps"] == steps and facts["mask_acts_on"] == acts and "mask_used" not in facts
+
+
+def test_an_edit_that_is_watched_is_the_same_and_shows_how_attention_is_drawn(backbone):
+    seen = []
+    method = VideoGrain(steps=2, drawn=0.5, mask=Sides(), along=[])
+    watched = method.watched(backbone, clip(), TASK, seeded(0), lambda *call: seen.append(call))
+    torch.testing.assert_close(watched.frames, edit(backbone, along=[]).frames, atol=1e-12, rtol=0)
+    assert len(seen) == 2 * 2 * len(backbone.sites)  # steps, streams, layers
+    first = max(where.t for where, *_ in seen)
+    assert {
+        (where.site.role, stream)
+        for where, stream, _, how in seen
+        if how is not None and where.t == first and where.site.stride > 1
+    } == {("cross", "cond"), ("self", "uncond"), ("self", "cond")}
+    assert all(how is None for where, *_, how in seen if where.t != first or where.site.stride == 1)
 
 
 def test_the_pull_fades_and_ends(backbone):

@@ -7,7 +7,9 @@ region and else 0: a few more channels of queries and keys. No matrix of queries
 attention will do.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -31,16 +33,46 @@ def modulated(
     `drawn` is how strongly each query is drawn, 0 to 1. Keys that the whole batch shares are given once."""
     if shares_keys(qkv):
         return _of_shared(qkv, queries, keys, drawn)
+    q, k = drawn_pair(qkv, queries, keys, drawn)
+    width = -(-max(q.shape[-1], qkv.v.shape[-1]) // WIDE) * WIDE
+    wide = (pad(each, (0, width - each.shape[-1])) for each in (q, k, qkv.v))
+    q, k, v = wide
+    return attend(replace(qkv, q=q, k=k, v=v, hidden=None))[..., : qkv.v.shape[-1]]
+
+
+def drawn_pair(
+    qkv: QKV,
+    queries: Float[Tensor, "b n r"],
+    keys: Float[Tensor, "b m r"],
+    drawn: Float[Tensor, "b n"],
+) -> tuple[Float[Tensor, "s b heads n d"], Float[Tensor, "s b heads m d"]]:
+    """Queries and keys whose plain attention is the one that is drawn to regions."""
     own, kinds = factors(queries, keys)
     most, least = extremes(qkv)
     pull = drawn[:, None, :, None].to(qkv.q)
     more = pull * (most - least) / qkv.scale * own[:, None].to(qkv.q)
     q = torch.cat([(1 - pull) * qkv.q, more], dim=-1)
-    k = torch.cat([qkv.k, kinds[:, None].to(qkv.k).expand(*qkv.k.shape[:-1], -1)], dim=-1)
-    width = -(-max(q.shape[-1], qkv.v.shape[-1]) // WIDE) * WIDE
-    wide = (pad(each, (0, width - each.shape[-1])) for each in (q, k, qkv.v))
-    q, k, v = wide
-    return attend(replace(qkv, q=q, k=k, v=v, hidden=None))[..., : qkv.v.shape[-1]]
+    return q, torch.cat([qkv.k, kinds[:, None].to(qkv.k).expand(*qkv.k.shape[:-1], -1)], dim=-1)
+
+
+class Drawn(NamedTuple):
+    """What `modulated` is told beside queries, keys and values."""
+
+    queries: Float[Tensor, "b n r"]
+    keys: Float[Tensor, "b m r"]
+    drawn: Float[Tensor, "b n"]
+
+
+def weights(
+    qkv: QKV, frame: int, cells: Sequence[int], drawn: Drawn | None = None
+) -> Float[Tensor, "s heads n m"]:
+    """What these cells of one frame look at, as it is or drawn to regions: rows of these queries alone are made."""
+    one, rows = slice(frame, frame + 1), list(cells)
+    part = replace(qkv, q=qkv.q[:, one, :, rows], k=qkv.k[:, one], v=qkv.v[:, one], hidden=None)
+    q, k = part.q, part.k
+    if drawn is not None:
+        q, k = drawn_pair(part, drawn.queries[one, rows], drawn.keys[one], drawn.drawn[one, rows])
+    return torch.softmax((q * qkv.scale) @ k.transpose(-1, -2), dim=-1)[:, 0]
 
 
 def factors(

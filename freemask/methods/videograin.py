@@ -41,7 +41,7 @@ from freemask.methods.held import wish_of
 from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
 from freemask.methods.regional import Layout, local_part, phrases_of, spliced
-from freemask.methods.videograin_step import Grain, Outside, Pull
+from freemask.methods.videograin_step import Grain, Outside, Pull, Watch
 from freemask.methods.videograin_told import told
 from freemask.optical.sources import Auto, FlowSource
 from freemask.optical.trajectories import Variant
@@ -150,23 +150,36 @@ class VideoGrain(MaskSettings):
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
+        return self.watched(backbone, clip, task, rng, None, progress)
+
+    def watched(  # noqa: PLR0913 -- a call, and who watches it
+        self,
+        backbone: Backbone,
+        clip: Clip,
+        task: EditTask,
+        rng: Generator,
+        watch: Watch | None,
+        progress: Progress = silent,
+    ) -> Edit:
+        """The edit; `watch` is shown its attention."""
         only_images("VideoGrain", backbone.sites)
         for name in ("along", "strides"):
             of_layers(name, getattr(self, name) or (), backbone.sites)
-        watch = Stopwatch(backbone.device)
-        with watch.stage("encode"):
+        clock = Stopwatch(backbone.device)
+        with clock.stage("encode"):
             subject = Subject.of(backbone, clip, task, backbone.noise_path.times(self.steps))
-        with watch.stage("flow"):
+        with clock.stage("flow"):
             paths, facts, said = followed(self.flow, backbone, clip, self.along, self.variant, rng)
         said += [UNREAD] * bool(self.negative and "control_text" not in backbone.takes)
-        grain = self.begin(backbone, subject, Along(paths, self.old_qk), rng, watch=watch, progress=progress)
-        with watch.stage("sampling"):
+        grain = self.begin(backbone, subject, Along(paths, self.old_qk), rng, watch=clock, progress=progress)
+        grain.watch = watch
+        with clock.stage("sampling"):
             start, on = grain.inversion.at(subject.times[-1]), Callbacks(after=grain.after)
             edited = sample(backbone, start, grain.predict, subject.times, on=on, progress=progress)
-        with watch.stage("decoding"):
+        with clock.stage("decoding"):
             frames = backbone.decode(edited, len(clip.frames))
         facts = {**facts, "inversion_passes": grain.inversion.passes, "drawn_steps": len(grain.drew)}
-        edit = Edit(frames, {}, watch.seconds, (*path_warnings(backbone), *said), facts)
+        edit = Edit(frames, {}, clock.seconds, (*path_warnings(backbone), *said), facts)
         return told(edit, grain, subject, self.composite)
 
     def begin(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from freemask.attention.along import Along
 from freemask.attention.math import attend
-from freemask.attention.modulated import modulated
+from freemask.attention.modulated import Drawn, modulated
 from freemask.attention.rewire import looking, references
 from freemask.diffusion.guidance import cfg
 from freemask.diffusion.inversions import Inversion
@@ -25,6 +25,8 @@ from freemask.methods.regional import Layout
 from freemask.types import QKV, Backbone, Given, Grid, Stream, Taps, Time, Where
 
 POWER = 5  # of the share of the path, by which the pull fades
+# Is shown what one stream of a layer is attended with, and where it is drawn to regions, how.
+Watch = Callable[[Where, Stream, QKV, Drawn | None], None]
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Grain:
     outside: Outside | None = None
     seen: dict[str, Tensor] = field(default_factory=dict)
     drew: set[int] = field(default_factory=set)  # the steps in which attention was drawn somewhere
+    watch: Watch | None = None
 
     def predict(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
         """Guided prediction."""
@@ -132,16 +135,25 @@ class Grain:
         strength = self.pull.cross if cross else self.pull.within
         streams = self.pull.cross_streams if cross else self.pull.within_streams
         idle = self.layout is None or strength == 0 or i >= self.pull.steps or not self.pull.acts(where)
-        if idle or not set(streams) & set(where.streams):
+        acts = not idle and bool(set(streams) & set(where.streams))
+        if self.watch is None and not acts:
             return attend(qkv)
-        self.drew.add(i)
-        members, keys, pull = self.regions(where, qkv)
+        how = None
+        if acts:
+            self.drew.add(i)
+            members, keys, pull = self.regions(where, qkv)
+            how = Drawn(members, keys, pull * strength)
         return torch.cat(
             [
-                modulated(part, members, keys, pull * strength) if stream in streams else attend(part)
-                for stream, part in ((each, qkv.stream(k)) for k, each in enumerate(where.streams))
+                self.of_stream(where, stream, qkv.stream(k), how if stream in streams else None)
+                for k, stream in enumerate(where.streams)
             ]
         )
+
+    def of_stream(self, where: Where, stream: Stream, qkv: QKV, how: Drawn | None) -> Tensor:
+        if self.watch is not None:
+            self.watch(where, stream, qkv, how)
+        return attend(qkv) if how is None else modulated(qkv, *how)
 
     def regions(self, where: Where, qkv: QKV) -> tuple[Tensor, Tensor, Tensor]:
         """Of each query and each key of a layer, the regions that it belongs to; and how strongly each query is drawn,

@@ -16,9 +16,11 @@ from freemask.diffusion.guidance import at
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.errors import UserError
 from freemask.masks.plan import Subject, Wanted
+from freemask.masks.strategies.segmentation import Segmentation
+from freemask.methods import in_turn as turns_of
 from freemask.methods.common import Stopwatch
 from freemask.methods.null_text_p2p import UNTUNED, NullTextP2P
-from freemask.types import Clip, EditTask, Grid, silent
+from freemask.types import Clip, Edit, EditTask, Grid, LocalEdit, silent
 from tests.given import Half
 from tests.official import compare as command
 from tests.official.case import Case
@@ -272,3 +274,61 @@ def test_the_authors_cases(shared, name):
     assert ledger.passed, ledger.table()
     assert ("edit: attention after", FORCED) in ledger.found
     assert (("edit: soft masks", FORCED) in ledger.found) == (name == "vp2p_full")
+
+
+# --- several edits -----------------------------------------------------------------------------------------------
+
+
+TWO = EditTask(
+    "t", "c", "a red car and an orange Ball at night", "an orange truck and a ball on snow",
+    {"red car": "orange truck", "orange ball": "ball", "night": "snow"}, "shape",
+    edits=(
+        LocalEdit({"red car": "orange truck"}, "shape"),
+        LocalEdit({"orange ball": "ball"}, "attribute"),
+        LocalEdit({"night": "snow"}, "background"),
+    ),
+)  # fmt: skip
+
+
+def test_edits_in_turn_begin_with_what_the_last_has_made():
+    prompts = [(each.source, each.target, each.kind, each.edits) for each in turns_of.steps_of(TWO)]
+    first, second = "an orange truck and an orange Ball at night", "an orange truck and a ball at night"
+    assert prompts == [
+        (TWO.source, first, "shape", ()),
+        (first, second, "attribute", ()),
+        (second, TWO.target, "background", ()),
+    ]
+    assert turns_of.with_words("A dog on the dogged grass", {"dog": ""}) == "on the dogged grass"
+    seen = []
+
+    def edit(clip, task):
+        seen.append(float(clip.frames[0, 0, 0, 0]))
+        frames, mask = clip.frames / 2, torch.zeros(len(clip.frames), 2, 2)
+        mask[:, len(seen) % 2] = 1
+        return Edit(frames, {"mask": mask}, {"sampling": 2.0}, [f"of {task.kind}"], {"lost": len(seen)})
+
+    made = turns_of.in_turn(edit, Clip("c", torch.ones(2, 3, 2, 2)), TWO)
+    assert seen == [1, 0.5, 0.25] and float(made.frames.max()) == 0.125
+    assert set(made.extras) == {"after edit 1", "after edit 2", "mask"} and made.extras["mask"].min() == 1
+    assert float(made.extras["after edit 2"].max()) == 0.25 and made.seconds == {"sampling": 6.0}
+    assert made.warnings == ["edit 1: of shape", "edit 2: of attribute", "edit 3: of background"]
+    assert made.facts == {"lost": "1 | 2 | 3", "edits_in_turn": 3}
+
+
+def test_video_p2p_does_several_edits_at_once_or_in_turn():
+    frames = torch.rand(FRAMES, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    masks = {name: torch.zeros(FRAMES, 8, 8, dtype=torch.bool) for name in ("red car", "orange ball")}
+    masks["red car"][..., :4], masks["orange ball"][..., 4:] = True, True
+    task = dataclasses.replace(TWO, target="an orange truck and a ball at night", edits=TWO.edits[:2])
+    clip, rng = Clip("c", frames, masks), torch.Generator()
+    wide = Inflated2D.random(0, dtype="float64", max_tokens=40, attention=["first"], least_channels=0)
+    usual = {"steps": 2, "inner": 1, "shared": True, "mask": Segmentation()}
+    at_once, turns = (NullTextP2P(**usual, in_turn=each)(wide, clip, task, rng) for each in (None, True))
+    assert "edits_in_turn" not in at_once.facts and turns.facts["edits_in_turn"] == 2
+    assert float((at_once.frames - turns.frames).abs().max()) > 1e-3
+    method = NullTextP2P(**usual)
+    first, second = turns_of.steps_of(task)
+    half = method(wide, clip, first, rng)
+    torch.testing.assert_close(turns.extras["after edit 1"], half.frames)
+    whole = method(wide, dataclasses.replace(clip, frames=half.frames), second, rng)
+    torch.testing.assert_close(turns.frames, whole.frames)

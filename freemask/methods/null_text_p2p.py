@@ -26,6 +26,7 @@ from freemask.masks.several import plan_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, at_least, check_masks, of_kind, whole
 from freemask.methods.editing import Editing
+from freemask.methods.in_turn import in_turn
 from freemask.methods.invert_fuse import OFF, sampled, settled
 from freemask.settings import Effect
 from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Taps, Text, Where, silent
@@ -47,7 +48,8 @@ class NullTextP2P:
     """`inner`: how often a text is updated at each step at most. `shared`: one text for all frames; otherwise each has
     its own. `decoupled`: what was found is for the reconstruction alone, and the edit is guided from an empty prompt.
     `source_guidance`: of the reconstruction; None: the edit's own, 1: no text has an effect there and none is looked
-    for (Video-P2P's fast mode).
+    for (Video-P2P's fast mode). `in_turn`: several edits of a clip are done one after another, each in what the
+    last has left; otherwise all at once.
 
     `inversions` is a folder in which inversions and the texts found for them are kept for every prompt and run; None
     keeps none. `heat_gb` bounds the word heat that masks are made of."""
@@ -60,6 +62,7 @@ class NullTextP2P:
     shared: bool = False
     decoupled: bool = False
     source_guidance: float | int | None = None
+    in_turn: Annotated[bool | None, Effect.SAID] = None
     mask: MaskStrategy = field(default_factory=NoMask)
     fusion: Fusion = OFF
     inversions: Annotated[str | None, Effect.NONE] = None
@@ -88,6 +91,8 @@ class NullTextP2P:
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
+        if self.in_turn and task.edits:
+            return in_turn(lambda clip, task: self(backbone, clip, task, rng, progress), clip, task)
         watch = Stopwatch(backbone.device)
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)

@@ -1,5 +1,6 @@
 """`freemask figure`: grids from stored frames, curves from calibrations, and what it says where something lacks."""
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,22 @@ def test_names_that_do_not_match_are_told_beside_those_that_would(capsys):
     assert "my_self in runs/mine" in came and "c_self, d_masked_self" in came and "source" not in came
     assert main(["figure", "fatezero/4", "runs=[mine]"]) == 2
     assert "no_self, everywhere, blended" in (told := capsys.readouterr().err) and "mask of" not in told
+
+
+def test_what_the_first_of_several_edits_has_left_is_a_line_of_its_own(capsys):
+    edit("st-modulator-fig9", "joint", kind="instance")
+    source, _ = edit("st-modulator-fig9", "in_turn", kind="instance")
+    assert main(["figure", "st-modulator/9"]) == 0
+    assert (
+        "in turn, first: freemask run experiment=st-modulator/fig9 only=[in_turn]" in capsys.readouterr().out
+    )
+    file = Path("runs/st-modulator-fig9/in_turn/frames/task-1.npz")
+    with np.load(file) as stored:
+        np.savez_compressed(file, **stored, **{"after edit 1": to_bytes(source)})
+    (found,) = (each for each in kept([Path("runs/st-modulator-fig9")]) if each.line == "in_turn")
+    assert np.array_equal(found.left("after edit 1", 3) or [], to_bytes(source)[[0, 4, 7]])
+    assert main(["figure", "st-modulator/9"]) == 0
+    assert "in turn, first" not in capsys.readouterr().out
 
 
 def test_frames_and_source_are_the_stored_ones():
@@ -252,6 +269,8 @@ def test_every_figure_names_its_source_and_is_of_an_experiment_that_is_here(name
     assert description(name, "figure") and name.endswith(f"/{figure.source['figure']}") and content["name"]
     if figure.verb == "run":
         assert set(content["variants"]) & set(figure.lines) and SOURCE in figure.lines and figure.kinds
+    if figure.verb == "figure":
+        assert callable(import_module(f"experiments.figures.{figure.measured}").measured) and not figure.lines
 
 
 def test_a_file_that_is_no_figure_is_refused():

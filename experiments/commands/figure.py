@@ -1,7 +1,9 @@
 """`freemask figure NAME`: a paper's figure from what runs and calibrations have left, as PNG and PDF."""
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from evaluation.tables.render import tex
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
 from experiments.config.options import Keys
-from experiments.figures.papers import MASK_OF, SOURCE, PaperFigure, figure_of
+from experiments.figures.papers import LEFT, SOURCE, PaperFigure, figure_of, variant_of
 from experiments.runs.rows import write_text
 from experiments.runs.run import find
 from experiments.tables.lacking import content
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from experiments.figures.stored import Kept
 
 VERB = Verb(
-    "a paper's figure from runs and calibrations: curves, ablation grids, pictures, as PNG and PDF",
-    prompts=("name", "out"),
+    "a paper's figure: curves, grids and pictures from runs and calibrations, or measured, as PNG and PDF",
+    prompts=("name", "out", "change"),
     paths=("paths.runs",),
     positional="name",
     reads_rows=True,
@@ -32,6 +34,7 @@ VERB = Verb(
         "freemask figure freemask/1",
         "freemask figure freemask/4 tasks=[world-10000001-shape]",
         "freemask figure freemask/3 runs=[freemask-table2] out=paper",
+        "freemask figure st-modulator/7 change='method.steps=50 method.within=0.3'",
     ),
 )
 
@@ -43,11 +46,12 @@ class Options(Keys):
     name: str | None
     runs: str | Sequence[str] | None
     tasks: str | Sequence[str] | None
-    frames: int
+    change: str | None
+    frames: int | None
     out: str
 
     def __post_init__(self) -> None:
-        if not 1 <= self.frames <= 8:
+        if self.frames is not None and not 1 <= self.frames <= 8:
             raise UserError("so many frames fit no figure", came=f"frames={self.frames}", expected="1 to 8")
 
 
@@ -64,10 +68,13 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
     figure, out = figure_of(options.name), Path(options.out).expanduser()
-    runs = _runs(figure, options, Path(config["paths"]["runs"]).expanduser())
+    _refuse_unread(figure, options)
+    measured = figure.verb == "figure"
+    runs = [] if measured else _runs(figure, options, Path(config["paths"]["runs"]).expanduser())
     snippet = out / f"{figure.file_name}.tex"
+    draw = {"calibrate": _curves, "run": _strips, "figure": _measured}[figure.verb]
     try:
-        made = (_curves if figure.verb == "calibrate" else _strips)(figure, options, runs, out)
+        made = draw(figure, options, runs, out)
         write_text(snippet, _latex(made, figure.file_name))
     except OSError as error:
         came = f"{out}: {error.strerror}"
@@ -110,10 +117,10 @@ def _curves(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
 
 def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Drawn:
     """A line of frames for each variant; a label without any frames is only named."""
-    from experiments.figures.stored import Kept, kept
+    from experiments.figures.stored import kept
     from experiments.figures.strips import Strips, draw
 
-    found = kept(runs)
+    found, count = kept(runs), options.frames or figure.frames
     every = [each for each in found if each.line in figure.lines]
     if not every:
         raise _nothing(figure, _no_line(figure, {each.line for each in found}, runs))
@@ -123,12 +130,10 @@ def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
     pictures, missing = {}, {}
     for line, label in figure.lines.items():
         if line == SOURCE:
-            pictures[label] = [each.clip(options.frames) for each in first]
+            pictures[label] = [each.clip(count) for each in first]
             continue
-        variant = line.removeprefix(MASK_OF)
-        those = [by.get((variant, task)) for task in tasks]
-        show = Kept.edited if variant == line else Kept.masked
-        cells = [each and show(each, options.frames) for each in those]
+        variant = variant_of(line)
+        cells = [each and _shown(each, line, count) for each in (by.get((variant, task)) for task in tasks)]
         if any(cells):
             pictures[label] = cells
         if not all(cells):
@@ -139,6 +144,40 @@ def _strips(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Pa
     titles = [f"{each.source} → {each.target}" for each in first]
     draw(files, Strips(pictures, titles, figure.fold), caption)
     return Drawn(files, caption, [f"{label}: {how}" for label, how in missing.items()])
+
+
+def _shown(edit: "Kept", line: str, count: int) -> Sequence[Any] | None:
+    left = LEFT.fullmatch(line)
+    if left:
+        return edit.left(left[1], count)
+    return edit.edited(count) if line == edit.line else edit.masked(count)
+
+
+def _measured(figure: PaperFigure, options: Options, runs: Sequence[Path], out: Path) -> Drawn:
+    """Measured here and now, on one edit of the figure's experiment."""
+    from experiments.figures.setting import Setting
+    from experiments.figures.strips import draw
+
+    module = import_module(f"experiments.figures.{figure.measured}")
+    out.mkdir(parents=True, exist_ok=True)  # before the long part
+    setting = Setting.of(figure.experiment, shlex.split(options.change or ""), _list(options.tasks))
+    found = module.measured(setting, options.frames or figure.frames)
+    caption = f"{figure.title}, ours. {figure.caption} {found.about}"
+    files = []
+    for ending, strips in found.grids.items():
+        paths = _both(out / (f"{figure.file_name}-{ending}" if ending else figure.file_name))
+        draw(paths, replace(strips, fold=strips.fold or figure.fold), caption)
+        files += paths
+    return Drawn(files, caption, [])
+
+
+def _refuse_unread(figure: PaperFigure, options: Options) -> None:
+    measured = figure.verb == "figure"
+    name = "runs" if measured else "change"
+    if (value := getattr(options, name)) is not None:
+        how = "measured while it is drawn" if measured else "made of what a run has left"
+        other = "change='KEY=VALUE ...'" if measured else f"{figure.command} with these overrides"
+        raise UserError(f"{figure.name} is {how}: it reads no {name}", came=f"{name}={value}", todo=other)
 
 
 def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -> Sequence[str]:
@@ -163,7 +202,7 @@ def _tasks(figure: PaperFigure, asked: Sequence[str], every: Sequence["Kept"]) -
 
 def _no_line(figure: PaperFigure, found: Collection[str], runs: Sequence[Path]) -> str:
     """Lines are found by name: those that were looked for, and those that are there."""
-    variants = dict.fromkeys(line.removeprefix(MASK_OF) for line in figure.lines if line != SOURCE)
+    variants = dict.fromkeys(variant_of(line) for line in figure.lines if line != SOURCE)
     wanted = ", ".join(variants)
     there = ", ".join(sorted(found)) or "no finished edit with stored frames"
     where = ", ".join(map(str, runs))

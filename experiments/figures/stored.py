@@ -44,13 +44,22 @@ class Kept:
         """So many of its frames, evenly spread."""
         return _frames(self.folder / self.files["frames"], count)
 
+    def left(self, name: str, count: int) -> list[np.ndarray] | None:
+        """What one of several edits has left that others followed (`after edit 1`)."""
+        frames = self.arrays.get(name)
+        return None if frames is None else [frames[place] for place in spread(len(frames), count)]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return _stored(self.folder / self.files["frames"])
+
     def clip(self, count: int) -> list[np.ndarray] | None:
         """The same frames of the source, where they were kept."""
         return _frames(self.folder / self.files["source"], count) if "source" in self.files else None
 
     def masked(self, count: int) -> list[np.ndarray] | None:
         """And with its mask drawn into them, where it had one."""
-        frames, stored = self.clip(count), _stored(self.folder / self.files["frames"])
+        frames, stored = self.clip(count), self.arrays
         masks = next((stored[name] for name in sorted(stored) if is_mask(name)), None)
         if frames is None or masks is None:
             return None

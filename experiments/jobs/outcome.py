@@ -17,6 +17,7 @@ from experiments.jobs.pictures import beside, contact_sheet, outlined, veiled
 from experiments.runs.rows import cannot_write
 from experiments.runs.store import RunStore
 from freemask.data.write import to_bytes, write_video
+from freemask.methods.in_turn import AFTER
 from freemask.types import Clip, Edit, EditTask
 
 
@@ -60,11 +61,15 @@ class Outcome(Attempt):
         return name if captions.holds_pixels(self.edit.facts) else f"{name} (attention)"
 
     def arrays(self) -> dict[str, Any]:
-        """Masks as bytes, 255 where the edit may change pixels, for an npz."""
-        return {
+        """For an npz: masks as bytes, 255 where the edit may change pixels, and what edits have left that others
+        followed."""
+        assert self.edit is not None
+        masks = {
             name: each.detach().float().mul(255).round().byte().cpu().numpy()
             for name, each in self.masks().items()
         }
+        left = {name: each for name, each in self.edit.extras.items() if name.startswith(AFTER)}
+        return masks | {name: to_bytes(each) for name, each in left.items()}
 
 
 def is_mask(name: str) -> bool:

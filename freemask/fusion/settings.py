@@ -37,6 +37,7 @@ class Policies:
     latent: LatentBlend | None = None
     vanish: Sequence[str] = ()
     lends_values: bool = False
+    whole_frame: bool = False  # some of several edits may change everything
 
     def awake(self, i: int) -> bool:
         """Whether step i needs the source's attention."""
@@ -103,6 +104,11 @@ class Fusion:
     def uses_masks(self, kind: str) -> bool:
         """Whether an edit of this kind uses masks at all."""
         return kind in self.masked_for and "masked" in map(self.mode, PARTS)
+
+    @property
+    def held_for(self) -> list[str]:
+        """The kinds of edit that hold latents outside their masks in some step."""
+        return [kind for kind in self.masked_for if _lasts(self.share(kind, "latent"))]
 
     def policies(self, subject: Subject, *, masks: bool) -> Policies:
         """Those of this edit. Without masks, masked parts act as plain ones and latents are left alone."""
@@ -210,6 +216,11 @@ def _by_word(key: str, given: Mapping[str, Any] | Sequence[Sequence[Any]] | None
 def _count(share: float | int, steps: int, official: bool) -> int:
     """How many steps a share stands for; the small term undoes binary fractions such as 0.29 * 100."""
     return int(share * steps) if official else int(share * steps + 1e-9)
+
+
+def _lasts(share: Any) -> bool:
+    begin, end = share if isinstance(share, Sequence) else (0, share)
+    return begin < end
 
 
 def _check_window(name: str, part: str, share: Any) -> None:

@@ -1,4 +1,9 @@
-"""Masks of tasks with several edits: one for each, and where one is wanted for all, what any of them may change."""
+"""Masks of tasks with several edits: one for each, and where one is wanted for all, what any of them may change.
+
+One rule for all methods: an edit has a mask where its kind is one of those that the method makes masks for
+(`masked_for`) and it says which words it is about. Any other edit, such as a style beside a new shape, is for the whole
+frame: then pixels are held nowhere, and masks of the other edits act on attention alone, in methods that have such.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,13 +14,30 @@ from torch import Tensor
 from freemask.attention.record import Keep, Recording
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted
+from freemask.types import EditTask
+
+
+def local_part(task: EditTask, kinds: Sequence[str]) -> EditTask | None:
+    """The task with those of its edits that have a mask, which edits of these `kinds` have; None where none has one."""
+    if not task.edits:
+        return task if task.kind in kinds else None
+    edits = tuple(edit for edit in task.edits if edit.kind in kinds and edit.words)
+    return replace(task, edits=edits) if edits else None
+
+
+def of_whole_frame(task: EditTask, kinds: Sequence[str]) -> bool:
+    """Whether some of the edits may change everything: those of these `kinds` hold what is outside their masks."""
+    local = local_part(task, kinds)
+    return local is None or len(local.edits) < len(task.edits)
 
 
 def subjects(subject: Subject) -> list[Subject]:
-    """The edits one by one, as if each were alone in the clip."""
+    """The edits one by one, as if each were alone in the clip. One without words is about none of its parts, and beside
+    others about none."""
     if not subject.task.edits:
         return [subject]
-    return [subject.alone(task) for task in subject.task.each]
+    named = [each for each in subject.task.each if each.words]
+    return [subject.alone(task) for task in named or subject.task.each[:1]]
 
 
 def keeps_of(mask: MaskStrategy, subject: Subject) -> Keeps:

@@ -11,6 +11,7 @@ from freemask import memory
 from freemask.errors import UserError
 from freemask.fusion.settings import Fusion
 from freemask.masks.plan import Checks, MaskStrategy
+from freemask.masks.several import local_part
 from freemask.masks.strategies.none import NoMask
 from freemask.masks.words import located
 from freemask.types import Backbone, Clip, EditTask, NoisePath, Site, Time
@@ -65,14 +66,17 @@ def of_kind(name: str, came: object, kind: type) -> None:
 
 def check_masks(fusion: Fusion, mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> None:
     """Refuses an edit whose masks cannot be made, as far as that can be seen without a model."""
-    if fusion.uses_masks(task.kind):
-        check_mask(mask, task, clip)
+    local = local_part(task, fusion.masked_for)
+    if fusion.uses_masks(task.kind) and local is not None:
+        check_mask(mask, local, clip)
 
 
 def check_mask(mask: MaskStrategy, task: EditTask, clip: Callable[[], Clip]) -> None:
     if isinstance(mask, NoMask):
         return
     for each in task.each:
+        if task.edits and not each.words:
+            continue
         if hasattr(mask, "phrase"):
             located(each)
         if isinstance(mask, Checks):

@@ -35,9 +35,9 @@ def in_turn(edit: One, clip: Clip, task: EditTask) -> Edit:
 
 def steps_of(task: EditTask) -> list[EditTask]:
     """The edits as tasks of their own: each from what those before it have made of the source prompt, the last one to
-    the target."""
+    the target. One without words, such as a style, comes last: only the target says what it makes."""
     found, prompt = [], task.source
-    for each in task.each:
+    for each in sorted(task.each, key=lambda each: not each.words):
         after = with_words(prompt, each.words)
         found.append(replace(each, source=prompt, target=after))
         prompt = after

@@ -7,7 +7,7 @@ happens in a sampling step stands in `freemask.methods.editing`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 from torch import Generator
 
@@ -22,7 +22,7 @@ from freemask.errors import UserError
 from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
-from freemask.masks.several import keeps_of, plan_of, told_of
+from freemask.masks.several import keeps_of, local_part, of_whole_frame, plan_of, told_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import composite, shown
 from freemask.methods.common import (
@@ -123,8 +123,8 @@ class InvertFuse:
         """What the row will say of the masks, as far as it is known before the inversion."""
         times, _ = paths(backbone, self.steps, self.inversion_steps)
         subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)
-        masked, policies, _ = settled(self.fusion, self.mask, subject)
-        found = told_of(self.mask, subject) if masked else {"mask_used": False}
+        local, policies, _ = settled(self.fusion, self.mask, subject)
+        found = {"mask_used": False} if local is None else told_of(self.mask, local)
         return {**found, **shown.of_object(policies, subject)}
 
     def begin(
@@ -145,8 +145,8 @@ class InvertFuse:
         with watch.stage("encode"):
             known = Inversion([backbone.encode(clip.frames)], ()) if known is None else known
             subject = Subject.of(backbone, clip, task, times, keep_object=self.keep_object)  # eq. 7
-        masked, policies, keeps = settled(self.fusion, self.mask, subject)
-        again = self.attention == "reconstruction" and (masked or bool(policies.attention))
+        local, policies, keeps = settled(self.fusion, self.mask, subject)
+        again = self.attention == "reconstruction" and (local is not None or bool(policies.attention))
         lent = self._lent(backbone, policies, subject, known, path, again=again)
         wish = Wish(keeps.source, lent.spy, budget, times)
         with watch.stage("inversion"):
@@ -157,9 +157,9 @@ class InvertFuse:
             with watch.stage("reconstruction"):
                 lender = self._reconstructed(backbone, inversion, subject.given["source"], wish, progress)
         target, masks, cache = Recording(budget), None, lent.settled(backbone)
-        if masked:
+        if local is not None:
             with watch.stage("masks"):  # eq. 8
-                masks = remembered(plan_of(self.mask, subject, lender.kept, target))
+                masks = remembered(plan_of(self.mask, local, lender.kept, target))
         return Editing(
             backbone=backbone,
             subject=subject,
@@ -217,10 +217,25 @@ class InvertFuse:
         return Lent()
 
 
-def settled(fusion: Fusion, mask: MaskStrategy, subject: Subject) -> tuple[bool, Policies, Keeps]:
-    """Before the long part: whether there are masks, what the fusion does, and what the masks must have recorded."""
-    masked = fusion.uses_masks(subject.task.kind) and not isinstance(mask, NoMask)
-    return masked, fusion.policies(subject, masks=masked), keeps_of(mask, subject) if masked else Keeps()
+class Settled(NamedTuple):
+    """What is known before the long part: the edits that have masks (None: none has), what the fusion does, and what
+    the masks must have recorded."""
+
+    local: Subject | None
+    policies: Policies
+    keeps: Keeps
+
+
+def settled(fusion: Fusion, mask: MaskStrategy, subject: Subject) -> Settled:
+    task = subject.task
+    part = None if isinstance(mask, NoMask) else local_part(task, fusion.masked_for)
+    if part is None or not fusion.uses_masks(task.kind):
+        return Settled(None, fusion.policies(subject, masks=False), Keeps())
+    policies, local = fusion.policies(subject, masks=True), replace(subject, task=part)
+    if task.edits and of_whole_frame(task, fusion.held_for):
+        held = policies.latent if policies.latent is not None and not policies.latent.masked else None
+        policies = replace(policies, latent=held, whole_frame=True)
+    return Settled(local, policies, keeps_of(mask, local))
 
 
 def sampled(editing: Editing, progress: Progress) -> Edit:

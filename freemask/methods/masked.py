@@ -6,6 +6,7 @@ from typing import Annotated
 
 from freemask.diffusion.noise_paths import one_of
 from freemask.masks.plan import MaskStrategy
+from freemask.masks.several import of_whole_frame
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import composite
 from freemask.methods.common import check_mask, of_kind
@@ -36,4 +37,4 @@ class MaskSettings:
         check_mask(self.acting_mask(task), task, clip)
 
     def acting_mask(self, task: EditTask) -> MaskStrategy:
-        return self.mask if task.kind in self.masked_for else NoMask()
+        return NoMask() if of_whole_frame(task, self.masked_for) else self.mask

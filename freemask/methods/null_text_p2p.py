@@ -130,15 +130,15 @@ class NullTextP2P:
         self, backbone: Backbone, subject: Subject, nulls: Nulls, watch: Stopwatch, progress: Progress
     ) -> Editing:
         """The edit before its first step, the words' heat of the reconstruction included."""
-        masked, policies, keeps = settled(self._fusion(subject), self.mask, subject)
+        local, policies, keeps = settled(self._fusion(subject), self.mask, subject)
         kept, target = (Recording(int(self.heat_gb * GIB)) for _ in range(2))
         masks = None
         with watch.stage("masks"):
             if keeps.source:
                 taps = Taps(attention=recorder(keeps.source, kept))
                 walk(backbone, nulls.path, subject.given["source"], taps, progress=progress)
-            if masked:
-                masks = remembered(plan_of(self.mask, subject, kept, target))
+            if local is not None:
+                masks = remembered(plan_of(self.mask, local, kept, target))
         made = Editing(
             backbone=backbone,
             subject=subject,

@@ -85,14 +85,6 @@ class Layout:
         return rearrange(found, "f (h w) -> f h w", h=grid.height)
 
 
-def local_part(task: EditTask, kinds: Sequence[str]) -> EditTask | None:
-    """The task with those of its edits that have a region; None where none has one."""
-    if not task.edits:
-        return task if task.kind in kinds else None
-    edits = tuple(edit for edit in task.edits if edit.kind in kinds)
-    return replace(task, edits=edits) if edits else None
-
-
 def phrases_of(tasks: Sequence[EditTask], target: Text, *, described: bool, first: bool) -> list[Phrases]:
     """What the target prompt says of each edit. `described`: with the words that describe a thing (truck: red truck).
     `first`: only where it stands first."""

@@ -23,10 +23,10 @@ def pictures(editing: Editing) -> dict[str, Tensor]:
 
 
 def free(editing: Editing) -> Free | None:
-    """Which pixels may change. None where no mask holds any: without one, where it acts on nothing, and where it is
-    turned round (of a style, what is outside the object changes)."""
+    """Which pixels may change. None where no mask holds any: without one, where it acts on nothing, where it is turned
+    round (of a style, what is outside the object changes), and where an edit beside the masked ones has none."""
     acts = acts_on(editing)
-    if editing.masks is None or acts == "nothing" or "inverse" in acts:
+    if editing.masks is None or editing.policies.whole_frame or acts == "nothing" or "inverse" in acts:
         return None
     return ever(editing.masks, _use(editing), editing.subject.times, editing.subject.clip.frames)
 

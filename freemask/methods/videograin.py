@@ -21,7 +21,7 @@ from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.solvers import EULER, LOWER
 from freemask.errors import UserError
 from freemask.masks.plan import MaskStrategy, Subject
-from freemask.masks.several import plans_of
+from freemask.masks.several import local_part, of_whole_frame, plans_of
 from freemask.masks.strategies.none import NoMask
 from freemask.masks.strategies.segmentation import Segmentation
 from freemask.methods.common import (
@@ -40,7 +40,7 @@ from freemask.methods.following import followed
 from freemask.methods.held import wish_of
 from freemask.methods.masked import MaskSettings
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
-from freemask.methods.regional import Layout, local_part, phrases_of, spliced
+from freemask.methods.regional import Layout, phrases_of, spliced
 from freemask.methods.videograin_step import Grain, Outside, Pull, Watch
 from freemask.methods.videograin_told import told
 from freemask.optical.sources import Auto, FlowSource
@@ -253,7 +253,7 @@ class VideoGrain(MaskSettings):
             read = store.invert(backbone, clean, source, subject.times, wish=wish, progress=progress)
         kept = Recording() if read is None else read.kept
         plans = [plan.on(subject.clock) for plan in plans_of(self.mask, alone, kept, Recording())]
-        holds = len(task.edits) == len(subject.task.edits)
+        holds = not of_whole_frame(subject.task, self.masked_for)
         return Layout(plans, phrases, self.official, holds), 0 if read is None else read.passes
 
     def given(self, backbone: Backbone, subject: Subject, layout: Layout | None) -> dict[Stream, Given]:

@@ -40,6 +40,10 @@ SAID = [
 BAD = [
     ("red car->red fish; blue car->fish", "share 'fish' of the target"),
     ("red car->red fish; car->pink car", "share 'car' of the source"),
+    ("red car->red fish; ->pink car", "nothing stands before the arrow of '-> pink car'"),
+    ("red car->red fish; -> oil [style]", "'oil' is not in the target prompt"),
+    ("red car->red fish; -> pink car [style] @ masks/left", "a style of a part says which part"),
+    ([{"words": {"red car": "red fish"}}, {"kind": "shape"}], "it has no words"),
     ("red car->red fish; Red car->pink car", "there twice"),
     ("red car->red fish; blue van->pink car", "'blue van' is not in the source"),
     ("red car->red fish; blue car->pink van", "'pink van' is not in the target"),
@@ -108,6 +112,14 @@ def test_a_kind_that_is_said_once_is_that_of_every_edit() -> None:
     )
     task = a_task(edits=f"{TEXT} [style]", kind="background")
     assert [each.kind for each in task.edits] == ["background", "style"]
+
+
+@pytest.mark.parametrize("style", ["-> red fish and a pink car [style]", {"kind": "style"}, "->[style]"])
+def test_a_style_of_the_whole_needs_no_words(style: object) -> None:
+    first, _ = TEXT.split("; ")
+    task = a_task(edits=[first, style])
+    assert task.edits == (TWO[0], LocalEdit({}, "style")) and task.kind == "shape"
+    assert task.words == {"red car": "red fish"} and EditTask.of(task.stored()) == task
 
 
 @pytest.mark.parametrize(("said", "message"), BAD)

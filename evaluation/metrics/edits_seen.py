@@ -98,7 +98,9 @@ class EditsSeen:
     def _edits(self, case: Case) -> Iterator[Question]:
         """Edits whose words say what is to be seen: others come, and they stand in the target prompt."""
         for edit, region in case.each:
-            told = all(new and new.casefold() != old.casefold() for old, new in edit.words.items())
+            told = bool(edit.words) and all(
+                new and new.casefold() != old.casefold() for old, new in edit.words.items()
+            )
             if region is not None and told:
                 yield Question(region, [edit.target, *self._instead_of(edit)])
 

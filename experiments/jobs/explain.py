@@ -86,7 +86,8 @@ def each_edit(edits: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each of several edits of one clip, in words."""
     where = [f" in {Path(edit['region']).name}" if edit.get("region") else "" for edit in edits]
     return [
-        f"{paired(edit['words'])} [{edit['kind']}]{place}" for edit, place in zip(edits, where, strict=True)
+        f"{paired(edit['words']) or 'everything'} [{edit['kind']}]{place}"
+        for edit, place in zip(edits, where, strict=True)
     ]
 
 

@@ -59,9 +59,10 @@ def check_row(
     words = _words(_pairs(row, "words", complain), text, tell)
     assets = _assets(row, base, complain, listed=listed)
     objects = _objects(row, complain)
+    before = len(found)
     edits = _edits(row, text, complain, (base, listed))
     together = {old: new for each in edits for old, new in each.words.items()}
-    if edits and words != together:
+    if edits and words != together and len(found) == before:
         complain("words", "words are not those of the edits; leave them out, or write the same in both")
     edit = (text["source"], text["target"], words, text["kind"], assets, dict(row.guessed))
     return EditTask(text["id"], text["clip"], *edit, edits, text["level"]), objects, found
@@ -102,12 +103,18 @@ def _words(
             if not word.strip() and side == "target":
                 continue  # the target leaves the word out: its object is to go
             if not word.strip():
-                complain(f"words: an empty word in '{old}' -> '{new}'")
+                complain(
+                    f"nothing stands before the arrow of '-> {new.strip()}'; say which word of the source prompt it is"
+                    " about (only an edit of the kind style needs none)"
+                )
             elif text[side] and not holds(text[side], word):
-                words = ", ".join(map(bare, text[side].split()))
-                complain(f"'{word}' is not in the {side} prompt, whose words are: {words}")
+                complain(_unknown(word, side, text[side]))
         checked[old.strip()] = new.strip()
     return checked
+
+
+def _unknown(word: str, side: str, prompt: str) -> str:
+    return f"'{word}' is not in the {side} prompt, whose words are: {', '.join(map(bare, prompt.split()))}"
 
 
 def _edits(
@@ -138,10 +145,18 @@ def _edit(
 ) -> LocalEdit:
     for wrong in said.faults:
         complain(wrong)
-    if not said.words and not said.faults:
+    kind, pairs = said.kind or said.read()[0], said.words
+    if kind == "style":  # of the whole frame, where it says no word of the source
+        for look in said.looks():
+            if look and not holds(text["target"], look):
+                complain(_unknown(look, "target", text["target"]))
+        pairs = {old: new for old, new in pairs.items() if not isinstance(old, str) or old.strip()}
+    elif not said.words and not said.faults:
         complain("it has no words; say which of the source prompt it is about")
-    words, kind = _words(said.words, text, complain), said.kind or said.read()[0]
+    words = _words(pairs, text, complain)
     _check_known("kind", str(kind), KINDS, complain)
+    if said.region is not None and kind == "style" and not words:
+        complain("it has a region, but no words: a style of a part says which part, such as car->car")
     region = "" if said.region is None else path_below(said.region, home, complain)
     return LocalEdit(words, str(kind), region)
 

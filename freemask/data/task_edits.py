@@ -2,7 +2,7 @@
 
 In YAML `edits` is a list of `{words: {red car: green truck}, kind: shape, region: masks/left}`, in CSV and on a command
 line one text: `red car->green truck @ masks/left; blue car->blue fish [attribute]`. A semicolon ends an edit; several
-pairs of words of one edit stand between commas.
+pairs of words of one edit stand between commas. A style of the whole names no word of the source (`-> oil [style]`).
 """
 
 import re
@@ -32,9 +32,17 @@ class Written:
     faults: Sequence[str] = ()
 
     def pairs(self) -> dict[str, str]:
-        """The words that are texts."""
+        """The words that are texts. What a style paints the whole in has no word of the source before its arrow, and is
+        none of them."""
         good = {old: new for old, new in self.words.items() if isinstance(old, str) and isinstance(new, str)}
-        return {old.strip(): new.strip() for old, new in good.items()}
+        return {old.strip(): new.strip() for old, new in good.items() if old.strip()}
+
+    def looks(self) -> list[str]:
+        """What stands behind an arrow that has nothing before it: how a style makes everything look."""
+        texts = (
+            (old, new) for old, new in self.words.items() if isinstance(old, str) and isinstance(new, str)
+        )
+        return [new.strip() for old, new in texts if not old.strip()]
 
     def read(self) -> tuple[Kind, bool]:
         """The kind, as it can be told from the words alone, and whether surely."""

@@ -91,8 +91,12 @@ class NullTextP2P:
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Edit:
-        if self.in_turn and task.edits:
-            return in_turn(lambda clip, task: self(backbone, clip, task, rng, progress), clip, task)
+        def one(clip: Clip, task: EditTask) -> Edit:
+            return self.at_once(backbone, clip, task, progress)
+
+        return in_turn(one, clip, task) if self.in_turn and task.edits else one(clip, task)
+
+    def at_once(self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress) -> Edit:
         watch = Stopwatch(backbone.device)
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)

@@ -105,11 +105,14 @@ def _call(command: dispatch.Command) -> int:
 def _begin(command: dispatch.Command, made: "Composed", flags: Mapping[str, Any]) -> int:
     """What can be known to be wrong is told before the libraries of the verb are loaded."""
     from experiments.config.compose import plain
-    from experiments.config.early import refuse_misfits, refuse_missing
+    from experiments.config.early import refuse_idle_controls, refuse_misfits, refuse_missing
     from experiments.runs.run import find
     from freemask.data.shipped import list_path
 
-    refuse_misfits(plain(made.cfg, lacking=command.spec.lacking), f"{ROOM}.{command.verb}.Options")
+    values = plain(made.cfg, lacking=command.spec.lacking)
+    refuse_misfits(values, f"{ROOM}.{command.verb}.Options")
+    if isinstance(values.get("model"), Mapping) and not values.get("variants"):
+        refuse_idle_controls(values["model"], command.overrides)
     if command.spec.works_on_files:
         refuse_missing(made.cfg, made.choices)
     if "tasks" in command.spec.paths and made.cfg.tasks is not None:

@@ -1,6 +1,6 @@
 """What a command names is looked at before the libraries are loaded that would work on it: files, prompts. No torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,25 @@ def refuse_without_prompts(clip: str, prompts: Mapping[str, object]) -> None:
             todo = "add " + " and ".join(f'{each}="..."' for each in prompts)
             expected = " and ".join(SHOWS[each] for each in prompts)
             raise UserError(wrong, came=came, expected=expected, todo=todo)
+
+
+def idle_controls(model: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """What was said of ControlNets, where the model has none of which it could be said."""
+    if "control" not in model or model["control"]:
+        return []
+    return [each for each in overrides if each.lstrip("+").startswith("model.control_")]
+
+
+def refuse_idle_controls(model: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Whoever says what ControlNets are shown wants one; that there is none may be said too."""
+    idle = idle_controls(model, overrides)
+    if idle and not any(each.lstrip("+").startswith("model.control=") for each in overrides):
+        raise UserError(
+            "this model has no ControlNet of which that could be true",
+            came=f"{', '.join(idle)}, model.control={'null' if model['control'] is None else model['control']}",
+            expected="model.control=embedded_edges, =embedded_depth, or a folder or hub id (model=random_image: =1)",
+            todo="name a ControlNet, or leave out what is said of it",
+        )
 
 
 def refuse_misfits(config: Mapping[str, Any], options: str) -> None:

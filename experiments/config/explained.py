@@ -84,7 +84,12 @@ def below(keys: Iterable[Key], word: str) -> list[Key]:
 
 
 def no_key(word: str, verb: str, known: Collection[str], came: str | None = None) -> UserError:
-    """Names the keys whose last part was typed alone, otherwise the few that are spelt like it."""
+    """Names the options that do have this key, the keys whose last part was typed alone, otherwise the few that are
+    spelt like it."""
+    if owners := _owners(word):
+        group = word.partition(".")[0]
+        wrong, expected = f"there is no key '{word}' here", f"a {group} that has it: {', '.join(owners)}"
+        return UserError(wrong, came=came or word, expected=expected, todo=f"{group}={owners[0]}")
     named = sorted((each for each in known if not each.endswith("_target_")), key=_outermost)
     near = [each for each in named if each.rpartition(".")[2] == word]
     near = near or difflib.get_close_matches(word, named, n=1, cutoff=0.8)
@@ -94,6 +99,15 @@ def no_key(word: str, verb: str, known: Collection[str], came: str | None = None
     return UserError(
         wrong, came=came or word, expected=expected, todo=f"freemask {verb} --help shows them all"
     )
+
+
+def _owners(word: str) -> list[str]:
+    """Of a key that one option of a group has and another has not, the options that have it."""
+    group, dot, _ = word.partition(".")
+    if not dot or group not in groups():
+        return []
+    names = [each.name for each in groups()[group]]
+    return [name for name in names if any(key.name == word for key in keys_of_option(group, name))]
 
 
 def _outermost(key: str) -> tuple[int, bool, str]:

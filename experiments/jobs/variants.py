@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from experiments.config.build import build
 from experiments.config.compose import OPTIONAL, composed, passed_over, plain
+from experiments.config.early import idle_controls, refuse_idle_controls
 from experiments.config.identity import Identity
 from experiments.config.sweep import SHARED
 from experiments.runs import books
@@ -56,6 +57,7 @@ class Composition:
         for part in ("method", "tuning"):
             if part in config:
                 build(config[part], part)  # a mistake in it shows before anything is looked up or loaded
+        refuse_idle_controls(config["model"], self.overrides)
         books.refuse_strangers(config)
         config = config if place is None else books.looking_in(config, place)
         kept = {key: config[key] for key in NEEDED if key in config}
@@ -101,10 +103,15 @@ def unused(typed: Sequence[str], made: Sequence[Composition], of: str = "") -> l
     """A line for each group that was typed although none of these looks at it."""
     passed = [group for group in OPTIONAL if all(each.passes_over(group) for each in made)]
     found = {group: [each for each in typed if re.match(rf"\+*{group}[.=]", each)] for group in passed}
+    idle = [idle_controls(each.cfg.model, typed) for each in made if "model" in each.cfg]
+    alone = idle[0] if idle and all(idle) else []
     return [
-        f"note: the method{of} has no {group}: {words[0]} changes nothing"
-        for group, words in found.items()
-        if words
+        *(
+            f"note: the method{of} has no {group}: {words[0]} changes nothing"
+            for group, words in found.items()
+            if words
+        ),
+        *(f"note: the model{of} has no ControlNet: {word} changes nothing" for word in alone),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -142,6 +143,41 @@ def identities(found: Sequence[Part], how: How) -> list[str]:
     return [*(identity.of_folder(files.folder / part, ["."]) for files, part in found), *how.identity]
 
 
+def refuse_foreign(path: str | Path, control: Paths) -> None:
+    """A ControlNet that ships with the project beside a model that is fetched from a hub."""
+    ours = [name for name in listed(control) if name in checkpoint.SHIPPED_PARTS]
+    if ours and str(path) not in checkpoint.SHIPPED and not Path(path).expanduser().exists():
+        raise UserError(
+            "This ControlNet was trained for model=embedded_image; this model needs one of its own.",
+            came=f"model.control={ours[0]} for {path}",
+            expected="a folder or hub id of a ControlNet for this model",
+            todo="for Stable Diffusion 1.4 and 1.5: model.control=lllyasviel/sd-controlnet-canny"
+            " model.control_images=edges",
+        )
+
+
+def refuse_misfits(found: Sequence[Part], unet: Mapping[str, Any]) -> None:
+    """By what their files say, before any weights are read."""
+    for place, (files, part) in enumerate(found):
+        net = files.config(part)
+        wrong = [key for key in ALIKE if key in net and key in unet and _plain(net[key]) != _plain(unet[key])]
+        if wrong:
+            raise _misfit(
+                name(place),
+                ", ".join(f"{key} {_plain(net[key])}" for key in wrong),
+                ", ".join(f"{key} {_plain(unet[key])}" for key in wrong),
+            )
+
+
+def _misfit(name: str, came: str, expected: str) -> UserError:
+    return UserError(
+        f"The ControlNet '{name}' does not fit the image network.",
+        came=came,
+        expected=expected,
+        todo="take one that was trained for this model",
+    )
+
+
 def _fit(name: str, net: Mapping[str, Any], unet: Mapping[str, Any], multiple: int) -> None:
     """Refuse a ControlNet whose additions, text, latents or images are of another size than the network's."""
     factor = 2 ** (len(net["conditioning_embedding_out_channels"]) - 1)
@@ -152,12 +188,11 @@ def _fit(name: str, net: Mapping[str, Any], unet: Mapping[str, Any], multiple: i
     wrong = {key: pair for key, pair in pairs.items() if _plain(pair[0]) != _plain(pair[1])}
     asked = foreign(net) + ["global_pool_conditions"] * bool(net.get("global_pool_conditions"))
     if wrong or asked:
-        raise UserError(
-            f"The ControlNet '{name}' does not fit the image network.",
-            came=", ".join([*(f"{key} {_plain(pair[0])}" for key, pair in wrong.items()), *asked]),
-            expected=", ".join(f"{key} {_plain(pair[1])}" for key, pair in wrong.items())
+        raise _misfit(
+            name,
+            ", ".join([*(f"{key} {_plain(pair[0])}" for key, pair in wrong.items()), *asked]),
+            ", ".join(f"{key} {_plain(pair[1])}" for key, pair in wrong.items())
             or "a ControlNet like those of Stable Diffusion 1 or 2: latents, a time, a text and an image",
-            todo="take one that was trained for this model",
         )
 
 

@@ -23,6 +23,7 @@ from freemask.control.depth import Depth
 from freemask.control.edges import Edges
 from freemask.control.how import WHOLE, How, Strength, Window
 from freemask.control.images import Images, Paths, listed, shown
+from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Clip, Given
 
@@ -95,6 +96,7 @@ class Inflated2D(UNet):
         picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15. The rest as
         for UNet3D.
         """
+        controlnets.refuse_foreign(path, control)
         how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
         how = how.showing(shown(control, control_images, control_edges, control_depth))
         files = weightless.find(
@@ -106,6 +108,7 @@ class Inflated2D(UNet):
         )
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
+        controlnets.refuse_misfits(nets, files.config("unet"))
         name = _name(files, inflation, temporal, controlnets.identities(nets, how))
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, UNET, device=device, dtype=dtype, vae=vae)
@@ -135,6 +138,7 @@ class Inflated2D(UNet):
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
+        controlnets.refuse_foreign(path, control)
         how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
         files = weightless.find(
             path,
@@ -148,8 +152,9 @@ class Inflated2D(UNet):
         return _name(files, inflation, temporal, controlnets.identities(nets, how))
 
     @classmethod
-    def shows(
+    def shows(  # noqa: PLR0913 -- as for load
         cls,
+        path: str | Path = "embedded_image",
         control: Paths = None,
         control_images: Paths = None,
         control_edges: Edges | None = None,
@@ -159,6 +164,7 @@ class Inflated2D(UNet):
     ) -> dict[str, Images | None]:
         """Who would make the images of a clip, by their names. What is said of ControlNets makes sense as far as it can
         be known without them."""
+        controlnets.refuse_foreign(path, control)
         How.of(len(listed(control)), control_strength, control_window)
         found = shown(control, control_images, control_edges, control_depth)
         return {controlnets.name(place): each for place, each in enumerate(found)}
@@ -176,11 +182,12 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
-        control: int = 0,
+        control: int | str | Sequence[str] | None = 0,
         control_middle: bool = False,
         control_edges: Edges | None = None,
     ) -> "Inflated2D":
         """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets."""
+        control = _number(control)
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
         nets = tiny.control_nets(made.unet, seed, control)
         modules = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
@@ -251,6 +258,17 @@ class Inflated2D(UNet):
         with self.control.adding(maps, call.t, parts) as more:
             out = self.unet(seen, told, text, return_dict=False, **more)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
+
+
+def _number(control: object) -> int:
+    if control is None or isinstance(control, int) and not isinstance(control, bool) and control >= 0:
+        return control or 0
+    raise UserError(
+        "This model makes its ControlNets itself, with random weights.",
+        came=f"model.control={control}",
+        expected="how many there are to be: 0, 1, 2, ...",
+        todo="add model.control=1",
+    )
 
 
 def _beside(parts: Loaded, nets: Sequence[Any], how: How | None = None) -> Control:

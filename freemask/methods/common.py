@@ -103,13 +103,15 @@ def of_layers(name: str, strides: Sequence[int], sites: Mapping[str, Site]) -> N
         )
 
 
-def controlled(there: bool) -> None:
+def controlled(there: bool, said: object = None) -> None:
+    """`said`: what the configuration says of ControlNets."""
     if not there:
         raise UserError(
             "This model has no ControlNet, which is to hold the edit.",
-            came="model.control=null",
+            came=f"model.control={'null' if said is None else said}",
             expected="an image model with a ControlNet",
-            todo="model=embedded_image model.control=embedded_edges, or model=sd15 model.control=PATH",
+            todo="model=embedded_image model.control=embedded_edges, model=sd15 model.control=PATH, or"
+            " model=random_image model.control=1",
         )
 
 

@@ -82,7 +82,7 @@ class ControlVideo(Masked):
             self.interpolation.check(clip)
 
     def check_model(self, model: Mapping[str, Any]) -> None:
-        controlled(bool(model.get("control")))
+        controlled(bool(model.get("control")), model.get("control"))
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent

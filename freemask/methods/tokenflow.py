@@ -97,7 +97,7 @@ class TokenFlow(MaskSettings):
 
     def check_model(self, model: Mapping[str, Any]) -> None:
         if self.base == "controlnet":
-            controlled(bool(model.get("control")))
+            controlled(bool(model.get("control")), model.get("control"))
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent

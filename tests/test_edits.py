@@ -273,10 +273,11 @@ def test_folders_of_regions_may_move(data: Path) -> None:
     row = json.loads(
         json.dumps({"task": task.id, "frames": [3, 8, 12], **{key: task.plain().get(key) for key in TOLD}})
     )
+    before = digest_of([task])
     moved = data.rename(data.with_name("moved"))
     (again,) = source_of(moved, edits).tasks()
     (other,) = source_of(moved, edits.replace("left", "right")).tasks()
-    assert digest_of([again]) == digest_of([task]) != digest_of([other])
+    assert digest_of([again]) == before != digest_of([other])
     config = {"_target_": "freemask.data.files.Files", "root": str(moved), "tasks": str(moved / "t.csv")}
     with pytest.raises(UserError, match="another task"):
         Sources(config).truth(row)

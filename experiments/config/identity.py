@@ -51,14 +51,26 @@ def identity_over(digest: str, config: Mapping[str, Any], choices: Mapping[str, 
 
 def digest_of(tasks: Sequence[EditTask]) -> str:
     """Of a whole task list (a limit changes no result)."""
-    return digest([_without_places(task).plain() for task in tasks])
+    content = cache(named)  # edits of one clip may share a folder
+    return digest([_without_places(task, content).plain() for task in tasks])
 
 
-def _without_places(task: EditTask) -> EditTask:
-    """Files by their names alone: folders may move."""
-    assets = {key: Path(path).name for key, path in task.assets.items()}
-    edits = tuple(replace(edit, region=Path(edit.region).name) for edit in task.edits)
+def _without_places(task: EditTask, content: Callable[[str], str]) -> EditTask:
+    """Files by their names and what is in them: folders may move."""
+    assets = {key: content(path) for key, path in task.assets.items()}
+    edits = tuple(replace(edit, region=content(edit.region)) for edit in task.edits)
     return replace(task, assets=assets, edits=edits)
+
+
+def named(path: str) -> str:
+    """A file or folder that a task names: what it is called, and its content where it is there."""
+    found = _files(path) if path else path
+    return Path(path).name if found == path else f"{Path(path).name}, {found}"
+
+
+def files_of(task: EditTask) -> list[str]:
+    """The files of a task and of its edits, in its order."""
+    return [*map(named, task.assets.values()), *(named(edit.region) for edit in task.edits if edit.region)]
 
 
 def method_of(config: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evaluation.column import Column
 from evaluation.tables.numbers import fact, number
-from experiments.config.identity import Identity, counted, method_of, tuning_of
+from experiments.config.identity import Identity, counted, files_of, method_of, tuning_of
 from experiments.jobs.captions import about
 from experiments.jobs.explain import asked, explained, others
 from experiments.jobs.outcome import Outcome
@@ -104,6 +104,7 @@ def edit_identity(
     said |= tuning_of(config)
     said |= {"method": method_of(config, (choices or {}).get("model"))}
     said |= {"prompts": [task.id, task.source, task.target]}
+    said |= {"files": files} if (files := files_of(task)) else {}
     return Identity(json.loads(json.dumps(said, default=str)))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from freemask.errors import UserError
 from freemask.masks.ops import resize
 from freemask.masks.plan import Keeps, MaskPlan, Subject, Wanted
 from freemask.masks.words import annotated
+from freemask.settings import Effect
 from freemask.types import Clip, EditTask
 
 GREY = 10 / 255  # smoothed masks count from here on
@@ -32,7 +34,7 @@ class Segmentation:
     the frame's shorter side, for new things that are larger than the old ones.
     """
 
-    folder: str | None = None
+    folder: Annotated[str | None, Effect.FILES] = None
     cover: float | int = 0.5
     stretch: bool = False
     grow: float | int = 0

@@ -355,7 +355,8 @@ class Backbone(Protocol):
     that may be. `identity` changes with the weights, `origin` is that of the weights that were loaded. `native` is the
     height and width that it was trained on, `guidance` how strongly it is to follow prompts where nobody says,
     `multiple` what sizes must be a multiple of, `compression` how many frames
-    a latent frame stands for (the first one always stands for one).
+    a latent frame stands for (the first one always stands for one). A network beside which others stand, such as
+    ControlNets, also has `base`: what `origin` is without them.
     """
 
     noise_path: NoisePath

@@ -11,7 +11,7 @@ from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 from experiments.config.build import build
 from experiments.config.compose import config_of, plain
-from experiments.config.identity import backbone_identity, counted
+from experiments.config.identity import backbone_identity, base_identity, counted, method_of
 from freemask.attention.math import attend
 from freemask.backbones import tiny
 from freemask.backbones.controlnets import Control
@@ -22,7 +22,8 @@ from freemask.control.how import How
 from freemask.diffusion.guidance import given_to
 from freemask.diffusion.inversions import Inversions
 from freemask.errors import UserError
-from freemask.types import Clip, Given, Taps
+from freemask.masks.plan import Subject
+from freemask.types import Clip, EditTask, Given, Taps
 from tests.official import control as official
 from tests.official.case import Case
 from tests.official.families import Wanted
@@ -315,6 +316,25 @@ def test_the_files_of_controlnets_count_and_not_their_places(folders, tmp_path):
 
     assert of_run(edges) == of_run(moved) != of_run(depth)
     assert str(edges) not in of_run(edges, depth) != of_run(depth, edges)
+
+
+def test_codebooks_are_of_the_model_without_its_controlnets(folders):
+    loaded = Inflated2D.load(control=folders / "edges", control_middle=True)
+    assert loaded.base == Inflated2D.identify() != loaded.origin and Inflated2D.load().base == loaded.base
+    made, bare = (Inflated2D.random(0, control=count, control_middle=True) for count in (2, 0))
+    assert made.base == bare.origin == bare.base != made.origin
+    words = ["method=freemask", "model=embedded_image", "fusion.temporal=off", "mask=mmc_by_layer"]
+    words += [f"model.control={folders / 'edges'}", "model.control_strength=[0.5]"]
+    config = plain(config_of("run", words))
+    assert base_identity(config["model"]) == loaded.base
+    known = plain(config_of("run", words[:-2]))
+    assert method_of(config) == method_of(known)  # the same codebook
+    clip = Clip("c", torch.rand(2, 3, 64, 64))
+    task = EditTask("t", "c", "a red car", "a red bus", {"car": "bus"}, "shape")
+    mask = build(config["method"]["mask"], "mask")
+    for model, told in ((loaded, True), (Inflated2D.load(), False)):
+        facts = mask.told(Subject.of(model, clip, task, model.noise_path.times(4)))
+        assert facts["codebook"] == "shipped" and ("codebook_without_control" in facts) is told
 
 
 def test_folders_that_are_none_are_refused(folders, tmp_path):

@@ -17,6 +17,7 @@ from freemask.backbones.unet3d import COMPONENTS
 from freemask.backbones.wan import Wan
 from freemask.errors import UserError
 from freemask.masks.bookshelf import find
+from freemask.masks.bookshelf import given as given_book
 from freemask.masks.codebook import SHIPPED, VERSION, Codebook
 from freemask.masks.mmc import Estimate, best, cost, estimates, lmmc, match, tmmc
 from freemask.masks.ops import Binarise
@@ -172,6 +173,20 @@ def test_a_codebook_is_found_in_the_first_folder_that_has_one(tmp_path):
     folders = [tmp_path / "missing", tmp_path / "early", tmp_path / "late"]
     assert find("0123", folders).book.n == 3
     assert find("other", folders[1:]).book.backbone == "other"
+
+
+def test_a_codebook_of_the_base_serves_where_nobody_made_one_of_the_whole(tmp_path):
+    _book(backbone="base", n=9, of=9).write(tmp_path / "base.json")
+    found = find("whole", [tmp_path], base="base")
+    assert found.book.backbone == "base" and given_book(found.path, "whole", "base") == found
+    _book(backbone="whole").write(tmp_path / "whole.json")
+    assert find("whole", [tmp_path], base="base").book.backbone == "whole"
+    with pytest.raises(UserError, match="(?s)identity other or another.*calibrate"):
+        find("other", [tmp_path], base="another")
+    with pytest.raises(UserError, match="identity other or another"):
+        given_book(found.path, "other", "another")
+    with pytest.raises(UserError, match="identity whole\n"):
+        given_book(found.path, "whole")
 
 
 def test_a_calibration_that_nobody_installed_is_offered_and_not_taken(tmp_path):

@@ -149,7 +149,9 @@ def _codebook(
     """Of `codebook: auto` or `codebook: FILE`, the content of what lies there."""
     if node[key] != bookshelf.AUTO:
         return f"{CONTENT} {Codebook.read(node[key]).digest}"
-    found = bookshelf.find(backbone_identity(model), folders_of(node), model=name, runs=runs)
+    found = bookshelf.find(
+        backbone_identity(model), folders_of(node), base=base_identity(model), model=name, runs=runs
+    )
     return f"{CONTENT} {found.book.digest}"
 
 
@@ -184,6 +186,12 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
         return identify()
     known = {key: model[key] for key in FOUND_BY if key in model}
     return find(model["path"], **known).identity(COMPONENTS)
+
+
+def base_identity(model: Mapping[str, Any]) -> str:
+    """The same without ControlNets beside it."""
+    bare = {key: value for key, value in model.items() if not key.startswith("control")}
+    return backbone_identity(bare)
 
 
 def beside_load(model: Mapping[str, Any], name: str) -> Callable[[], Any] | None:

@@ -8,7 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from experiments.config.identity import CONTENT, backbone_identity, codebooks_in, folders_of
+from experiments.config.identity import CONTENT, backbone_identity, base_identity, codebooks_in, folders_of
 from experiments.runs.plan import Plan, Variant
 from freemask.errors import UserError
 from freemask.masks.bookshelf import AUTO, Found, books, find, given
@@ -61,7 +61,8 @@ def refuse_strangers(config: Mapping[str, Any]) -> None:
     """A codebook that is named by its path must be of the model, which is not loaded for that."""
     for way, node in codebooks_in(config.get("method"), ("method",)):
         if node[way[-1]] != AUTO:
-            given(node[way[-1]], backbone_identity(config["model"]))
+            model = config["model"]
+            given(node[way[-1]], backbone_identity(model), base_identity(model))
 
 
 def _everywhere(node: Mapping[str, Any]) -> Iterator[Codebook]:

@@ -41,8 +41,10 @@ class Inflated2D(UNet):
         name: str,
         attention_slicing: int = 0,
         control: Control | None = None,
+        base: str = "",
     ) -> None:
-        self.inflation = inflation
+        """`base` is its name without ControlNets."""
+        self.inflation, self.base = inflation, base or name
         self.control = _beside(parts, []) if control is None else control
         super().__init__(
             parts,
@@ -115,7 +117,8 @@ class Inflated2D(UNet):
         if temporal is not None:
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
         made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
-        whole = cls(parts, inflation, name=name, attention_slicing=attention_slicing, control=made)
+        slicing, base = attention_slicing, _name(files, inflation, temporal, [])
+        whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, base=base)
         whole.guidance = of_prompts(guidance)
         return whole
 
@@ -190,19 +193,20 @@ class Inflated2D(UNet):
         control = _number(control)
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
         nets = tiny.control_nets(made.unet, seed, control)
-        modules = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
-        modules |= {f"control {place}": net for place, net in enumerate(nets)}
+        alone = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
+        modules = alone | {f"control {place}": net for place, net in enumerate(nets)}
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
-        facts = {"scheduler": made.scheduler, "tokens": max_tokens}
-        facts |= {"into the middle": True} if control and control_middle else {}
+        bare = {"scheduler": made.scheduler, "tokens": max_tokens}
+        facts = bare | ({"into the middle": True} if control and control_middle else {})
         layers = None if temporal is None else inflate_weights.identity_of(temporal)
         name = inflation.identity(identity.of_modules(modules, facts), layers)
+        base = inflation.identity(identity.of_modules(alone, bare), layers) if control else name
         if temporal is not None:
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
         how = How.of(control, 1, WHOLE, into_middle=control_middle).showing((control_edges,) * control)
-        return cls(parts, inflation, name=name, control=_beside(parts, moved, how))
+        return cls(parts, inflation, name=name, control=_beside(parts, moved, how), base=base)
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
         if any(hasattr(module, "attn_temporal") for module in self.unet.modules()):

@@ -48,26 +48,36 @@ def find(
     identity: str,
     folders: Sequence[str | Path] = (),
     *,
+    base: str = "",
     model: str | None = None,
     runs: str | Path | None = None,
 ) -> Found:
-    """The codebook of a backbone: in these folders, the first one first, then among the shipped ones.
+    """The codebook of a backbone: in these folders, the first one first, then among the shipped ones. Where nobody made
+    one of it, that of its `base`, the same network without what stands beside it (ControlNets).
 
     Of several in one folder, the one of most items. `model` only makes the error's advice exact; so does `runs`, below
     which a calibration may have left one that nobody installed: it is offered and never taken.
     """
     broken: list[str] = []
-    for folder in (*folders, SHIPPED):
-        found = [each for each in books(folder, broken) if each.book.backbone == identity]
-        if found:
-            return max(found, key=lambda each: (each.book.n, each.book.digest))
+    wanted = own(identity, base)
+    for one in wanted:
+        for folder in (*folders, SHIPPED):
+            found = [each for each in books(folder, broken) if each.book.backbone == one]
+            if found:
+                return max(found, key=lambda each: (each.book.n, each.book.digest))
     searched = ", ".join(map(str, (*folders, SHIPPED)))
     raise UserError(
         "there is no codebook for this model",
-        came=f"identity {identity}" + "".join(f"; unreadable: {each}" for each in broken),
+        came=f"identity {' or '.join(wanted)}"
+        + "".join(f"; unreadable: {each}" for each in dict.fromkeys(broken)),
         expected=f"a codebook of it in {searched}",
-        todo="; or ".join([*_offers(runs, identity), *_advice(model)]),
+        todo="; or ".join([*(offer for one in wanted for offer in _offers(runs, one)), *_advice(model)]),
     )
+
+
+def own(identity: str, base: str) -> list[str]:
+    """Whose codebooks serve a backbone, the best ones first."""
+    return list(dict.fromkeys(each for each in (identity, base) if each))
 
 
 def _offers(runs: str | Path | None, identity: str) -> list[str]:
@@ -85,14 +95,14 @@ def _advice(model: str | None) -> list[str]:
     ]
 
 
-def given(path: str | Path, identity: str) -> Found:
-    """The codebook in a file, if it is this backbone's."""
+def given(path: str | Path, identity: str, base: str = "") -> Found:
+    """The codebook in a file, if it is this backbone's, or its base's."""
     book = Codebook.read(path)
-    if book.backbone != identity:
+    if book.backbone not in own(identity, base):
         raise UserError(
             "this codebook was made for another model",
             came=f"{path}: {book.model}, identity {book.backbone}",
-            expected=f"identity {identity}",
+            expected=f"identity {' or '.join(own(identity, base))}",
             todo="calibrate this model: freemask calibrate model=...",
         )
     return Found(book, Path(path))

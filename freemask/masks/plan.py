@@ -29,7 +29,8 @@ class Wanted(NamedTuple):
 @dataclass(frozen=True)
 class Subject:
     """One edit, as masks and fusion see it. `times` are the times of sampling, ascending; `sites` the network's layers
-    and `grids` their grids for this clip; `origin` is the model, whatever was tuned of it. `keeps_object` is eq. 7's
+    and `grids` their grids for this clip; `origin` is the model, whatever was tuned of it, and `base` the
+    same without ControlNets. `keeps_object` is eq. 7's
     delta, and `keep_object` what somebody said of it, whatever the task. `given` is what the streams source, uncond
     and cond are given: their prompts, and what else is known of the clip."""
 
@@ -45,6 +46,7 @@ class Subject:
     clock: Clock
     given: Mapping[Stream, Given] = field(default_factory=dict)
     keep_object: bool | None = None
+    base: str = ""
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class Subject:
                 for stream, text in texts.items()
             },
             keep_object,
+            getattr(backbone, "base", backbone.origin),
         )
 
     def alone(self, task: EditTask) -> "Subject":

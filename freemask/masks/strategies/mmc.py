@@ -60,19 +60,19 @@ class Mmc:
         choice, found = self._choice(subject)
         if found is not None and subject.task.kind == "background" and not facts_of(subject):
             warnings.warn(BACKGROUND, stacklevel=2)
-        return placed(subject, choice.plan(source, self.binarise, self._facts(found)))
+        return placed(subject, choice.plan(source, self.binarise, self._facts(found, subject)))
 
     def told(self, subject: Subject) -> Facts:
         """Everything about these masks is known before the inversion."""
         choice, found = self._choice(subject)
-        return {**choice.facts(), **self._facts(found), **facts_of(subject)}
+        return {**choice.facts(), **self._facts(found, subject), **facts_of(subject)}
 
     def _choice(self, subject: Subject) -> tuple[Choice, Found | None]:
         """And the codebook that it was looked up in."""
         layers, times = text_layers(subject.sites), tuple(subject.times)
         if not (self.use_layer or self.use_time):
             return Choice(layers, times), None
-        found = self._found(subject.origin)
+        found = self._found(subject)
         if self.use_time:  # eq. 8: M_{t*}^{l*} for delta = 1, M_t^{l*} for delta = 0
             times = (self._time(found.book, subject.times),) if subject.keeps_object else None
         return Choice((found.book.best_site,) if self.use_layer else layers, times), found
@@ -83,14 +83,18 @@ class Mmc:
         best = book.best_time_of(book.best_site)
         return min(times, key=lambda t: (abs(t - best), t))
 
-    def _found(self, identity: str) -> Found:
-        return find(identity, self.folders) if self.codebook == AUTO else given(self.codebook, identity)
+    def _found(self, subject: Subject) -> Found:
+        if self.codebook == AUTO:
+            return find(subject.origin, self.folders, base=subject.base)
+        return given(self.codebook, subject.origin, subject.base)
 
-    def _facts(self, found: Found | None) -> Facts:
-        """Which codebook it was: shipped, own (and in which folder) or a path, and of how many items."""
+    def _facts(self, found: Found | None, subject: Subject) -> Facts:
+        """Which codebook it was: shipped, own (and in which folder) or a path, and of how many items; and whether it is
+        of the model without its ControlNets."""
         if found is None:
             return {}
         named = found.source if self.codebook == AUTO else self.codebook
         folder = {"codebook_folder": str(found.path.parent)} if named == "own" else {}
         heat = {"mask_heat": found.book.heat} if found.book.heat != "word" else {}
-        return {"codebook": named, "codebook_n": found.book.n, **folder, **heat}
+        base = {"codebook_without_control": True} if found.book.backbone != subject.origin else {}
+        return {"codebook": named, "codebook_n": found.book.n, **folder, **heat, **base}

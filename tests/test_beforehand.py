@@ -7,9 +7,14 @@ import pytest
 from PIL import Image
 
 from experiments.cli.app import main
+from experiments.config import choices
+from experiments.config.build import build
+from experiments.config.compose import config_of, plain
+from experiments.config.identity import class_of
 from experiments.jobs import beforehand
 from freemask.data.frames import FrameRange
 from freemask.data.one import OneClip
+from freemask.errors import UserError
 
 WORLD = ["model=random", "paths.runs=out", "metric=pixels", "data.size=16", "data.frames=2", "data.clips=3"]
 PROMPTS = ["source=a red car", "target=a red bus", "task=shape"]
@@ -51,6 +56,9 @@ WRONG = [
         "no ControlNet",
     ),
     (["edit", "method=tokenflow", "method.base=controlnet", "model=random_image"], "no ControlNet"),
+    (["edit", "method=flowedit", "model=random_wan", "mask=clusters"], "within a frame"),
+    (["edit", "method=freemask", "model=random_cogvideox", "mask=clusters"], "within a frame"),
+    (["run", "method=flowedit", "model=random_ltx", "mask=clusters"], "within a frame"),
     (["run", "mask=segmentation", "mask.folder=nowhere"], "no such file"),
     (["run", "mask=segmentation", "mask.folder=masks"], "a folder called"),
     (["run", "mask=segmentation", "mask.folder=flat"], "one clip"),
@@ -83,6 +91,28 @@ def test_it_is_refused_before_the_verb_is_imported(words, hint, monkeypatch, cap
 
 def test_a_run_in_which_some_tasks_can_be_done_goes_on():
     assert main(["run", *WORLD, "mask=segmentation", "method.steps=1", "limit=1", "name=r", "keep=none"]) == 0
+
+
+@pytest.mark.parametrize("words", [
+    ["model=random_wan", "task=style"],  # no edit of this kind has a mask
+    ["model=random_image", "task=shape"],
+])  # fmt: skip
+def test_a_mask_is_looked_at_where_one_is_made_and_a_model_may_lack_its_layers(words):
+    usual = ["method=flowedit", "mask=clusters", "data.kinds=[style,shape]", "data.size=16", "data.clips=2"]
+    config = plain(config_of("edit", [*usual, *words]))
+    tasks = {task.kind: task for task in build(config["data"], "data").tasks()}
+    kind = "style" if "task=style" in words else "shape"
+    beforehand.refuse(config, tasks[kind], build(config["data"], "data"))
+    with pytest.raises(UserError, match="within a frame"):
+        beforehand.refuse(config | {"model": {"_target_": "freemask.backbones.wan.Wan.random"}}, tasks["shape"],
+                          build(config["data"], "data"))  # fmt: skip
+
+
+def test_models_say_truly_which_layers_they_lack():
+    for name in (option.name for option in choices.group("model") if option.name.startswith("random")):
+        model = plain(config_of("edit", [f"model={name}"]))["model"]
+        roles = {site.role for site in build(model, "model").sites.values()}
+        assert not roles & set(getattr(class_of(model), "lacking", ())), name
 
 
 def test_a_glimpse_has_all_frames_and_few_pixels():

@@ -196,12 +196,17 @@ def base_identity(model: Mapping[str, Any]) -> str:
 
 def beside_load(model: Mapping[str, Any], name: str) -> Callable[[], Any] | None:
     """What the class of a model that is loaded tells without that, from those of its settings that matter for it."""
-    kind, _, maker = str(model.get("_target_")).rpartition(".")
-    tell = getattr(_object(kind), name, None) if maker == "load" else None
+    maker = str(model.get("_target_")).rpartition(".")[2]
+    tell = getattr(class_of(model), name, None) if maker == "load" else None
     if tell is None:
         return None
     takes = inspect.signature(tell).parameters
     return lambda: tell(**{key: build(model[key], f"model.{key}") for key in takes if key in model})
+
+
+def class_of(model: Mapping[str, Any]) -> Any:
+    """The class that a model is of, where it is made by one of its methods; nothing is made for that."""
+    return _object(str(model.get("_target_")).rpartition(".")[0])
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 from experiments.config.build import build
-from experiments.config.identity import beside_load
+from experiments.config.identity import beside_load, class_of
 from experiments.jobs.edit import fit
 from experiments.jobs.one_clip import reach
 from experiments.jobs.truth import informed
@@ -15,7 +15,8 @@ from experiments.runs.plan import Variant
 from freemask.control import images
 from freemask.data.one import OneClip
 from freemask.errors import UserError
-from freemask.types import Clip, DataSource, EditTask
+from freemask.masks.several import local_part
+from freemask.types import KINDS, Clip, DataSource, EditTask
 
 LOOKS = 20  # tasks of a run that are looked at, spread over the list
 
@@ -45,12 +46,24 @@ def refuse(
     check_model = getattr(method, "check_model", None)
     if check_model is not None and not loaded:
         check_model(config["model"])
+    check_layers = getattr(_mask_in_use(method, task), "check_layers", None)
+    if check_layers is not None and not loaded:
+        check_layers(getattr(class_of(config["model"]), "lacking", ()))
     build(config["tuning"], "tuning").check(task, seen)
     shows = beside_load(config["model"], "shows")
     if not loaded and shows is not None and (shown := shows()):
         images.check(shown, seen())
     if isinstance(data, OneClip):
         seen()
+
+
+def _mask_in_use(method: Any, task: EditTask) -> Any:
+    """The mask that a method makes for this task, where it says for which kinds of edit it makes one."""
+    fusion = getattr(method, "fusion", None)
+    kinds = getattr(method if fusion is None else fusion, "masked_for", KINDS)
+    if local_part(task, kinds) is None or fusion is not None and not fusion.uses_masks(task.kind):
+        return None
+    return getattr(method, "mask", None)
 
 
 def refuse_hopeless(variants: Sequence[Variant], data: DataSource, tasks: Sequence[EditTask]) -> None:

@@ -20,7 +20,7 @@ from freemask.backbones.weightless import Weights
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
-from freemask.types import Grid, Site, Text
+from freemask.types import Grid, Role, Site, Text
 
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -33,6 +33,7 @@ class VideoTransformer(Network):
     `text_dtype`; autoencoder and latents stay in single precision (double for float64).
     """
 
+    lacking: ClassVar[tuple[Role, ...]] = ("self", "temporal")  # no layer sees one frame, or one place, alone
     networks: ClassVar[tuple[str, ...]]
     vaes: ClassVar[tuple[str, ...]]
     native_size: ClassVar[Sequence[int]]

@@ -1,7 +1,7 @@
 """The clip's own groups: cells that look at the same places in self-attention, found by k-means frame by frame; the
 group on which the edit's words have the most heat is the mask (as VideoGrain does without a segmentation)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,16 @@ class Clusters:
                     f"mask.{name} is too small", came=getattr(self, name), expected=f"at least {least}"
                 )
 
+    def check_layers(self, lacking: Collection[str]) -> None:
+        """`lacking`: which kinds of attention a model has not, as far as that is known before it is loaded."""
+        if "self" in lacking:
+            raise UserError(
+                "this mask groups what looks at what within a frame",
+                came="a model without spatial self-attention",
+                expected="an image model, or a video model with layers for single frames",
+                todo="mask=agreement, mask=mmc_by_layer",
+            )
+
     def keeps(self, subject: Subject) -> Keeps:
         layers, times = self.layers(subject), self.chosen(subject.times)
         texts = [
@@ -70,12 +80,7 @@ class Clusters:
     def level(self, subject: Subject) -> int:
         strides = sorted({site.stride for site in subject.sites.values() if site.role == "self"})
         if not strides:
-            raise UserError(
-                "this mask groups what looks at what within a frame",
-                came="a model without spatial self-attention",
-                expected="an image model, or a video model with layers for single frames",
-                todo="mask=agreement, mask=mmc_by_layer",
-            )
+            self.check_layers({"self"})
         wanted = strides[min(1, len(strides) - 1)] if self.stride is None else self.stride
         if wanted not in strides:
             raise UserError(

@@ -19,10 +19,11 @@ from freemask.backbones.network import GUIDANCE, dtype_of, of_prompts
 from freemask.backbones.sites import attention_sites
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
 from freemask.backbones.weightless import Weights
-from freemask.control.depth import Depth
+from freemask.control.depth import Depth, as_channel
 from freemask.control.edges import Edges
 from freemask.control.how import WHOLE, How, Strength, Window
-from freemask.control.images import Images, Paths, listed, shown
+from freemask.control.images import DEPTH, Images, Paths, listed, shown
+from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.settings import Effect
 from freemask.types import Clip, Given
@@ -45,6 +46,7 @@ class Inflated2D(UNet):
     ) -> None:
         """`base` is its name without ControlNets."""
         self.inflation, self.base = inflation, base or name
+        self.depth: Depth | None = None  # shown as a channel beside the latents
         self.control = _beside(parts, []) if control is None else control
         super().__init__(
             parts,
@@ -77,6 +79,7 @@ class Inflated2D(UNet):
         control_window: Window = WHOLE,
         control_middle: bool = False,
         weights: Annotated[Weights | None, Effect.SAID] = None,
+        channels: str | None = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -95,10 +98,12 @@ class Inflated2D(UNet):
         run frame by frame; `control_images`: what each is shown of a clip that does not bring it: edges, as
         `control_edges` makes them, depth, as `control_depth` does, or a folder of pictures (None: what it was taught);
         `control_strength` and `control_window`: how strongly they act, and in which share of the path from noise to a
-        picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15. The rest as
-        for UNet3D.
+        picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15.
+        `channels`: what a network with one channel too many is shown of a clip that does not bring it: depth, as
+        `control_depth` knows it (None: nothing). The rest as for UNet3D.
         """
         controlnets.refuse_foreign(path, control)
+        depth = _depth(channels, control_depth)
         how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
         how = how.showing(shown(control, control_images, control_edges, control_depth))
         files = weightless.find(
@@ -119,6 +124,14 @@ class Inflated2D(UNet):
         made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
         slicing, base = attention_slicing, _name(files, inflation, temporal, [])
         whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, base=base)
+        whole.depth = depth
+        if depth is not None and whole.more != 1:
+            raise UserError(
+                "This network takes no image of depth beside its latents.",
+                came=f"model.channels={channels}, a network with {whole.more} channels more than it puts out",
+                expected="one more, as Stable Diffusion 2 with depth has",
+                todo="model.channels=null",
+            )
         whole.guidance = of_prompts(guidance)
         return whole
 
@@ -155,7 +168,7 @@ class Inflated2D(UNet):
         return _name(files, inflation, temporal, controlnets.identities(nets, how))
 
     @classmethod
-    def shows(  # noqa: PLR0913 -- as for load
+    def shows(  # noqa: PLR0913 -- those arguments of `load` that choose images
         cls,
         path: str | Path = "embedded_image",
         control: Paths = None,
@@ -164,13 +177,16 @@ class Inflated2D(UNet):
         control_depth: Depth | None = None,
         control_strength: Strength = 1,
         control_window: Window = WHOLE,
+        channels: str | None = None,
     ) -> dict[str, Images | None]:
         """Who would make the images of a clip, by their names. What is said of ControlNets makes sense as far as it can
         be known without them."""
         controlnets.refuse_foreign(path, control)
         How.of(len(listed(control)), control_strength, control_window)
         found = shown(control, control_images, control_edges, control_depth)
-        return {controlnets.name(place): each for place, each in enumerate(found)}
+        depth = _depth(channels, control_depth)
+        beside: dict[str, Images | None] = {} if depth is None else {"channels": depth}
+        return {**beside, **{controlnets.name(place): each for place, each in enumerate(found)}}
 
     @classmethod
     def random(  # noqa: PLR0913 -- as for load
@@ -234,7 +250,12 @@ class Inflated2D(UNet):
             self.sites = before
 
     def seen(self, clip: Clip) -> Mapping[str, Tensor]:
-        return self.control.seen(clip)
+        shown = self.control.seen(clip)
+        if self.depth is None or "channels" in clip.conditions:
+            return shown
+        height, width = (side // self.multiple for side in clip.frames.shape[-2:])
+        near = self.depth(clip, str(self.device))[:, :1]
+        return {**shown, "channels": as_channel(near, height, width)}
 
     def describe(self) -> dict[str, Any]:
         found = super().describe()
@@ -273,6 +294,14 @@ def _number(control: object) -> int:
         expected="how many there are to be: 0, 1, 2, ...",
         todo="add model.control=1",
     )
+
+
+def _depth(channels: str | None, depth: Depth | None) -> Depth | None:
+    """Who shows the network what it takes beside latents."""
+    if channels is None:
+        return None
+    one_of("image beside latents (model.channels)", channels, (DEPTH,))
+    return depth or Depth()
 
 
 def _beside(parts: Loaded, nets: Sequence[Any], how: How | None = None) -> Control:

@@ -19,6 +19,8 @@ from freemask.types import Clip
 KINDS = ("dpt", "depth_anything")  # what they put out is large where it is near
 GET = "hf download depth-anything/Depth-Anything-V2-Small-hf --local-dir DIR"
 
+TINY = 1e-8  # depth that is the same everywhere
+
 Network = Callable[[Float[Tensor, "3 h w"]], Float[Tensor, "y x"]]  # of one frame, in a size of its own
 
 
@@ -73,6 +75,13 @@ def estimated(network: Network, frames: Float[Tensor, "f 3 h w"]) -> Float[Tenso
     depth = torch.cat([interpolate(each, size, mode="bicubic", align_corners=False)[0] for each in found])
     low, high = depth.aminmax()
     return (depth - low) / (high - low if high > low else 1)
+
+
+def as_channel(near: Float[Tensor, "f 1 y x"], height: int, width: int) -> Float[Tensor, "f 1 h w"]:
+    """As Stable Diffusion 2 was taught it, on the grid of the latents: each frame from -1, its farthest, to 1."""
+    small = interpolate(near, (height, width), mode="bicubic", align_corners=False)
+    low, high = small.amin((1, 2, 3), keepdim=True), small.amax((1, 2, 3), keepdim=True)
+    return 2 * (small - low) / (high - low).clamp_min(TINY) - 1
 
 
 @lru_cache(maxsize=1)

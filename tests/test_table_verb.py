@@ -400,7 +400,8 @@ def test_freemask_1_says_what_the_settings_do(capsys):
     assert not any(
         cells["tokenflow", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l")
     )
-    assert cells["pix2video", "sm"]["ours"] is None
+    assert cells["pix2video", "backbone"]["ours"] == "SD-depth" and cells["pix2video", "m_l"]["ours"] is False
+    assert cells["codef", "sm"]["ours"] is None
     out = capsys.readouterr().out  # the paper's "w/o shape" is no plain yes
     assert out.count("differs") == 1 and "w/o shape" in out
 

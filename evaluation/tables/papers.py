@@ -25,7 +25,8 @@ class PaperColumn:
     """`ours` is our column's name before its brackets, `networks` what may stand in them to be comparable; `scale`
     turns our numbers into the paper's. `cost` is a column of seconds or gigabytes instead, `ratio` two columns of the
     table whose means are divided. `study` marks what people said: there is no number of ours. `setting`: of
-    a table of words, what is looked at, and what of it means yes (`when`) or is called by other words (`words`)."""
+    a table of words, what is looked at, and what of it means yes (`when`) or is called by other words (`words`);
+    `also`: other settings, of which some values say it instead."""
 
     key: str
     title: str
@@ -40,6 +41,7 @@ class PaperColumn:
     setting: str | None = None
     when: Sequence[str] = ()
     words: Mapping[str, str] = field(default_factory=dict)
+    also: Mapping[str, Mapping[str, bool | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.better not in (None, "higher", "lower") or (self.cost is not None and self.cost not in COSTS):

@@ -65,6 +65,9 @@ def _ours(table: PaperTable, line: PaperLine) -> dict[str, bool | str]:
             looked_at = not passed_over(cfg, column.setting.partition(".")[0])
             yes = looked_at and said in column.when
             found[column.key] = column.words.get(said, said) if column.words else yes
+        for setting, words in column.also.items():
+            said = str(OmegaConf.select(cfg, setting))
+            found |= {column.key: words[said]} if said in words else {}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from freemask.attention.processor import Call, SiteProcessor, Slot
 from freemask.backbones import checkpoint, identity
 from freemask.backbones.given import must_be, must_lie, text_must_be
 from freemask.backbones.inflation import foreign
@@ -17,7 +19,7 @@ from freemask.backbones.quick import quicken
 from freemask.control.how import How
 from freemask.control.images import Paths, listed
 from freemask.errors import UserError
-from freemask.types import Clip, NoisePath, Time
+from freemask.types import NO_TAPS, Clip, NoisePath, Site, Time
 
 KIND = "ControlNetModel"
 STRENGTH, TEXT = "control_strength", "control_text"
@@ -45,6 +47,16 @@ class Control:
         self.unet, self.multiple, self.path = unet, multiple, path
         self.how = How.of(len(nets)) if how is None else how
         self._seen: tuple[Clip, dict[str, Tensor]] | None = None
+
+    def looking(self, slot: Slot) -> None:
+        """Once, at construction: from now on frames look at each other in the ControlNets too, where that is wanted."""
+        for net in self.nets if self.how.look else ():
+            made = dict(net.attn_processors)
+            for name in made:
+                if name.endswith("attn1.processor"):
+                    site = Site(name.removesuffix(".processor"), "self", 1, look=self.how.look)
+                    made[name] = SiteProcessor(site, Unheard(slot))
+            net.set_attn_processor(made)
 
     @property
     def takes(self) -> dict[str, str]:
@@ -116,6 +128,17 @@ class Control:
             said = [*down, middle]
             found = [a + b for a, b in zip(found, said, strict=True)] if found else said
         return found
+
+
+@dataclass
+class Unheard(Slot):
+    """A call whose taps hear nothing of these layers: they are not among the network's sites."""
+
+    slot: Slot
+
+    @property
+    def call(self) -> Call:
+        return replace(self.slot.call, taps=NO_TAPS)
 
 
 def name(place: int) -> str:

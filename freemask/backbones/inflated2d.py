@@ -59,6 +59,7 @@ class Inflated2D(UNet):
             for norm in (norm for net in (self.unet, *self.control.nets) for norm in inflate.norms(net)):
                 inflate.share(norm, self._slot)
         inflate.serve_temporal(self.unet.modules(), self._slot)
+        self.control.looking(self._slot)
 
     @classmethod
     def load(  # noqa: PLR0913 -- this signature is the schema that users fill in
@@ -78,6 +79,7 @@ class Inflated2D(UNet):
         control_strength: Strength = 1,
         control_window: Window = WHOLE,
         control_middle: bool = False,
+        control_attention: str | Sequence[int | str] = "frame",
         weights: Annotated[Weights | None, Effect.SAID] = None,
         channels: str | None = None,
         revision: str | None = None,
@@ -98,13 +100,15 @@ class Inflated2D(UNet):
         run frame by frame; `control_images`: what each is shown of a clip that does not bring it: edges, as
         `control_edges` makes them, depth, as `control_depth` does, or a folder of pictures (None: what it was taught);
         `control_strength` and `control_window`: how strongly they act, and in which share of the path from noise to a
-        picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15.
-        `channels`: what a network with one channel too many is shown of a clip that does not bring it: depth, as
-        `control_depth` knows it (None: nothing). The rest as for UNet3D.
+        picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15;
+        `control_attention`: whom frames look at inside them, as in `attention`. `channels`: what a network with one
+        channel too many is shown of a clip that does not bring it: depth, as `control_depth` knows it (None: nothing).
+        The rest as for UNet3D.
         """
         controlnets.refuse_foreign(path, control)
         depth = _depth(channels, control_depth)
-        how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
+        options = {"into_middle": control_middle, "attention": control_attention}
+        how = How.of(len(listed(control)), control_strength, control_window, **options)
         how = how.showing(shown(control, control_images, control_edges, control_depth))
         files = weightless.find(
             path,
@@ -148,6 +152,7 @@ class Inflated2D(UNet):
         control_strength: Strength = 1,
         control_window: Window = WHOLE,
         control_middle: bool = False,
+        control_attention: str | Sequence[int | str] = "frame",
         weights: Weights | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
@@ -155,7 +160,8 @@ class Inflated2D(UNet):
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
         controlnets.refuse_foreign(path, control)
-        how = How.of(len(listed(control)), control_strength, control_window, into_middle=control_middle)
+        options = {"into_middle": control_middle, "attention": control_attention}
+        how = How.of(len(listed(control)), control_strength, control_window, **options)
         files = weightless.find(
             path,
             weights=weights,
@@ -203,6 +209,7 @@ class Inflated2D(UNet):
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
         control: int | str | Sequence[str] | None = 0,
         control_middle: bool = False,
+        control_attention: str | Sequence[int | str] = "frame",
         control_edges: Edges | None = None,
     ) -> "Inflated2D":
         """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets."""
@@ -213,7 +220,10 @@ class Inflated2D(UNet):
         modules = alone | {f"control {place}": net for place, net in enumerate(nets)}
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
         bare = {"scheduler": made.scheduler, "tokens": max_tokens}
+        how = How.of(control, 1, WHOLE, into_middle=control_middle, attention=control_attention)
+        how = how.showing((control_edges,) * control)
         facts = bare | ({"into the middle": True} if control and control_middle else {})
+        facts |= {"controls look": how.look} if control and how.look else {}
         layers = None if temporal is None else inflate_weights.identity_of(temporal)
         name = inflation.identity(identity.of_modules(modules, facts), layers)
         base = inflation.identity(identity.of_modules(alone, bare), layers) if control else name
@@ -221,7 +231,6 @@ class Inflated2D(UNet):
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
-        how = How.of(control, 1, WHOLE, into_middle=control_middle).showing((control_edges,) * control)
         return cls(parts, inflation, name=name, control=_beside(parts, moved, how), base=base)
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:

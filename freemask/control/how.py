@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from freemask.attention.rewire import entries
 from freemask.control.images import Images
 from freemask.errors import UserError
-from freemask.types import NoisePath, Time
+from freemask.types import Entry, NoisePath, Time
 
 Strength = float | int | Sequence[float | int]
 Window = Sequence[float | int] | Sequence[Sequence[float | int]]
@@ -18,16 +19,23 @@ EXACT = 9  # digits to which 1 - 0.9 is a tenth
 class How:
     """One entry for each ControlNet. `shown` makes the images that nobody gave; where it is None they must be given.
     `windows` are shares of the path. `into_middle`: the last addition on the way down is seen by the middle block too,
-    as in diffusers before 0.15."""
+    as in diffusers before 0.15. `look`: whom frames look at in their self-attention; empty: at themselves."""
 
     shown: tuple[Images | None, ...] = ()
     strengths: tuple[float, ...] = ()
     windows: tuple[tuple[float, float], ...] = ()
     into_middle: bool = False
+    look: tuple[Entry, ...] = ()
 
     @classmethod
     def of(
-        cls, count: int, strength: Strength = 1, window: Window = WHOLE, *, into_middle: bool = False
+        cls,
+        count: int,
+        strength: Strength = 1,
+        window: Window = WHOLE,
+        *,
+        into_middle: bool = False,
+        attention: str | Sequence[Entry] = "frame",
     ) -> "How":
         """As settings say it: once for all, or once for each of so many."""
         strengths = _each("control_strength", strength, count, one=not isinstance(strength, Sequence))
@@ -37,7 +45,7 @@ class How:
             came = f"model.control_strength: {wrong[0]}"
             raise UserError("A ControlNet acts with no such strength.", came=came, expected="0 or more")
         pairs = tuple(_pair(each) for each in windows)
-        return cls((None,) * count, tuple(map(float, strengths)), pairs, into_middle)
+        return cls((None,) * count, tuple(map(float, strengths)), pairs, into_middle, entries(attention))
 
     def showing(self, shown: Sequence[Images | None]) -> "How":
         return replace(self, shown=tuple(shown))
@@ -53,7 +61,8 @@ class How:
         strengths = [f"strengths {self.strengths}"] if any(each != 1 for each in self.strengths) else []
         windows = [f"windows {self.windows}"] if any(each != WHOLE for each in self.windows) else []
         middle = ["into the middle"] * (self.into_middle and bool(self.strengths))
-        return middle + strengths + windows
+        looks = [f"looks {self.look}"] if self.look and self.strengths else []
+        return middle + strengths + windows + looks
 
 
 def _latest(start: float, path: NoisePath, t: Time) -> bool:

@@ -401,6 +401,10 @@ def test_freemask_1_says_what_the_settings_do(capsys):
         cells["tokenflow", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l")
     )
     assert cells["pix2video", "backbone"]["ours"] == "SD-depth" and cells["pix2video", "m_l"]["ours"] is False
+    zero = [
+        cells["text2video_zero", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l")
+    ]
+    assert zero == [False] * 5 + [True] and cells["text2video_zero", "backbone"]["ours"] == "SD"
     assert cells["codef", "sm"]["ours"] is None
     out = capsys.readouterr().out  # the paper's "w/o shape" is no plain yes
     assert out.count("differs") == 1 and "w/o shape" in out

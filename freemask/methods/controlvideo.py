@@ -14,9 +14,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from freemask.diffusion.guidance import strength
-from freemask.diffusion.noise_paths import CLEAN, one_of
+from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
-from freemask.fusion import ops
 from freemask.interpolation.sources import Auto, Interpolator
 from freemask.methods.common import at_least, controlled, drawing, of_kind, only_images, whole
 from freemask.methods.controlvideo_step import Call, Smoother, Steps, Variant, calls_of
@@ -106,18 +105,12 @@ class ControlVideo(Masked):
         held = Held.of(backbone, clip, task, self.steps, rng, negative=self.negative)
         noise = drawing(rng, held.clean[:1])().expand(held.clean.shape)
 
-        def hold(x: Float[Tensor, "f c h w"], i: int) -> Float[Tensor, "f c h w"]:
-            inside, level = held.inside(x, i), held.levels[i + 1]
-            if inside is None:
-                return x
-            own = held.clean if level == CLEAN else backbone.noise_path.noised(held.clean, noise, level)
-            return ops.blend(inside, x, own)
-
         guidance, given = strength(self.guidance, backbone), held.subject.given
         led = backbone.embed(task.target + self.suffix).given.parts
         streams = {"uncond": given["uncond"], "cond": given["cond"].plus(**led)}
         streams = streams if guidance != 1 else {"cond": streams["cond"]}
         calls, smoother = self.calls(len(clip.frames)), self.smoother(backbone, clip, rng)
+        hold = held.put_back(noise)
         return held, noise, Steps(backbone, streams, guidance, calls, held.levels, smoother, hold)
 
     def smoother(self, backbone: Backbone, clip: Clip, rng: Generator) -> Smoother | None:

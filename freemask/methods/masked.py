@@ -1,7 +1,7 @@
 """The settings of methods that hold a clip outside a mask."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from freemask.diffusion.noise_paths import one_of
@@ -38,3 +38,10 @@ class MaskSettings:
 
     def acting_mask(self, task: EditTask) -> MaskStrategy:
         return NoMask() if of_whole_frame(task, self.masked_for) else self.mask
+
+
+def of_target(task: EditTask) -> EditTask:
+    """What is asked of a clip that shows the target already: where its own words are."""
+    words = {new: new for new in task.words.values() if new.strip()}
+    edits = tuple(replace(each, words={new: new for new in each.words.values()}) for each in task.edits)
+    return replace(task, source=task.target, words=words, edits=edits)

@@ -5,7 +5,7 @@ inside alone. The heat that masks are made of comes from one call for each time 
 with noise of that level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,6 +17,7 @@ from freemask.diffusion.flow import Flow
 from freemask.diffusion.guidance import given_to
 from freemask.diffusion.noise_paths import CLEAN
 from freemask.errors import UserError
+from freemask.fusion import ops
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskPlan, MaskStrategy, Subject, Wanted, remembered
 from freemask.masks.several import keeps_of, plan_of
@@ -138,6 +139,18 @@ class Held:
         self.acted.add(i)
         wanted = Wanted("latent", self.levels[i], Grid(x.shape[0], *x.shape[-2:]))
         return self.masks(wanted).to(x)[:, None]
+
+    def put_back(self, noise: Float[Tensor, "f c h w"]) -> Callable[[Tensor, int], Tensor]:
+        """Puts the clip back into what a step has made, outside the mask, with this noise."""
+
+        def held(x: Tensor, i: int) -> Tensor:
+            inside, level = self.inside(x, i), self.levels[i + 1]
+            if inside is None:
+                return x
+            own = self.clean if level == CLEAN else self.backbone.noise_path.noised(self.clean, noise, level)
+            return ops.blend(inside, x, own)
+
+        return held
 
     def free(self) -> Free | None:
         """Which pixels may change in some step; None: all."""

@@ -71,7 +71,7 @@ class QuickAttention(Attention):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **more: Any,
-    ) -> Tensor:
+    ) -> Any:  # a pair where text and video look at each other
         if more:
             return super().forward(hidden_states, encoder_hidden_states, attention_mask, **more)
         return self.processor(self, hidden_states, encoder_hidden_states, attention_mask)  # pyright: ignore

@@ -37,15 +37,18 @@ kill: setup ## runs killed at random points on every engine, their rows compared
 	$(BIN)/python -m pytest -m long
 	$(BIN)/python -m tests.kill
 
+docs: setup ## the pages of docs/ as a site in site/, with a reference of every key (no network)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 lint: setup ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright freemask evaluation experiments
 
-check: lint test ## what CI asks: format, lint, types, tests
+check: lint docs test ## what CI asks: format, lint, types, pages, tests
 
 format: setup ## put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: help setup demo test parity kill lint check format
+.PHONY: help setup demo test parity kill docs lint check format

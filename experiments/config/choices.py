@@ -65,9 +65,55 @@ def content(group_name: str, name: str) -> dict:
 def source(place: str, name: str | None = None) -> str:
     """The YAML of an option as it is written; without a name, of a verb."""
     if name is None:
-        return (places()[OWN] / f"{place}.yaml").read_text(encoding="utf-8")
-    file = places()[option(place, name).package] / place / f"{name}.yaml"
-    return file.read_text(encoding="utf-8")
+        return _text(places()[OWN] / f"{place}.yaml")
+    return _text(places()[option(place, name).package] / place / f"{name}.yaml")
+
+
+@cache
+def _text(file: Traversable) -> str:
+    """Of a file that holds keys: what is wrong with another one is told with its place."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        root = yaml.compose(text)
+    except UnicodeDecodeError as error:
+        raise unreadable(str(file), f"no text in UTF-8 ({error.reason})") from error
+    except yaml.YAMLError as error:
+        raise broken(error, str(file)) from error
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise unreadable(str(file), "no keys with values, such as `steps: 50`", root.start_mark.line + 1)
+    for key in () if root is None else _twice(root):
+        raise unreadable(str(file), f"the key '{key.value}' is there twice", key.start_mark.line + 1)
+    return text
+
+
+def _twice(node: yaml.Node) -> Iterator[yaml.Node]:
+    """Keys that stand in one mapping again: readers of YAML take the last one without a word."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    known = set()
+    for key, value in pairs:
+        if isinstance(key, yaml.ScalarNode) and key.value in known:
+            yield key
+        known |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        yield from _twice(value)
+
+
+def broken(error: Exception, file: str | None = None) -> UserError:
+    """What is wrong with a file that is no YAML, where; the error may know which file it was."""
+    mark, context = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    said = str(getattr(error, "problem", None) or error)
+    if context is not None and mark is not None and context.line != mark.line:
+        said += f" ({getattr(error, 'context', None) or 'what it belongs to'}, which began in line {context.line + 1})"
+    return unreadable(file or (mark.name if mark is not None else "a file"), said, mark and mark.line + 1)
+
+
+def unreadable(file: str, said: str, line: int | None = None) -> UserError:
+    where = f"{file}, line {line}" if line is not None else file
+    return UserError(
+        "a file of the configuration cannot be read",
+        came=f"{where}: {said}",
+        expected="YAML: a `key: value` in each line, each key once, brackets and quotes closed",
+        todo="mend the file",
+    )
 
 
 @cache
@@ -88,7 +134,7 @@ def _options(folder: Traversable, prefix: str, package: str) -> Iterator[Option]
         if entry.is_dir():
             yield from _options(entry, f"{prefix}{entry.name}/", package)
         elif entry.name.endswith(".yaml"):
-            facts = _facts(entry.read_text(encoding="utf-8"))
+            facts = _facts(entry.read_bytes().decode("utf-8", errors="replace"))
             yield Option(prefix + entry.name[:-5], facts.pop("description", ""), facts, package)
 
 

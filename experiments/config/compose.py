@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -71,16 +72,18 @@ def sweep_params(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def plain(cfg: DictConfig, *, lacking: bool = False) -> dict:
     """Plain Python values, every reference followed. With `lacking`, what is needed and not there stays `???`."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing and not lacking:
-        wrong = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
-        words = [" ".join(f"{key}={value}" for key in missing) for value in ("VALUE", "...")]
-        raise UserError(wrong, expected=words[0], todo=f"add {words[1]} to the command")
     try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing and not lacking:
+            wrong = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
+            words = [" ".join(f"{key}={value}" for key in missing) for value in ("VALUE", "...")]
+            raise UserError(wrong, expected=words[0], todo=f"add {words[1]} to the command")
         values = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         wrong = "the configuration refers to something that is not there"
-        raise UserError(wrong, came=_first_line(error)) from error
+        key = getattr(error, "full_key", None)
+        came = f"{key}: {_first_line(error)}" if key else _first_line(error)
+        raise UserError(wrong, came=came) from error
     assert isinstance(values, dict)
     return values
 
@@ -113,8 +116,14 @@ def _flat(node: object, prefix: str) -> Iterator[str]:
 def _compose(verb: str, overrides: Sequence[str]) -> DictConfig:
     """With Hydra's own part beside ours."""
     plugins.register()
-    with initialize_config_module("conf", version_base="1.3"):
-        return compose(verb, overrides=list(overrides), return_hydra_config=True)
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            return compose(verb, overrides=list(overrides), return_hydra_config=True)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        for group, options in choices.groups().items():
+            for each in options:
+                choices.source(group, each.name)  # tells of the file that cannot be read
+        raise choices.broken(error) from error
 
 
 def parsed(text: str) -> Override:

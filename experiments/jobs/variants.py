@@ -56,12 +56,22 @@ class Composition:
         config = plain(self.cfg)
         for part in ("method", "tuning"):
             if part in config:
+                _refuse_nothing(part, config[part], self.choices.get(part))
                 build(config[part], part)  # a mistake in it shows before anything is looked up or loaded
         refuse_idle_controls(config["model"], self.overrides)
         books.refuse_strangers(config)
         config = config if place is None else books.looking_in(config, place)
         kept = {key: config[key] for key in NEEDED if key in config}
         return Variant(name, tuple(own), self.made_with, kept, identify(config, self.choices))
+
+
+def _refuse_nothing(part: str, value: object, name: str | None) -> None:
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        raise UserError(
+            f"{part}={name} does not say what is to be made",
+            came="a YAML without _target_",
+            expected="_target_: package.module.Class, and its arguments (docs/method.md)",
+        )
 
 
 def variants_of(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Slot
-from freemask.backbones import checkpoint, hunyuan_attention, identity, tiny_hunyuan
+from freemask.backbones import hunyuan_attention, identity, tiny_hunyuan, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
 from freemask.backbones.hunyuan_text import HunyuanReader, Pair
@@ -18,6 +18,7 @@ from freemask.backbones.network import device_of, dtype_of
 from freemask.backbones.parts import Cells, Parts, Wishes, refuse_more
 from freemask.backbones.transformer import VideoTransformer
 from freemask.backbones.turns import Offload
+from freemask.backbones.weightless import Weights
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -74,10 +75,10 @@ class Hunyuan(VideoTransformer):
     ) -> HunyuanReader:
         # The library's class of Llama would read other tokens out of this file than those that it says.
         language = Pair(
-            files.tokenizer(as_filed=True), files.part("text_encoder", ("LlamaModel",), dtype).to(device)
+            files.tokenizer(as_filed=True), files.part("text_encoder", ("LlamaModel",), dtype, device)
         )
         clip = Pair(
-            files.tokenizer("tokenizer_2"), files.part("text_encoder_2", ("CLIPTextModel",), dtype).to(device)
+            files.tokenizer("tokenizer_2"), files.part("text_encoder_2", ("CLIPTextModel",), dtype, device)
         )
         return HunyuanReader(language, clip, max_tokens)
 
@@ -95,6 +96,7 @@ class Hunyuan(VideoTransformer):
         grid: str | None = None,
         shift: float | int | None = None,
         native: Sequence[int] | None = None,
+        weights: Annotated[Weights | None, Effect.SAID] = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -104,8 +106,12 @@ class Hunyuan(VideoTransformer):
         offload: Annotated[Offload, Effect.NONE] = "none",
     ) -> "Hunyuan":
         """As for Wan, and `embedded_guidance`, which every stream is told."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         wishes = Wishes(
             device=device,
@@ -132,13 +138,18 @@ class Hunyuan(VideoTransformer):
         embedded_guidance: float | int = GUIDANCE,
         grid: str | None = None,
         shift: float | int | None = None,
+        weights: Weights | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         wishes = Wishes(max_tokens=max_tokens, grid=grid, shift=shift)
         return cls.named(files, wishes, embedded_guidance=embedded_guidance)

@@ -54,7 +54,7 @@ class Hunyuan15(VideoTransformer):
     def reader_of(
         cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
     ) -> Hunyuan15Reader:
-        encoder = files.part("text_encoder", ("Qwen2_5_VLTextModel",), dtype).to(device)
+        encoder = files.part("text_encoder", ("Qwen2_5_VLTextModel",), dtype, device)
         return Hunyuan15Reader(Pair(files.tokenizer(as_filed=True), encoder), max_tokens)
 
     @classmethod

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call
-from freemask.backbones import checkpoint, identity, tiny
+from freemask.backbones import identity, tiny, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.given import must_be
 from freemask.backbones.network import GUIDANCE, device_of, dtype_of, of_prompts, wide
@@ -19,6 +19,7 @@ from freemask.backbones.parts import sides
 from freemask.backbones.pictures import ImageReader
 from freemask.backbones.text import TextReader
 from freemask.backbones.unet import COMPONENTS, Loaded, UNet, load, placed
+from freemask.backbones.weightless import Weights
 from freemask.settings import Effect
 from freemask.types import Clip, Given, NoisePath
 
@@ -58,6 +59,7 @@ class I2VGen(UNet):
         text_skip: int = 1,
         scheduler: Mapping[str, Any] | None = None,
         native: Sequence[int] | None = None,
+        weights: Annotated[Weights | None, Effect.SAID] = None,
         revision: str | None = None,
         local_files_only: Annotated[bool, Effect.NONE] = False,
         allow_pickle: Annotated[bool, Effect.NONE] = False,
@@ -70,8 +72,12 @@ class I2VGen(UNet):
         """`path` is a folder in diffusers layout, or a hub id. `text_skip`: so many of the text encoder's last layers
         are left out. `scheduler`: what its file is known to say; another content is warned of. `native`: height and
         width that clips are brought to. The rest as for UNet3D."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, KIND, device=device, dtype=dtype, vae=vae)
@@ -96,13 +102,18 @@ class I2VGen(UNet):
         path: str | Path,
         *,
         text_skip: int = 1,
+        weights: Weights | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = checkpoint.find(
-            path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle
+        files = weightless.find(
+            path,
+            weights=weights,
+            revision=revision,
+            local_files_only=local_files_only,
+            allow_pickle=allow_pickle,
         )
         return _name(files, text_skip)
 
@@ -183,4 +194,6 @@ def as_known(path: NoisePath, found: Mapping[str, Any], known: Mapping[str, Any]
 
 def _name(files: Checkpoint, text_skip: int) -> str:
     name = files.identity(COMPONENTS)
-    return name if text_skip == 1 else identity.of_facts({"files": name, "text_skip": text_skip})
+    return (
+        name if text_skip == 1 else files.marked(identity.of_facts({"files": name, "text_skip": text_skip}))
+    )

@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from freemask.backbones import checkpoint, identity, tiny, tiny_wan
+from freemask.backbones import checkpoint, identity, tiny, tiny_hunyuan, tiny_hunyuan15, tiny_wan
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.turns import REST
 from freemask.errors import UserError, nearest
@@ -23,6 +23,7 @@ SHAPES = Path(__file__).parent / "shapes"
 SEED = 0
 BLOCK = 2**20 + 7  # numbers that are drawn; a prime, so that no two rows of a matrix are alike
 HALVES = (torch.float16, torch.bfloat16)
+TOKENIZERS: Mapping[str, Any] = {"CLIP": tiny, "T5": tiny_wan, "Llama": tiny_hunyuan, "Qwen": tiny_hunyuan15}
 LAST = 512  # text tokens where nothing is said
 
 
@@ -42,7 +43,8 @@ class Weightless(Checkpoint):
     def tokenizer(self, name: str = "tokenizer", *, as_filed: bool = False) -> Any:
         """One that spells most words out."""
         most = int(self.parts[name].get("model_max_length", LAST))
-        return (tiny if self.classes[name].startswith("CLIP") else tiny_wan).tokenizer(most)
+        kind = next(each for each in TOKENIZERS if self.classes[name].startswith(each))
+        return TOKENIZERS[kind].tokenizer(most)
 
     def scheduler(self) -> dict[str, Any]:
         return dict(self.parts["scheduler"])

@@ -12,8 +12,9 @@ from experiments.commands.bench import presets
 from experiments.config.compose import composed
 from experiments.cost.counting import Counted, launches_in
 from experiments.cost.rungs import BESIDE, TRIED, Clock, Rung, asked, name_of, rung_of, told
-from experiments.cost.speed import Climbing, whole
+from experiments.cost.speed import BY_STEPS, Climbing, growing, whole
 from freemask.memory import stage
+from freemask.methods.dmt import Dmt
 from freemask.types import Edit
 
 SMALL = ["what=speed", "model=random", "frames=[1,2]", "sizes=[16]", "at_steps=4"]
@@ -117,11 +118,13 @@ def test_few_steps_are_measured_where_time_is_short_and_stand_for_all(tmp_path, 
 
 
 def test_stages_that_do_not_depend_on_steps_are_taken_as_they_are():
-    assert whole({"encode": 2.0, "inversion": 3.0, "masks": 1.0}, 5) == {
-        "encode": 2.0,
-        "inversion": 15.0,
-        "masks": 1.0,
-    }
+    took = {"encode": 2.0, "inversion": 3.0, "sampling": 4.0}
+    assert whole(took, 5) == {"encode": 2.0, "inversion": 15.0, "sampling": 20.0}
+    fixed = growing(Dmt(inversion_steps=500), "edit")  # an inversion that is as long whatever the edit
+    assert whole(took, 5, fixed) == {"encode": 2.0, "inversion": 3.0, "sampling": 20.0}
+    assert (
+        growing(Dmt(inversion_steps=500), "plain") == growing(Dmt(inversion_steps=None), "edit") == BY_STEPS
+    )
 
 
 RUNGS = [Rung(mode, frames, 64, 64) for frames in (8, 16) for mode in ("plain", "edit")]

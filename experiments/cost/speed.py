@@ -85,27 +85,31 @@ class Climbing:
         if self._clock(name).too_long(expected):
             return {"left_out": expected}
         tried, device = min(TRIED, steps), self.edits.backbone.device
+        scaled = growing(self.edits.method, rung.mode)
         counts = self._counted(rung, tried)
         keep_what_is_freed(False)
         settle(device)
         with Meter(device) as first:
             edit = self._edit(rung, tried)
         keep_what_is_freed(True)
-        short = whole(edit.seconds, steps / tried)
+        short = whole(edit.seconds, steps / tried, scaled)
         self.per_step[rung] = sum(short.get(stage, 0.0) for stage in BY_STEPS) / steps
         measured = self._clock(name).measured(steps, self.per_step[rung])
         clock, processor = perf_counter(), process_time()
         with Meter(device) as second:
             edit = self._edit(rung, measured)
         share = (process_time() - processor) / (perf_counter() - clock)
-        stages = whole(edit.seconds, steps / measured)
+        stages = whole(edit.seconds, steps / measured, scaled)
         if measured == tried:  # as short once more: the better of the two
             stages = {stage: min(seconds, short.get(stage, seconds)) for stage, seconds in stages.items()}
         gpu = [each.whole.gpu_gb for each in (first, second) if each.whole.gpu_gb is not None]
         return {
             "steps": measured,
             "stages": stages,
-            "counts": {stage: whole_counts(stage, own, steps / tried) for stage, own in counts.items()},
+            "counts": {
+                stage: whole_counts(own, steps / tried if stage in scaled else 1)
+                for stage, own in counts.items()
+            },
             "rss_gb": first.whole.rss_gb,
             "gpu_gb": max(gpu, default=None),
             "seconds": sum(stages.values()),
@@ -164,10 +168,16 @@ class Climbing:
         }
 
 
-def whole(seconds: Mapping[str, float], factor: float) -> dict[str, float]:
+def growing(method: Any, mode: str) -> tuple[str, ...]:
+    """The stages that take longer with more steps. Some methods invert in a number of steps of their own."""
+    fixed = mode != "plain" and getattr(method, "inversion_steps", None) is not None
+    return tuple(stage for stage in BY_STEPS if not (fixed and stage == "inversion"))
+
+
+def whole(seconds: Mapping[str, float], factor: float, stages: Sequence[str] = BY_STEPS) -> dict[str, float]:
     """Of an edit of all steps, from one of some."""
-    return {name: each * (factor if name in BY_STEPS else 1) for name, each in seconds.items()}
+    return {name: each * (factor if name in stages else 1) for name, each in seconds.items()}
 
 
-def whole_counts(stage: str, counts: Mapping[str, int], factor: float) -> dict[str, float]:
-    return {key: each * (factor if stage in BY_STEPS else 1) for key, each in counts.items()}
+def whole_counts(counts: Mapping[str, int], factor: float) -> dict[str, float]:
+    return {key: each * factor for key, each in counts.items()}

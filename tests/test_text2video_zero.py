@@ -223,7 +223,7 @@ def test_a_smoothed_background_is_its_twin(backbone):
         x[place : place + 1] = behind * mixed + (1 - behind) * x[place : place + 1]
     made = twin.down(x, times).detach()
     torch.testing.assert_close(ended.latents, made, atol=1e-5, rtol=0)
-    assert edit.facts["mask_acts_on"].startswith("the background") and set(edit.extras) == {"mask made"}
+    assert edit.facts["mask_acts_on"].startswith("the background") and set(edit.extras) == {"objects"}
     plain_edit = run(replace(method, smoothing=0), backbone, 3)
     assert plain_edit.facts["mask_used"] is False
     assert torch.equal(

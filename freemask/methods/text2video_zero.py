@@ -1,7 +1,8 @@
 """Text2Video-Zero (Khachatryan et al., 2023): an image model whose frames all look at the first one makes a clip anew,
 held by what a ControlNet is shown of each frame, or of a prompt alone, with a motion that is made up.
 
-The motion stands in `freemask.methods.text2video_zero_field`.
+The motion stands in `freemask.methods.text2video_zero_field`. The paper's third way, on InstructPix2Pix, is not here:
+it needs noise at every step of sampling, and latents of the clip as channels in a scale that no backbone gives.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -229,8 +230,8 @@ class Text2VideoZero(Masked):
             found = new.masks(Wanted("latent", level, Grid(len(made), *made.shape[-2:]))).to(made)
             picture = shown.of_masks(new.masks, "latent", [level], frames)["mask"]
         facts = {**new.masks.facts, **shown.of_picture(picture, f"the background at {level:g}")}
-        # It is no mask of the clip, and is not to be compared with its annotation.
-        return grown(found), {"mask made": picture}, {**facts, "heat_calls": new.heat_calls}
+        # No mask of the clip: it is not to be drawn over it, or compared with its annotation.
+        return grown(found), {"objects": picture}, {**facts, "heat_calls": new.heat_calls}
 
 
 class Begun(NamedTuple):

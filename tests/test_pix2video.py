@@ -207,6 +207,18 @@ def test_the_published_pull_goes_an_eightieth_of_the_way():
     assert Pix2Video().share(torch.zeros(2, 4, 64, 64)) == pytest.approx(1 / 81.92)
 
 
+def test_a_gradient_that_is_no_number_is_refused_with_what_to_do(backbone):
+    with pytest.raises(UserError, match="variant=official"):
+        run(Pix2Video(steps=2, variant="paper"), Broken(backbone))
+
+
+class Broken(Ended):
+    """A network that answers with numbers too large."""
+
+    def predict(self, x, t, given, **more):
+        return self.backbone.predict(x, t, given, **more) * (1e308 if "cond" in given else 1)
+
+
 def test_one_frame_is_a_plain_edit_and_says_so(backbone):
     edit = run(Pix2Video(steps=3, guidance=3.0), backbone, clip(1))
     plain_one = run(Pnp(steps=3, guidance=3.0, convolution_share=0, attention_share=0), backbone, clip(1))

@@ -17,6 +17,7 @@ from freemask.attention.record import GIB
 from freemask.attention.rewire import by_themselves, entries, looking
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.noise_paths import one_of
+from freemask.diffusion.null_text import SCALE
 from freemask.errors import UserError
 from freemask.methods.common import Stopwatch, at_least, only_images, path_warnings
 from freemask.methods.composite import composited
@@ -163,8 +164,8 @@ class Chain(Beside):
             made = self.called(x, t)
             clean = self.backbone.noise_path.clean(x, made, now=t, call=t)
             apart = (clean - before(clean).detach()).square().mean((1, 2, 3)).sum()
-            (gradient,) = torch.autograd.grad(apart, x)
-        self.towards[t] = -self.settings.pull * gradient
+            (gradient,) = torch.autograd.grad(apart * SCALE, x)
+        self.towards[t] = -self.settings.pull * finite(gradient / SCALE, self.backbone)
         return made.detach()
 
     def called(self, x: Float[Tensor, "f c h w"], t: Time) -> Float[Tensor, "f c h w"]:
@@ -186,6 +187,16 @@ class Chain(Beside):
         moved = x + self.towards[t] if t in self.towards else x
         held = super().after(moved, i, t)
         return moved if held is None else held
+
+
+def finite(gradient: Float[Tensor, "f c h w"], backbone: Backbone) -> Float[Tensor, "f c h w"]:
+    if not bool(torch.isfinite(gradient).all()):
+        raise UserError(
+            "Pix2Video's gradient met numbers that this precision cannot hold.",
+            came=str(backbone.dtype).removeprefix("torch."),
+            todo="model.dtype=bfloat16 or float32, or method.variant=official, which needs no gradient",
+        )
+    return gradient
 
 
 def before(x: Float[Tensor, "f ..."]) -> Float[Tensor, "f ..."]:

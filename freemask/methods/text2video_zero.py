@@ -114,7 +114,7 @@ class Text2VideoZero(Masked):
 
     def check_model(self, model: Mapping[str, Any]) -> None:
         if self.mode == "control":
-            controlled(bool(model.get("control")))
+            controlled(bool(model.get("control")), model.get("control"))
         else:
             text_alone([name for name in ("control", "channels") if model.get(name)])
 

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from torch import nn
 
 from freemask.attention.math import _plain
@@ -75,6 +76,22 @@ def test_what_is_small_or_wants_gradients_or_is_in_double_precision_goes_the_usu
         few = torch.randn(1, *shape[1:-1], shape[-1])[..., :2, :] if name != "along frames" else x[:1, :, :2]
         assert torch.equal(quicker.float()(few.detach()), plain.float()(few.detach()))
     assert not counted
+
+
+@torch.no_grad()
+def test_a_wide_layer_goes_in_pieces_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 256 numbers at their widest, 40 of them."""
+    plain, quicker = pair(FeedForward(32, activation_fn="geglu"))
+    x, rows = torch.randn(10, 4, 32), []
+    quicker.net[0].register_forward_hook(lambda module, args, output: rows.append(len(args[0])))  # pyright: ignore
+    for piece, expected in ((256 * 40, [10]), (256 * 20, [5, 5]), (256 * 16, [4, 4, 2]), (1, [1] * 10)):
+        monkeypatch.setattr(quick, "PIECE", piece)
+        rows.clear()
+        torch.testing.assert_close(quicker(x), plain(x), rtol=1e-6, atol=1e-6)
+        assert rows == expected
+    with torch.enable_grad():
+        rows.clear()
+        assert torch.equal(quicker(x), plain(x)) and rows == [10]
 
 
 @torch.no_grad()

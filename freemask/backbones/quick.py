@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from diffusers.models.activations import GEGLU
+from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ ACTIVATION = {"none": ("none", [], ""), "gelu": ("gelu", [], "none")}
 # Products of numbers in one call, below which its start costs more than it saves (measured with one and two threads).
 WORTH_A_PRODUCT = 2_000_000
 WORTH_A_CONVOLUTION = 3_000_000
+PIECE = 2**25  # numbers of the widest map of a feed-forward layer that exist at once
 
 
 def quicken(network: nn.Module) -> None:
@@ -62,6 +64,19 @@ class QuickGEGLU(GEGLU):
         return _product(hidden_states, weight[0], bias[0]).mul_(gate)
 
 
+class QuickFeedForward(FeedForward):
+    """In pieces where its widest maps would be large: in long clips, those of the first layer along frames are the peak
+    of all memory. Rows know nothing of each other."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        whole, run = hidden_states, super().forward
+        widest = max(layer.out_features for layer in self.modules() if isinstance(layer, nn.Linear))
+        count = min(len(whole), -(-(whole.numel() // whole.shape[-1]) * widest // PIECE))
+        if count <= 1 or torch.is_grad_enabled():
+            return run(whole, *args, **kwargs)
+        return torch.cat([run(piece, *args, **kwargs) for piece in whole.chunk(count)])
+
+
 class QuickAttention(Attention):
     """Without the library's look at what arguments its processor takes, at every call."""
 
@@ -81,6 +96,7 @@ FORMS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: QuickLinear,
     nn.Conv3d: QuickConv3d,
     GEGLU: QuickGEGLU,
+    FeedForward: QuickFeedForward,
     Attention: QuickAttention,
 }
 

@@ -1,5 +1,6 @@
 """`freemask bench what=speed`: where the seconds go, counted and timed; what does not fit is a row, time is kept."""
 
+import copy
 import json
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from experiments.config.compose import composed
 from experiments.cost.counting import Counted, launches_in
 from experiments.cost.rungs import BESIDE, TRIED, Clock, Rung, asked, name_of, rung_of, told
 from experiments.cost.speed import BY_STEPS, Climbing, growing, whole
+from freemask.backbones import quick
+from freemask.backbones.quick import quicken
 from freemask.memory import stage
 from freemask.methods.dmt import Dmt
 from freemask.types import Edit
@@ -72,6 +75,21 @@ def test_the_report_can_be_read(out, data, capsys):
     assert (out / "bench-speed-fusion-random.png").read_bytes().startswith(b"\x89PNG")
     assert bench("--json", out=out) == 0  # nothing is measured again
     assert json.loads(capsys.readouterr().out) == data
+
+
+@pytest.mark.parametrize("along_frames", [False, True])
+def test_layers_in_quicker_forms_count_as_they_are(along_frames, monkeypatch):
+    plain = nn.Conv3d(8, 12, (3, 1, 1), padding=(1, 0, 0)) if along_frames else nn.Linear(8, 12, bias=False)
+    quicker, x = copy.deepcopy(plain), torch.rand((2, 8, 5, 6, 6) if along_frames else (2, 5, 8))
+    quicken(quicker)
+    monkeypatch.setattr(quick, "WORTH_A_PRODUCT", 0)
+    monkeypatch.setattr(quick, "WORTH_A_CONVOLUTION", 0)
+    found = []
+    for layer in (plain, quicker):
+        with torch.no_grad(), Counted(torch.device("cpu")).counting() as counts:
+            layer(x)
+        found.append(counts["flops"])
+    assert found[0] == found[1] > 0
 
 
 def edit_of(seconds, per_step=0.0):

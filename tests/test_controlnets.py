@@ -320,13 +320,13 @@ def test_the_files_of_controlnets_count_and_not_their_places(folders, tmp_path):
 
 def test_codebooks_are_of_the_model_without_its_controlnets(folders):
     loaded = Inflated2D.load(control=folders / "edges", control_middle=True)
-    assert loaded.base == Inflated2D.identify() != loaded.origin and Inflated2D.load().base == loaded.base
+    assert loaded.alone == Inflated2D.identify() != loaded.origin and Inflated2D.load().alone == loaded.alone
     made, bare = (Inflated2D.random(0, control=count, control_middle=True) for count in (2, 0))
-    assert made.base == bare.origin == bare.base != made.origin
+    assert made.alone == bare.origin == bare.alone != made.origin
     words = ["method=freemask", "model=embedded_image", "fusion.temporal=off", "mask=mmc_by_layer"]
     words += [f"model.control={folders / 'edges'}", "model.control_strength=[0.5]"]
     config = plain(config_of("run", words))
-    assert base_identity(config["model"]) == loaded.base
+    assert base_identity(config["model"]) == loaded.alone
     known = plain(config_of("run", words[:-2]))
     assert method_of(config) == method_of(known)  # the same codebook
     clip = Clip("c", torch.rand(2, 3, 64, 64))

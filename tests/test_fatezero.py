@@ -153,7 +153,7 @@ def test_an_object_that_the_target_leaves_out(backbone):
         }
     )
     assert task.words == {"red car": ""}
-    with pytest.raises(UserError, match="empty word"):
+    with pytest.raises(UserError, match="nothing stands before the arrow"):
         check_task(
             {"id": "t", "clip": "c", "source": "a", "target": "b", "kind": "shape", "words": {"": "b"}}
         )

@@ -1,7 +1,8 @@
 """What an edit asks of a machine, by stages: floating-point operations, calls of operators, copies, kernel launches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
@@ -10,6 +11,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from freemask.memory import Meter
+
+Shape = Sequence[int]
+
+
+def _of_product(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    return 2 * prod(x) * weight[0]
+
+
+def _of_convolution(x: Shape, weight: Shape, *_: Any, out_shape: Shape, **__: Any) -> int:
+    return 2 * prod(out_shape) * prod(weight[1:])
+
+
+# Operators that the library's counter does not know: those of layers in quicker forms (`freemask.backbones.quick`).
+_ONEDNN: dict[Any, Any] = {torch.ops.aten.mkldnn_convolution: _of_convolution}
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    _ONEDNN[torch.ops.mkldnn._linear_pointwise] = _of_product
 
 COPIES = ("copy_", "_to_copy", "clone", "cat", "stack")
 LAUNCHES = ("LaunchKernel", "GraphLaunch")  # in the names of calls that start work on a GPU
@@ -50,7 +67,7 @@ class Counted(Staged):
     @contextmanager
     def counting(self) -> Iterator[dict[str, int]]:
         found: dict[str, int] = {}
-        operators, flops = Operators(), FlopCounterMode(display=False)
+        operators, flops = Operators(), FlopCounterMode(display=False, custom_mapping=_ONEDNN)
         with torch.compiler.set_stance("force_eager"), operators, flops:
             yield found
         found |= {"flops": flops.get_total_flops(), "calls": operators.calls, "copies": operators.copies}

@@ -42,10 +42,10 @@ class Inflated2D(UNet):
         name: str,
         attention_slicing: int = 0,
         control: Control | None = None,
-        base: str = "",
+        alone: str = "",
     ) -> None:
-        """`base` is its name without ControlNets."""
-        self.inflation, self.base = inflation, base or name
+        """`alone` is its name without ControlNets."""
+        self.inflation, self.alone = inflation, alone or name
         self.depth: Depth | None = None  # shown as a channel beside the latents
         self.control = _beside(parts, []) if control is None else control
         super().__init__(
@@ -126,8 +126,8 @@ class Inflated2D(UNet):
         if temporal is not None:
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
         made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
-        slicing, base = attention_slicing, _name(files, inflation, temporal, [])
-        whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, base=base)
+        slicing, alone = attention_slicing, _name(files, inflation, temporal, [])
+        whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, alone=alone)
         whole.depth = depth
         if depth is not None and whole.more != 1:
             raise UserError(
@@ -216,8 +216,8 @@ class Inflated2D(UNet):
         control = _number(control)
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
         nets = tiny.control_nets(made.unet, seed, control)
-        alone = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
-        modules = alone | {f"control {place}": net for place, net in enumerate(nets)}
+        parts_alone = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
+        modules = parts_alone | {f"control {place}": net for place, net in enumerate(nets)}
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
         bare = {"scheduler": made.scheduler, "tokens": max_tokens}
         how = How.of(control, 1, WHOLE, into_middle=control_middle, attention=control_attention)
@@ -226,12 +226,12 @@ class Inflated2D(UNet):
         facts |= {"controls look": how.look} if control and how.look else {}
         layers = None if temporal is None else inflate_weights.identity_of(temporal)
         name = inflation.identity(identity.of_modules(modules, facts), layers)
-        base = inflation.identity(identity.of_modules(alone, bare), layers) if control else name
+        alone = inflation.identity(identity.of_modules(parts_alone, bare), layers) if control else name
         if temporal is not None:
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
-        return cls(parts, inflation, name=name, control=_beside(parts, moved, how), base=base)
+        return cls(parts, inflation, name=name, control=_beside(parts, moved, how), alone=alone)
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
         if any(hasattr(module, "attn_temporal") for module in self.unet.modules()):

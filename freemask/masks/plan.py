@@ -82,7 +82,7 @@ class Subject:
                 for stream, text in texts.items()
             },
             keep_object,
-            getattr(backbone, "base", backbone.origin),
+            getattr(backbone, "alone", backbone.origin),
         )
 
     def alone(self, task: EditTask) -> "Subject":

@@ -104,6 +104,27 @@ def test_a_hook_inside_a_gated_layer_sees_it_and_changes_it() -> None:
 
 
 @torch.no_grad()
+def test_a_layer_put_in_the_place_of_the_one_inside_a_gated_layer_is_called() -> None:
+    class Added(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input) + 1
+
+    plain, quicker = pair(GEGLU(64, 128))
+    x = torch.randn(3, 700, 64)
+    for layer in (plain, quicker):
+        weights, layer.proj = layer.proj.state_dict(), Added(64, 256)  # pyright: ignore
+        layer.proj.load_state_dict(weights)  # pyright: ignore
+    assert torch.equal(quicker(x), plain(x))
+
+
+@torch.no_grad()
+def test_one_clip_without_a_batch_goes_through_a_convolution() -> None:
+    plain, quicker = pair(nn.Conv3d(32, 32, (3, 1, 1), padding=(1, 0, 0)))
+    x = torch.randn(32, 12, 16, 16)
+    assert torch.equal(quicker(x), plain(x))
+
+
+@torch.no_grad()
 def test_a_softmax_of_short_rows_is_that_of_the_library_and_bears_large_numbers() -> None:
     q, k, v = (torch.randn(5, 2, 8, 16) for _ in range(3))
     for scale in (0.25, 100.0):

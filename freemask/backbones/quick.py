@@ -2,7 +2,7 @@
 
 On a processor (float32, no gradients wanted) matrix products and convolutions go to oneDNN, which is included in torch
 but is asked by torch itself only now and then: MKL, which is asked instead, uses half of what processors of other
-makers can do. What hooks see and change stays as it is.
+makers can do. What hooks see and change stays as it is; inside a layer that goes in pieces, they see piece by piece.
 """
 
 from functools import cache
@@ -42,7 +42,7 @@ class QuickConv3d(nn.Conv3d):
     """Those along frames: torch's own way on a processor unfolds the whole clip first."""
 
     def forward(self, input: Tensor) -> Tensor:
-        small = _work(input, self.weight) < WORTH_A_CONVOLUTION
+        small = input.ndim != 5 or _work(input, self.weight) < WORTH_A_CONVOLUTION
         if small or not _can(input) or self.padding_mode != "zeros" or isinstance(self.padding, str):
             return super().forward(input)
         return torch.mkldnn_convolution(
@@ -51,11 +51,12 @@ class QuickConv3d(nn.Conv3d):
 
 
 class QuickGEGLU(GEGLU):
-    """The gate in one go with its activation, the product with the other half in one go with its layer."""
+    """The gate in one go with its activation, the product with the other half in one go with its layer. Not where
+    somebody has put another layer in the place of the one inside, which may do more than its weight says."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         small = _work(hidden_states, self.proj.weight) < WORTH_A_PRODUCT
-        if small or not _can(hidden_states) or hooked(self.proj):
+        if small or not _can(hidden_states) or type(self.proj) is not QuickLinear or hooked(self.proj):
             return super().forward(hidden_states, *args, **kwargs)
         weight, bias = self.proj.weight.chunk(2), (None, None)
         if self.proj.bias is not None:
@@ -89,7 +90,8 @@ class QuickAttention(Attention):
     ) -> Any:  # a pair where text and video look at each other
         if more:
             return super().forward(hidden_states, encoder_hidden_states, attention_mask, **more)
-        return self.processor(self, hidden_states, encoder_hidden_states, attention_mask)  # pyright: ignore
+        text, mask = encoder_hidden_states, attention_mask
+        return self.processor(self, hidden_states, encoder_hidden_states=text, attention_mask=mask)  # pyright: ignore
 
 
 FORMS: dict[type[nn.Module], type[nn.Module]] = {

@@ -31,6 +31,13 @@ def test_what_the_commands_of_a_page_name_exists(page: Path) -> None:
                 assert set(names.split(",")) - OWN <= known | {"null"}, line
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_stand_in_blocks(page: Path) -> None:
+    """Pages and README are plain Markdown: outside of blocks, lines run into each other."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert not re.findall(r"^freemask .*", prose, re.M)
+
+
 def test_every_method_and_mask_is_told_of() -> None:
     told = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     masks = (ROOT / "docs/masks.md").read_text(encoding="utf-8")

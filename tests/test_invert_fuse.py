@@ -1,6 +1,8 @@
 """FreeMask as a whole: what must hold whatever the network, for every clip size and mask."""
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 import torch
@@ -13,8 +15,8 @@ from freemask.masks.strategies.none import NoMask
 from freemask.methods import lent
 from freemask.methods.common import of_kind
 from freemask.methods.ddim import Ddim
-from freemask.methods.invert_fuse import InvertFuse
-from freemask.types import Clip, EditTask, Method
+from freemask.methods.invert_fuse import InvertFuse, sampled
+from freemask.types import Clip, EditTask, Method, silent
 from tests.quiet import quiet
 
 TASK = EditTask("t", "c", "a red car on grass", "a red boat on grass", {"car": "boat"}, "shape")
@@ -206,6 +208,30 @@ def test_small_features_serve_the_next_edit_of_the_clip_and_change_no_bit_of_it(
 
 
 LESS_AND_MORE = ({"self": "plain"}, {"self": "plain", "temporal": "plain"})
+
+
+def test_an_edit_keeps_its_features_while_another_clip_s_are_put_on_the_shelf(backbone):
+    method = freemask(**ATTENTION)
+    with method.begin(backbone, clip(), TASK) as one:
+        with method.begin(backbone, clip(2, 8, 12), TASK) as other:
+            assert one.cache is not None and other.cache is not None and one.cache is not other.cache
+        made = sampled(one, silent)
+    assert torch.equal(made.frames, run(method, backbone).frames)
+
+
+def test_features_go_with_their_edit_once_another_clip_s_are_put_on_the_shelf(backbone):
+    """At once: nothing that holds them waits for a look for cycles."""
+    gc.disable()
+    try:
+        with freemask(**ATTENTION).begin(backbone, clip(), TASK) as editing:
+            features = weakref.ref(editing.cache)
+            sampled(editing, silent)
+        del editing
+        assert features() is not None
+        run(freemask(**ATTENTION), backbone, footage=clip(2, 8, 12))
+        assert features() is None
+    finally:
+        gc.enable()
 
 
 def test_features_that_are_not_small_are_made_again(backbone, monkeypatch):

@@ -30,10 +30,8 @@ class Shelf:
         self._last[backbone] = key, had, features
 
     def clear(self, backbone: Backbone) -> None:
-        """Of the memory that they took."""
-        found = self._last.pop(backbone, None)
-        if found is not None:
-            found[2].close()
+        """Their memory goes with the last edit that still looks at them."""
+        self._last.pop(backbone, None)
 
 
 SHELF = Shelf()

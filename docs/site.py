@@ -47,8 +47,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """In the repository reports lie beside this folder, on the site in it."""
-    return markdown.replace("](../reports/", "](reports/")
+    """In the repository these lie beside this folder, on the site in it."""
+    return markdown.replace("](../reports/", "](reports/").replace(
+        "](../CONTRIBUTING.md", "](contributing.md"
+    )
 
 
 def reference() -> dict[str, str]:

@@ -302,7 +302,7 @@ def test_variants_that_cannot_be_read_go_on_as_they_are(text):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ({}, "1000"),
+        ({}, "5000"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, None),  # the user's own word on it
     ],

@@ -20,7 +20,7 @@ DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 SELDOM = 100_000
 # How long a thread of torch looks for its next work before it sleeps (GNU's OpenMP). By itself it looks on and on:
 # beside one busy program on the same cores, an edit of three seconds took minutes.
-LOOKS = {"GOMP_SPINCOUNT": "1000"}
+LOOKS = {"GOMP_SPINCOUNT": "5000"}
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 

@@ -299,6 +299,8 @@ def test_edits_in_turn_begin_with_what_the_last_has_made():
         (second, TWO.target, "background", ()),
     ]
     assert turns_of.with_words("A dog on the dogged grass", {"dog": ""}) == "on the dogged grass"
+    swapped = turns_of.with_words("a car behind an Apple car", {"car": "truck", "apple car": "car"})
+    assert swapped == "a truck behind a car"
     seen = []
 
     def edit(clip, task):

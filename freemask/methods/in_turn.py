@@ -45,10 +45,13 @@ def steps_of(task: EditTask) -> list[EditTask]:
 
 
 def with_words(prompt: str, words: Mapping[str, str]) -> str:
-    """A prompt with words in place of others, wherever these stand; a or an before them as it sounds."""
-    for old, new in words.items():
-        pattern = rf"(?:\b(an?) )?(?<!\w){re.escape(old)}(?!\w)"
-        prompt = re.sub(pattern, lambda found, new=new: _with_article(found[1], new), prompt, flags=re.I)
+    """A prompt with words in place of others, wherever these stand; a or an before them as it sounds. All at once, so
+    that two words may change places."""
+    new = {old.lower(): word for old, word in words.items()}
+    if new:
+        any_of = "|".join(map(re.escape, sorted(new, key=len, reverse=True)))  # the longest that fits
+        pattern = rf"(?:\b(an?) )?(?<!\w)({any_of})(?!\w)"
+        prompt = re.sub(pattern, lambda at: _with_article(at[1], new[at[2].lower()]), prompt, flags=re.I)
     return " ".join(prompt.split())
 
 

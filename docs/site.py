@@ -24,6 +24,7 @@ TITLES = {
     "fusion": "Fusion",
     "task": "Kinds of edits",
     "tuning": "Tuning",
+    "speed": "Speed",
     "data": "Data",
     "metric": "Metrics",
     "flow": "Optical flow",

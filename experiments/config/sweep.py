@@ -14,7 +14,20 @@ from experiments.config.compose import parsed, sweep_params
 from freemask.errors import UserError
 
 # What all variants of a run have in common; everything else a variant may change.
-SHARED = ("data", "metric", "runner", "logger", "paths", "kind", "limit", "keep", "start", "retry", "name")
+SHARED = (
+    "data",
+    "metric",
+    "runner",
+    "logger",
+    "speed",
+    "paths",
+    "kind",
+    "limit",
+    "keep",
+    "start",
+    "retry",
+    "name",
+)
 # Sweeps over these, too, make runs of their own: they say what a run is, or which kind of edit it does.
 WHOLE = ("task", "experiment", "variants", "reference", "only")
 LONGEST = 80

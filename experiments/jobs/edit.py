@@ -15,6 +15,8 @@ from experiments.jobs.truth import Truth, informed
 from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from experiments.runs.rows import Row
+from freemask.backbones.network import Network
+from freemask.backbones.speed import Speed
 from freemask.data import regions
 from freemask.diffusion.guidance import strength
 from freemask.errors import UserError
@@ -156,6 +158,16 @@ def model_of(config: Mapping[str, Any], device: str | None = None) -> Any:
             came=f"{type(made).__name__} without {', '.join(lacking)}",
             expected="all that Backbone in freemask.types has (docs/door.md)",
         )
+    speed = build(config["speed"], "speed") if "speed" in config else Speed()
+    if speed != Speed():
+        if not isinstance(made, Network):
+            raise UserError(
+                "This model cannot be given another speed.",
+                came=type(made).__name__,
+                expected="a network of diffusers (freemask.backbones.network)",
+                todo="leave speed= out",
+            )
+        made.given_speed(speed)
     return made
 
 
@@ -178,6 +190,7 @@ def made_on(backbone: Backbone) -> dict[str, Any]:
         "model": backbone.identity,
         "device": environment.device_name(str(backbone.device)),
         "dtype": str(backbone.dtype).removeprefix("torch."),
+        "speed": str(getattr(backbone, "speed", "plain")),
     }
 
 

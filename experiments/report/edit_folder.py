@@ -32,6 +32,7 @@ from freemask.types import EditTask
 NO_PART = (
     "paths",
     "logger",
+    "speed",
     "out",
     "mask",
     "fusion",

@@ -9,7 +9,19 @@ from experiments.runs.run import Run, edits
 from freemask.errors import UserError
 
 # Keys of a launch: what they say changes no number.
-LAUNCH = ("name", "paths", "runner", "logger", "keep", "limit", "start", "retry", "only", "reference")
+LAUNCH = (
+    "name",
+    "paths",
+    "runner",
+    "logger",
+    "speed",
+    "keep",
+    "limit",
+    "start",
+    "retry",
+    "only",
+    "reference",
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from freemask.attention.processor import Call, Slot
 from freemask.backbones import identity
 from freemask.backbones.checkpointing import saved
 from freemask.backbones.quick import quicken
+from freemask.backbones.speed import Speed
 from freemask.backbones.tuning import Tuned
 from freemask.errors import UserError, nearest
 from freemask.types import NO_TAPS, Backbone, Clip, Given, Grid, NoisePath, Site, Stream, Taps, Text, Time
@@ -72,6 +73,12 @@ class Network(Backbone):
         self.features: Mapping[str, Site] = MappingProxyType(dict(features))
         self._slot = slot
         self._tuned: Tuned | None = None
+        self.speed = Speed()
+
+    def given_speed(self, speed: Speed) -> None:
+        """Once, after loading."""
+        speed.give(self.network, self._slot)
+        self.speed = speed
 
     @property
     def identity(self) -> str:
@@ -131,6 +138,7 @@ class Network(Backbone):
         parts = {name: value.to(self.device, self.dtype) for name, value in parts.items()}
         frames, height, width = x.shape[1], *x.shape[-2:]
         call = Call(t, tuple(given), frames, taps, self.attention_slicing, height, width)
+        call.stepwise = bool(taps.features) or self._tuned is not None or torch.is_grad_enabled()
         with self._slot.opened(call):
             out = self._run(x.to(self.device, self.dtype), parts, call)
         return out.to(x.device, x.dtype).contiguous()

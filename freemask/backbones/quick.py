@@ -122,9 +122,8 @@ def _work(x: Tensor, weight: Tensor) -> int:
 
 
 def _can(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and _has_onednn()
-    )
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    return plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling() and _has_onednn()
 
 
 @cache

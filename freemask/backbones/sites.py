@@ -8,6 +8,7 @@ image network has `attn_temporal` beside them.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from freemask.attention.processor import SiteProcessor, Slot
@@ -118,6 +119,7 @@ def _size_reader(slot: Slot) -> Any:
 
 def _feature_server(site: Site, slot: Slot) -> Any:
     def serve(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        return slot.call.features(site, output)
+        # Blocks that are compiled are used in calls without such taps only.
+        return output if torch.compiler.is_compiling() else slot.call.features(site, output)
 
     return serve

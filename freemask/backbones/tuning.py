@@ -116,7 +116,10 @@ class Tuned:
         """To be taken while it lasts."""
         if self._over:
             raise RuntimeError("the tuning is over and its weights are gone: take its state before it ends")
-        return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+        plain = torch.contiguous_format  # files take no other
+        return {
+            name: weight.detach().cpu().clone(memory_format=plain) for name, weight in self.weights.items()
+        }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         strange = set(state) ^ set(self.weights)

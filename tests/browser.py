@@ -61,14 +61,15 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def open(self, path: Path, hash: str = "", wide: int = 1400, high: int = 900) -> None:
-        """And waits until the page says that it is shown."""
+    def open(self, path: Path | str, hash: str = "", wide: int = 1400, high: int = 900) -> None:
+        """A file, or an address; and waits until the page says that it is shown."""
+        address = path if isinstance(path, str) else path.resolve().as_uri()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=wide, height=high, deviceScaleFactor=1, mobile=False
         )
         self.call("Page.navigate", url="about:blank")
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri() + (f"#{hash}" if hash else ""))
+        self.call("Page.navigate", url=address + (f"#{hash}" if hash else ""))
         self.wait("document.documentElement?.dataset.ready !== undefined")
 
     def wait(self, expression: str, seconds: float = 30) -> None:

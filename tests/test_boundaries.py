@@ -44,7 +44,7 @@ FLOORS = (
     ("runs", "loggers"),
     ("jobs",),
     ("engines",),
-    ("report", "tables", "figures", "cost", "doctor", "workshop"),
+    ("report", "study", "tables", "figures", "cost", "doctor", "workshop"),
     ("commands",),
     ("front",),
 )

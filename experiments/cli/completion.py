@@ -96,7 +96,10 @@ def _of_verb(verb: Verb, name: str, before: list[str], typed: str) -> list[str]:
         groups = [each for each in before if each in choices.groups()]
         named = [each.name for each in choices.group(groups[-1])] if groups else []
         return _like(typed, [*named, *choices.groups()])
-    return _like(typed, [*_values(verb, name, verb.positional or "", said), *_keys(verb, typed, said)])
+    deeds = [] if before else verb.actions
+    return _like(
+        typed, [*deeds, *_values(verb, name, verb.positional or "", said), *_keys(verb, typed, said)]
+    )
 
 
 def _flags(verb: Verb) -> list[str]:

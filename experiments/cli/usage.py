@@ -45,7 +45,8 @@ def _all() -> str:
 
 def _verb(name: str) -> str:
     verb = VERBS[name]
-    usage_words = f"usage: freemask {name}" + (f" [{verb.positional.upper()}]" if verb.positional else "")
+    usage_words = f"usage: freemask {name}" + (f" [{'|'.join(verb.actions)}]" if verb.actions else "")
+    usage_words += f" [{verb.positional.upper()}]" if verb.positional else ""
     if verb.config:
         usage_words += " [key=value ...] [group=choice ...] [--flags]"
     parts = [f"freemask {name}: {verb.summary}\n\n{usage_words}"]

@@ -16,7 +16,8 @@ class Verb:
     `works_on_files`: what the command names must be there, and is looked for before `main` is imported. `notes` stand
     in the help below the keys, which explain themselves in the verb's YAML. `names`: keys whose values have names that
     completion offers: runs, tables, figures, or the options of a group. `lacking`: what the configuration lacks may be
-    said by another key."""
+    said by another key. `actions`: what a first word without a key stands for before it may be anything else: `serve`
+    for do=serve."""
 
     summary: str
     prompts: tuple[str, ...] = ()
@@ -33,3 +34,4 @@ class Verb:
     notes: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None
+    actions: Mapping[str, str] = field(default_factory=dict)

@@ -62,6 +62,7 @@ def read(argv: Sequence[str]) -> Command:
     if command.verb and command.flags.get("help"):
         command.overrides = [each for each in rest if isinstance(each, str)]
     elif command.verb:
+        rest = [command.spec.actions.get(str(each), each) for each in rest[:1]] + rest[1:]
         _check_bare(rest, command)
         command.overrides = [_override(each, command) for each in rest]
         if command.spec.config:

@@ -1,26 +1,24 @@
 """`freemask report RUN`: one static page about a run, a run of variants, a sweep, or several of them."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from rich.console import Console
 
 from experiments.cli.verb import Verb
 from experiments.config.compose import plain
-from experiments.config.options import Keys
+from experiments.config.options import Keys, every
 from experiments.report.gather import PageVariant
 from experiments.report.made import Made, made_by
 from experiments.report.page import notices_of, write_page
-from experiments.report.sources import Source, different, no_rows, of_one, sources_of
 from experiments.runs.rows import latest
 from experiments.runs.run import find
+from experiments.runs.sources import Source, different, no_rows, of_one, sources_of
 from freemask.errors import UserError, nearest
 
 VERB = Verb(
@@ -102,15 +100,13 @@ def _variant(source: Source, page: Path, made: Made | None) -> PageVariant:
 
 
 def _asked(options: Options, overrides: Sequence[str]) -> list[str]:
-    """Every word without a key is a run; the configuration itself knows only the last of them."""
-    parser = OverridesParser.create()
-    said = [parser.parse_override(each) for each in overrides if re.match(r"run=", each)]
-    found = [str(each.value()) for each in said if each.value() is not None]
+    """Every word without a key is a run."""
+    found = every(overrides, "run")
     if not found and options.run is None:
         raise UserError(
             "which run?", came="nothing", expected="the folder of a run", todo="freemask report runs/NAME"
         )
-    return list(dict.fromkeys(found)) or [str(options.run)]
+    return found or [str(options.run)]
 
 
 def _page_path(out: str | None, folders: Sequence[Path]) -> Path:

@@ -12,9 +12,9 @@ import yaml
 from experiments.config.compose import typed
 from experiments.config.fingerprint import leaves
 from experiments.config.texts import RUN
-from experiments.report.sources import LAUNCH
 from experiments.runs.record import Record
 from experiments.runs.run import Run
+from experiments.runs.sources import LAUNCH
 
 GROUPS = (
     "method",

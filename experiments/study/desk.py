@@ -1,0 +1,78 @@
+"""Where answers come in: held against the study, told apart by their raters, kept each in a file of its own."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from itertools import count
+from pathlib import Path
+from threading import Lock
+
+from experiments.runs.rows import file_name
+from experiments.study.answers import Fault, parse
+from experiments.study.folder import Study
+
+
+@dataclass
+class Desk:
+    """What came while the server was there. `known`: who has answered before, by code."""
+
+    study: Study
+    known: dict[str, bytes] = field(default_factory=dict)
+    came: list[str] = field(default_factory=list)
+    refused: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        for path in sorted(self.study.answers.glob("*.json")):
+            try:
+                body = path.read_bytes()
+                self.known.setdefault(parse(self.study, body).rater.casefold(), _digest(body))
+            except (OSError, Fault):
+                continue
+
+    def take(self, body: bytes) -> tuple[HTTPStatus, str]:
+        with self.lock:
+            try:
+                rater = parse(self.study, body).rater
+            except Fault as fault:
+                self.refused += 1
+                return HTTPStatus.BAD_REQUEST, str(fault)
+            before = self.known.get(rater.casefold())
+            if before == _digest(body):
+                return HTTPStatus.OK, "these answers are here already"
+            if before is not None:
+                self.refused += 1
+                return HTTPStatus.CONFLICT, f"there are other answers by '{rater}' already"
+            self._keep(rater, body)
+            self.known[rater.casefold()] = _digest(body)
+            self.came.append(rater)
+            print(f"answers of {rater} came", flush=True)
+            return HTTPStatus.CREATED, "kept"
+
+    def _keep(self, rater: str, body: bytes) -> None:
+        """Written beside, then moved to a name that this has made, and no other."""
+        folder = self.study.answers
+        folder.mkdir(exist_ok=True)
+        half = folder / f".{secrets.token_hex(8)}"
+        try:
+            half.write_bytes(body)
+            half.replace(_free(folder, file_name(rater)))
+        finally:
+            half.unlink(missing_ok=True)
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A file that was not there before."""
+    for k in count(1):
+        path = folder / (f"{name}.json" if k == 1 else f"{name}-{k}.json")
+        try:
+            path.touch(exist_ok=False)
+            return path
+        except FileExistsError:
+            continue
+    raise AssertionError("numbers do not end")
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()

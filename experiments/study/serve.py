@@ -1,0 +1,141 @@
+"""A small server for a study's page: it hands out the files that the study lists, takes answers, and does nothing else.
+
+What is asked for is looked up in a list made at the start, so no address reaches another file. Answers are held against
+the study before they are kept; each is a file of its own, written whole, never over another."""
+
+import os
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote, urlsplit
+
+from experiments.study.answers import MOST
+from experiments.study.desk import Desk
+from experiments.study.folder import INDEX, Study
+from freemask.errors import UserError
+
+TYPES = {".html": "text/html; charset=utf-8", ".mp4": "video/mp4", ".png": "image/png"}
+POST = "/answers"
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "media-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'",
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`files`: by the address, what is handed out."""
+
+    desk: ClassVar[Desk]
+    files: ClassVar[Mapping[str, Path]]
+    timeout = 30
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "study", ""
+
+    def do_GET(self) -> None:
+        path = self.files.get(unquote(urlsplit(self.path).path))
+        try:
+            content = None if path is None else _content(path)
+        except OSError:
+            content = None
+        if path is None or content is None:
+            self._say(HTTPStatus.NOT_FOUND, "there is no such page")
+            return
+        whole, piece = len(content), _piece(self.headers.get("Range"), len(content))
+        if piece is None:
+            self._say(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "no such part")
+            return
+        start, end = piece
+        partly = (end - start) < whole or "Range" in self.headers
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if partly else HTTPStatus.OK)
+        self.send_header("Accept-Ranges", "bytes")
+        if partly:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{whole}")
+        self._finish(TYPES[path.suffix], content[start:end])
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        size = self.headers.get("Content-Length", "")
+        if self.path != POST:
+            self._refuse(HTTPStatus.NOT_FOUND, "nothing is taken there")
+        elif not size.isdecimal():
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "how long it is must be said")
+        elif int(size) > MOST:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "these answers are too large")
+        elif (origin := self.headers.get("Origin")) and urlsplit(origin).netloc != self.headers.get("Host"):
+            self._refuse(HTTPStatus.FORBIDDEN, "another page has sent this")
+        else:
+            try:
+                self._say(*self.desk.take(self.rfile.read(int(size))))
+            except OSError as error:
+                self._say(HTTPStatus.INTERNAL_SERVER_ERROR, f"they could not be kept: {error.strerror}")
+
+    def _refuse(self, status: HTTPStatus, text: str) -> None:
+        """What was sent is not read, so nothing more can be heard on this line."""
+        self.close_connection = True
+        self._say(status, text)
+
+    def _say(self, status: HTTPStatus, text: str) -> None:
+        self.send_response(status)
+        self._finish("text/plain; charset=utf-8", text.encode())
+
+    def _finish(self, kind: str, content: bytes) -> None:
+        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody's visits are written down."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    desk: Desk
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A line that breaks off is the visitor's matter."""
+
+
+def server_of(study: Study, host: str, port: int) -> Server:
+    """Listening, and not serving yet."""
+    desk = Desk(study)
+    files = {f"/{name}": study.page / name for name in study.files}
+    mine = type("Mine", (Handler,), {"desk": desk, "files": {**files, "/": study.page / INDEX}})
+    try:
+        made = Server((host, port), mine)
+    except (OSError, OverflowError) as error:
+        came = f"host={host} port={port}: {getattr(error, 'strerror', None) or error}"
+        raise UserError(
+            "nobody can be served there", came=came, todo="port=0 takes any that is free"
+        ) from error
+    made.desk = desk
+    return made
+
+
+def _content(path: Path) -> bytes:
+    """Of a plain file of the page's own folder; a link is none."""
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(number, "rb") as file:
+        if path.parent.is_symlink():
+            raise OSError("a link")
+        return file.read()
+
+
+def _piece(asked: str | None, whole: int) -> tuple[int, int] | None:
+    """The part that a player asks for; browsers seek by it. None where there is none; of odd wishes, all."""
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "")
+    if found is None or found[0] == "bytes=-":
+        return 0, whole
+    if not found[1]:
+        return max(0, whole - int(found[2])), whole
+    start = int(found[1])
+    end = min(whole, int(found[2]) + 1) if found[2] else whole
+    return (start, end) if start < end else None

@@ -11,7 +11,8 @@ from freemask.statistics import Interval
 
 @dataclass(frozen=True)
 class Cell:
-    """In the paper's unit, of `n` tasks. `apart` is ours minus the published value, where the two can be compared."""
+    """In the paper's unit, of `n` tasks. `apart` is ours minus the published value, where the two can be compared.
+    `raters`: of what people said, how many have said it."""
 
     mean: float
     low: float
@@ -19,6 +20,7 @@ class Cell:
     n: int
     clips: int
     apart: float | None = None
+    raters: int | None = None
 
     def beside(self, published: Value) -> "Cell":
         if not isinstance(published, int | float) or isinstance(published, bool):

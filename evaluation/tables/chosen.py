@@ -46,6 +46,8 @@ def obstacles(columns: Sequence[PaperColumn], chosen: Mapping[str, str]) -> dict
 
 
 def _obstacle(column: PaperColumn, name: str | None) -> str:
+    if column.study:
+        return "other people were asked, of other clips"
     if column.cost:
         return "measured on another machine"
     if name is None or column.ratio:

@@ -65,7 +65,8 @@ class Line:
 class Filled:
     """`chosen`: our column for each of the paper's. `obstacles`: why a column's numbers are not compared with the
     published ones; a line of clips of the embedded world never is. `differences` are to the `reference`. `ours`: by
-    column, each line's number over the tasks that all lines have. `nameless`: rows that do not say what made them."""
+    column, each line's number over the tasks that all lines have. `nameless`: rows that do not say what made them.
+    `people`: sentences about those whose answers fill the study columns."""
 
     table: PaperTable
     lines: Sequence[Line]
@@ -75,6 +76,7 @@ class Filled:
     differences: Sequence[Difference]
     ours: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     nameless: int = 0
+    people: Sequence[str] = ()
 
     def line(self, key: str) -> Line:
         return next(each for each in self.lines if each.key == key)

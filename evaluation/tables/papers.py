@@ -24,7 +24,7 @@ Part = TypeVar("Part")
 class PaperColumn:
     """`ours` is our column's name before its brackets, `networks` what may stand in them to be comparable; `scale`
     turns our numbers into the paper's. `cost` is a column of seconds or gigabytes instead, `ratio` two columns of the
-    table whose means are divided. `study` marks what people said: there is no number of ours. `setting`: of
+    table whose means are divided. `study` marks what people said: no row has it, answers of people may. `setting`: of
     a table of words, what is looked at, and what of it means yes (`when`) or is called by other words (`words`);
     `also`: other settings, of which some values say it instead."""
 

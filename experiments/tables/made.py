@@ -14,9 +14,11 @@ from evaluation.tables.filled import Filled, fill
 from evaluation.tables.grid import Grid
 from evaluation.tables.paper import main_grid, paired_grid
 from evaluation.tables.papers import PaperTable
+from evaluation.tables.people import with_people
 from experiments.runs.rows import write_text
 from experiments.tables.lacking import Lack, lacking, missing
 from experiments.tables.notes import notes
+from experiments.tables.people import people_of
 from experiments.tables.rows import planned, rows_of
 from experiments.tables.settings import settings_grid
 from freemask.errors import UserError
@@ -67,6 +69,7 @@ def of_settings(table: PaperTable) -> Made:
 
 def of_runs(table: PaperTable, runs: Sequence[Path], mixed: Sequence[str], reference: str | None) -> Made:
     filled = fill(table, (row for run in runs for row in rows_of(run)), mixed=mixed, reference=reference)
+    filled = with_people(filled, people_of(table, runs))
     lacks = lacking(filled, max((planned(run) or 0 for run in runs), default=0) or None)
     said, second = notes(filled), paired_grid(filled)
     marks = {each.line: each.mark for each in lacks if each.mark}
@@ -84,7 +87,7 @@ def _cells(filled: Filled) -> Iterator[dict[str, Any]]:
             yield {
                 **{"line": line.key, "title": line.title, "column": column.key},
                 **{"our_column": filled.chosen.get(column.key), "ours": cell.get("mean")},
-                **{key: cell.get(key) for key in ("low", "high", "n", "clips")},
+                **{key: cell.get(key) for key in ("low", "high", "n", "clips", "raters")},
                 "failures": line.failures if line.rows else None,
                 **{"published": line.published.get(column.key), "difference": cell.get("apart")},
                 **{"rank": ours.get(line.key), "published_rank": theirs.get(line.key)},

@@ -31,6 +31,9 @@ def _study(filled: Filled) -> list[str]:
     asked = [column.title for column in filled.table.columns if column.study]
     if not asked:
         return []
+    if filled.people:
+        first, *others = filled.people
+        return [f"† {', '.join(asked)}: published, a user study of the paper; ours, {first}", *others]
     return [
         f"† {', '.join(asked)}: a user study of the paper. Published values only; nothing here stands for people."
     ]

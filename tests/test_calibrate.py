@@ -16,6 +16,7 @@ from experiments.jobs.calibrate import Heat, Measure, mask_of, words_of
 from experiments.loggers.csv import Csv
 from experiments.report import calibration, optimum
 from experiments.runs.store import RunStore
+from freemask.backbones.lavie import LaVie
 from freemask.data.world import World
 from freemask.masks.bookshelf import find
 from freemask.masks.clock import Clock
@@ -248,6 +249,21 @@ def test_several_models_share_a_figure_and_absent_ones_are_left_out(capsys, monk
     assert (
         width(Path("out/a/curves.png")) > 300 and "random/index.html" in Path("out/a/index.html").read_text()
     )
+
+
+def test_a_model_of_several_may_have_settings_of_its_own(capsys):
+    assert main([*RUN, "name=a", "models=[random,'random_lavie seed=3']", "data.clips=1"]) == 0
+    assert book("a/random_lavie").backbone == LaVie.random(3).identity != LaVie.random(0).identity
+    Path("lavie_base.pt").write_bytes(b"")
+    for entry in ("lavie path=. allow_pickle=false", "lavie path=lavie_base.pt"):
+        assert main([*RUN, "name=b", f"models=[random,'{entry}']", "data.clips=1"]) == 0
+        assert "to have it: models=[..., 'lavie path=PLACE allow_pickle=true']" in capsys.readouterr().out
+    for entries, said in (
+        ("random,'random_lavie sed=3'", "did you mean 'seed'?"),
+        ("random,'random seed=2'", "'random' once"),
+    ):
+        assert main([*RUN, "name=c", f"models=[{entries}]"]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

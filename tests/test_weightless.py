@@ -14,6 +14,7 @@ from freemask.backbones import checkpoint, tiny, tiny_hunyuan, tiny_wan, weightl
 from freemask.backbones.hunyuan import Hunyuan
 from freemask.backbones.i2vgen import I2VGen
 from freemask.backbones.inflated2d import Inflated2D
+from freemask.backbones.lavie import LaVie
 from freemask.backbones.unet3d import UNet3D
 from freemask.backbones.wan import Wan
 from freemask.backbones.weightless import SHAPES, Weightless, filled, published
@@ -29,6 +30,7 @@ VIDEO, IMAGE, FLOW, ANIMATED, JOINT = (
     "ali-vilab/i2vgen-xl",
     "hunyuanvideo-community/HunyuanVideo",
 )
+LAVIE = "YaohuiW/LaVie"
 # Millions of parameters, as they were published or counted from the files.
 MILLIONS = {
     "zeroscope": {"unet": 1411.2, "vae": 83.65, "text_encoder": 340.4},
@@ -45,6 +47,8 @@ MILLIONS = {
     "hunyuanvideo": {"transformer": 12821, "vae": 246.5, "text_encoder": 7505, "text_encoder_2": 123.1},
     "hunyuanvideo15": {"transformer": 8327, "vae": 1261, "text_encoder": 7071},
     "i2vgen_xl": {"unet": 1420, "vae": 83.65, "text_encoder": 353, "image_encoder": 632.1},
+    # That of the network is Stable Diffusion 1.4's and 49.6 of sixteen layers along frames, four matrices each.
+    "lavie": {"unet": 859.5 + 49.6, "vae": 83.65, "text_encoder": 123.1},
     "ltx": {"transformer": 1923, "vae": 419.2, "text_encoder": 4762},
 }
 
@@ -67,6 +71,7 @@ KL = {"vae": {"_class_name": "AutoencoderKL", **tiny.VAE}, "scheduler": tiny._sc
 TINY = {
     VIDEO: {"unet": {"_class_name": "UNet3DConditionModel", **tiny.UNET}, **CLIP, **KL},
     IMAGE: {"unet": {"_class_name": "UNet2DConditionModel", **tiny.UNET2D}, **CLIP, **KL},
+    LAVIE: {"unet": {"_class_name": "LaVieUNet", **tiny.UNET2D}, **CLIP, **KL},
     FLOW: {
         "transformer": {"_class_name": "WanTransformer3DModel", **tiny_wan.NETWORK},
         "vae": {"_class_name": "AutoencoderKLWan", **tiny_wan.VAE},
@@ -93,6 +98,7 @@ TINY = {
 LOADS = {
     VIDEO: UNet3D.load,
     IMAGE: Inflated2D.load,
+    LAVIE: LaVie.load,
     FLOW: Wan.load,
     ANIMATED: I2VGen.load,
     JOINT: Hunyuan.load,

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from experiments.doctor.weights import local
+from experiments.doctor.weights import of
 from freemask.backbones.checkpoint import SHIPPED
 from freemask.errors import UserError, nearest
 
@@ -45,8 +45,9 @@ class Shape:
 # Diffusion models.
 MODELSCOPE = Shape(1413, 424, 320, 128, 8, 4, (256, 256))
 STABLE_DIFFUSION = Shape(860, 207, 320, 128, 8, 4, (512, 512))
-
-UNETS = ("unet3d", "inflated2d", "i2vgen")  # the modules of models that are reckoned here
+LAVIE = Shape(909, 207, 320, 128, 8, 4, (320, 512))
+# The modules of models that are reckoned here, with the shape of each.
+UNETS = {"unet3d": MODELSCOPE, "i2vgen": MODELSCOPE, "inflated2d": STABLE_DIFFUSION, "lavie": LAVIE}
 
 ASSUMPTIONS = (
     f"weights + stored inversion latents + the larger of UNet ({LIVE} live tensors of its widest level) and "
@@ -67,19 +68,19 @@ def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{key} must be a whole number above 0", came=f"{key}={config[key]}")
     if path is None:
         return {"state": "this model has no weights on disk; it needs about 1 GB, the libraries themselves"}
-    if not any(family in str(model.get("_target_")) for family in UNETS):
+    known = next((shape for module, shape in UNETS.items() if module in str(model.get("_target_"))), None)
+    if known is None:
         return {
             "state": "what transformers need is not reckoned yet; freemask list model says how large they are"
         }
-    folder = local(path)
+    folder = of(model)
     if folder is None and path in SHIPPED:
         return {"state": "the embedded weights are missing: freemask train, or reinstall"}
-    image = "inflated2d" in str(model.get("_target_"))
-    shape = _shape_of(folder) if folder else STABLE_DIFFUSION if image else MODELSCOPE
+    shape = _shape_of(folder) if folder and (folder / "unet").is_dir() else known
     clip = [config[key] or each for key, each in zip(SIDES, (FRAMES, *shape.native), strict=True)]
     # Two streams run at once under classifier-free guidance, three where the source runs beside them.
     streams, steps = 3 if method.get("features") in ("auto", "recompute") else 2, method.get("steps", 50)
-    read = "read from its files" if folder else "of the published architecture"
+    read = "of the published architecture" if shape is known else "read from its files"
     needs = _needs(shape, clip, BYTES[dtype], steps, streams, model.get("vae_batch", 8))
     needs |= _tuning_needs(config.get("tuning") or {}, shape, clip, BYTES[dtype], needs)
     about = {"model": f"{path}, {dtype}, sizes {read}", "steps": steps}

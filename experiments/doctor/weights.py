@@ -1,16 +1,22 @@
 """Which weights are on this machine, their licences, and how to get the others. Nothing is downloaded."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.config import choices
 from freemask.backbones.checkpoint import SHIPPED
+
+INDEX = ("model_index.json",)
+FILES = {"freemask.backbones.lavie.LaVie.load": ("lavie_base.safetensors", "lavie_base.pt")}
 
 
 def models() -> dict[str, dict[str, str]]:
     found = {}
     for option in choices.group("model"):
-        path = choices.content("model", option.name).get("path")
-        folder = local(path) if path else None
+        model = choices.content("model", option.name)
+        path = model.get("path")
+        folder = of(model) if path else None
         if folder is None:
             state = "not here" if path else "needs no weights"
         else:
@@ -34,14 +40,23 @@ def networks() -> dict[str, dict[str, str]]:
     return found
 
 
-def local(path: str) -> Path | None:
-    """The folder of a model that is on this machine."""
+def of(model: Mapping[str, Any]) -> Path | None:
+    """The folder of a configured model that is on this machine, with all that it needs beside it."""
+    base = model.get("image_model")
+    found = local(str(model["path"]), FILES.get(str(model.get("_target_")), INDEX))
+    return found if base is None or local(base) else None
+
+
+def local(path: str, files: Sequence[str] = INDEX) -> Path | None:
+    """A folder that holds one of these files, or such a file itself; the hub's own folder counts."""
     folder = SHIPPED.get(path) or Path(path).expanduser()
-    if (folder / "model_index.json").is_file():
+    if folder.is_file():
+        return folder
+    if any((folder / each).is_file() for each in files):
         return folder
     if folder.exists() or path.count("/") != 1:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    index = try_to_load_from_cache(path, "model_index.json")
-    return Path(index).parent if isinstance(index, str) else None
+    cached = (try_to_load_from_cache(path, each) for each in files)
+    return next((Path(each).parent for each in cached if isinstance(each, str)), None)

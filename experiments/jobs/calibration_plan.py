@@ -1,16 +1,18 @@
 """What `freemask calibrate` plans: the words to measure, and the models to measure them on."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from experiments.config import choices
 from experiments.config.fingerprint import Identity
-from experiments.config.identity import digest_of, identity_over
+from experiments.config.identity import backbone_identity, digest_of, identity_over
 from experiments.jobs.calibrate import Measure, Word, mask_of, words_of
 from experiments.runs.plan import Variant
-from freemask.backbones.weightless import find
-from freemask.errors import UserError
+from freemask.errors import UserError, nearest
 from freemask.types import DataSource, EditTask
 
 
@@ -50,20 +52,39 @@ def variants_of(
 
 
 def _here(config: Mapping[str, Any], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Models by name with their settings; the network is never asked."""
-    for name in dict.fromkeys(names):
-        choices.option("model", name)
-        model = choices.content("model", name)
+    """Models by name with their settings; the network is never asked. Behind a name there may be settings of it."""
+    seen: set[str] = set()
+    for entry in dict.fromkeys(names):
+        name, model = _asked(entry)
+        if name in seen:
+            came = f"models=[{', '.join(names)}]"
+            raise UserError("each model has one curve", came=came, expected=f"'{name}' once")
+        seen.add(name)
         own = (("local_files_only", True), ("device", config["model"].get("device")))
         model |= {key: value for key, value in own if key in model and value is not None}
         try:
             if model.get("path"):
-                keys = {key: model[key] for key in ("weights", "revision", "allow_pickle") if key in model}
-                find(model["path"], local_files_only=True, **keys)
+                backbone_identity(model)
         except UserError as error:
             print(f"left out: {name}: {error.wrong}")
+            if "pickle" in error.todo:
+                print(f"  to have it: models=[..., '{name} path=PLACE allow_pickle=true']")
             continue
         yield name, model
+
+
+def _asked(entry: str) -> tuple[str, dict[str, Any]]:
+    """`lavie`, or `lavie path=DIR allow_pickle=true`."""
+    name, *settings = shlex.split(entry) or [""]
+    choices.option("model", name)
+    model = choices.content("model", name)
+    for each in settings:
+        key, equals, value = each.partition("=")
+        if not equals or key not in model:
+            wrong, todo = f"model={name} has no setting '{key}'", f"freemask list model {name}"
+            raise UserError(wrong, came=entry, expected=nearest(key, model), todo=todo)
+        model[key] = yaml.safe_load(value)
+    return name, model
 
 
 def model_name(variant: Variant) -> str:

@@ -162,6 +162,7 @@ def alone(
     path: str | Path,
     patterns: Sequence[str],
     *,
+    revision: str | None = None,
     local_files_only: bool = False,
     shipped: Mapping[str, Path] = MappingProxyType({}),
 ) -> Path:
@@ -172,7 +173,7 @@ def alone(
         return folder
     if not _is_hub_id(str(path)):
         raise _no_folder(folder, ", ".join([*shipped, "a folder with a config.json and weights"]))
-    return _download(str(path), None, local_files_only, list(patterns))
+    return _download(str(path), revision, local_files_only, list(patterns))
 
 
 def _download(name: str, revision: str | None, local_files_only: bool, patterns: list[str]) -> Path:
@@ -257,6 +258,10 @@ def maker(home: Any, kind: str) -> Any:
         from freemask.backbones.i2vgen_unet import I2VGenXLUNet
 
         return I2VGenXLUNet
+    if kind == "LaVieUNet":
+        from freemask.backbones.lavie_unet import LaVieUNet
+
+        return LaVieUNet
     return getattr(home, kind)
 
 

@@ -17,6 +17,7 @@ Weights = Mapping[str, Tensor]
 # Tune-A-Video calls them otherwise than FateZero.
 RENAMED = {".attn_temp.": ".attn_temporal.", ".norm_temp.": ".norm_temporal."}
 LAYERS = ("conv_temporal", "attn_temporal", "norm_temporal")
+LAVIE = (".time_rel_pos_bias.", ".rotary_emb.")  # in the same layers, which stand elsewhere in their block
 
 
 def find(path: str | Path, *, allow_pickle: bool = False) -> Path:
@@ -52,6 +53,13 @@ def read(path: str | Path, *, allow_pickle: bool = False) -> dict[str, Tensor]:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers of both formats raise many unrelated kinds
         raise UserError("The temporal weights could not be read.", came=f"{file}: {error}") from error
+    if any(each in key for key in found.get("ema", found) for each in LAVIE):
+        raise UserError(
+            "These are weights of LaVie, whose layers along frames are none that an image model can be given.",
+            came=file,
+            expected="weights of Tune-A-Video, FateZero or the like",
+            todo=f"model=lavie model.path={file}",
+        )
     return {_renamed(key): value for key, value in found.items()}
 
 

@@ -252,6 +252,6 @@ def _layers(backbone: Backbone, mode: Mode) -> tuple[list[str], int]:
             f"UniEdit borrows in layers that this model does not have: {lacking[0]} attention.",
             came=f"mode={mode}, a model with {', '.join(dict.fromkeys(roles))} attention",
             expected="a video model with attention within frames and along them",
-            todo="model=embedded, zeroscope or modelscope",
+            todo="model=embedded, zeroscope, modelscope or lavie",
         )
     return [name for name, site in backbone.sites.items() if site.role == "self"], roles.count("temporal")

@@ -12,7 +12,7 @@ from experiments.config.compose import plain
 from experiments.jobs import beforehand
 from experiments.jobs.edit import fit, make_editor
 from experiments.jobs.job import head
-from experiments.jobs.one_clip import Cut, Wish, read
+from experiments.jobs.one_clip import Cut, Wish, made, read
 from experiments.jobs.strategies import looked, strategies_of
 from experiments.jobs.variants import Composition, unused
 from experiments.loggers.base import Guarded
@@ -65,7 +65,7 @@ class Options(Cut):
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
     options = Options.of(config)
-    task, data = options.wish().task(lambda: build(config["data"], "data"))
+    task, data = options.wish().task(*made(config))
     if options.masks is not None:
         return beside_each_other(config, options, flags, task, data)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))

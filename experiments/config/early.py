@@ -71,6 +71,7 @@ def refuse_without_prompts(clip: str, prompts: Mapping[str, object]) -> None:
         if prompt is None:
             wrong, came = f"the {key} prompt is needed", f"clip={clip} alone"
             todo = "add " + " and ".join(f'{each}="..."' for each in prompts)
+            todo += " (source=auto: what BLIP sees)" if "target" in prompts else ""
             expected = " and ".join(SHOWS[each] for each in prompts)
             raise UserError(wrong, came=came, expected=expected, todo=todo)
 

@@ -2,7 +2,7 @@
 
 PATHS = (
     *("paths.runs", "paths.data", "model.path", "model.revision", "tuning.path", "flow.path"),
-    *("first_frame.path", "interpolation.weights"),
+    *("first_frame.path", "interpolation.weights", "captions.weights", "data.captions.weights"),
     *("data.root", "data.tasks", "data.manifest", "data.regions", "data.clip"),
 )
 EDIT = ("data.edit.source", "data.edit.target")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from experiments.config.build import build
 from experiments.config.identity import Identity
 from experiments.front.clips import ClipLike, Show, Words, clip_or_name, showing
 from experiments.front.result import Result
@@ -11,7 +10,7 @@ from experiments.front.said import Said
 from experiments.jobs import beforehand
 from experiments.jobs.edit import fit, make_editor
 from experiments.jobs.job import head
-from experiments.jobs.one_clip import Wish, read
+from experiments.jobs.one_clip import Wish, made, read
 from experiments.jobs.variants import unused
 from experiments.report.edit_folder import edit_identity
 from experiments.runs.plan import Item, Variant
@@ -42,7 +41,7 @@ def edit(
     said = Said.of(overrides, settings, model, own)
     wish = said.wish()
     with showing(progress) as (report, busy):
-        task, data = wish.task(lambda: build(said.config["data"], "data"))
+        task, data = wish.task(*made(said.config))
         variant = _variant(said, task)
         beforehand.refuse(said.config, task, data, wish.frames.exact, loaded=said.backbone is not None)
         busy("loading the model")

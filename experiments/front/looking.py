@@ -18,7 +18,7 @@ from experiments.front.result import pictured
 from experiments.front.said import Said
 from experiments.jobs import beforehand
 from experiments.jobs.edit import model_of
-from experiments.jobs.one_clip import Wish
+from experiments.jobs.one_clip import Wish, made
 from experiments.report.mask_sheet import about_masks, leave_masks, mask_sheet
 from freemask.data.pairs import read_pairs
 from freemask.errors import UserError
@@ -108,7 +108,7 @@ def masks(
     with showing(progress) as (report, busy):
         if target is None:
             wish = _looking(wish, words, said)
-        task, data = wish.task(lambda: build(said.config["data"], "data"))
+        task, data = wish.task(*made(said.config))
         beforehand.refuse(said.config, task, data, wish.frames.exact)
         busy("loading the model")
         backbone = model_of(said.config) if said.backbone is None else said.backbone
@@ -128,7 +128,7 @@ def _looking(wish: Wish, words: Words | None, said: Said) -> Wish:
         return wish
     source = wish.source
     if source is None:
-        source = replace(wish, words=None).task(lambda: build(said.config["data"], "data"))[0].source
+        source = replace(wish, words=None).task(*made(said.config))[0].source
     given = words if words is not None else wish.words
     if not given:
         todo = 'freemask.masks(clip, "a red car", "car")'

@@ -44,6 +44,7 @@ def explained(row: Mapping[str, Any]) -> dict[str, str]:
     """The lines by name, in reading order; what is not known yet, or says nothing, has none."""
     choices, facts = row.get("choices") or {}, row.get("facts") or {}
     lines = {
+        "prompt": _prompt(row),
         "kind": _kind(row),
         "level": str(row.get("level") or ""),
         "words": "" if row.get("edits") else _words(row, facts),
@@ -89,6 +90,12 @@ def each_edit(edits: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{paired(edit['words']) or 'everything'} [{edit['kind']}]{place}"
         for edit, place in zip(edits, where, strict=True)
     ]
+
+
+def _prompt(row: Mapping[str, Any]) -> str:
+    """Who said what the clip shows, where nobody wrote it."""
+    how = (row.get("guessed") or {}).get("source")
+    return f"'{row.get('source')}', as said by {how}" if how else ""
 
 
 def _kind(row: Mapping[str, Any]) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from experiments.config.build import build
 from experiments.config.early import refuse_without_prompts
 from experiments.config.options import Keys
 from experiments.jobs.beyond import filmed
 from experiments.jobs.edit import fit
+from freemask.data.captions import Captions, completed, wanted
 from freemask.data.frames import AUTO, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.held import HeldClip, footage_of
@@ -58,15 +60,22 @@ class Wish:
     frames: FrameRange
     edits: str | Sequence[Any] | None = None
 
-    def task(self, data: Callable[[], DataSource]) -> tuple[EditTask, DataSource]:
-        """The task, and where its clip comes from: a file, or a clip that the data knows."""
+    def task(
+        self, data: Callable[[], DataSource], captions: Callable[[], Captions] | None = None
+    ) -> tuple[EditTask, DataSource]:
+        """The task, and where its clip comes from: a file, or a clip that the data knows. `captions` makes who says
+        what a clip shows whose source prompt is `auto`."""
         asked = {key: getattr(self, key) for key in ("source", "target", "kind", "words", "edits")}
         clip = self.clip
         if isinstance(clip, Clip) or (clip is not None and Path(clip).expanduser().exists()):
             name = clip.id if isinstance(clip, Clip) else clip
             refuse_without_prompts(name, {key: asked[key] for key in ("source", "target")})
-            more = (asked, self.geometry, self.frames)
-            one = HeldClip(clip, *more) if isinstance(clip, Clip) else OneClip(clip, *more)
+            says = captions() if captions is not None and wanted(asked) else None
+            if isinstance(clip, Clip):
+                one = HeldClip(clip, asked, self.geometry, self.frames, says)
+            else:
+                taken = self.frames if says is None else reach(self.frames)
+                one = OneClip(clip, asked, self.geometry, taken, says)
             return one.task, one
         source = data()
         task = _known(clip, source.tasks())
@@ -80,8 +89,11 @@ class Wish:
         if all(value is None for value in asked.values()):
             return task, source
         prompts = {key: getattr(task, key) for key in ("source", "target") if asked[key] is None}
-        own = check_task({**asked, **prompts, "id": f"{task.id}-own", "clip": task.clip})
-        held = source.clip(task)
+        held, found = source.clip(task), {}
+        if captions is not None and wanted(asked):
+            asked, found = completed({**asked, **prompts}, captions(), footage_of(held))
+            prompts = {}
+        own = check_task({**asked, **prompts, "id": f"{task.id}-own", "clip": task.clip}, found=found)
         return own, Changed(own, with_regions(held, own, footage_of(held), Geometry()), filmed(source))
 
 
@@ -104,6 +116,11 @@ class Changed:
 
     def region(self, task: EditTask) -> Bool[Tensor, "f h w"] | None:
         return None
+
+
+def made(config: Mapping[str, Any]) -> tuple[Callable[[], DataSource], Callable[[], Captions]]:
+    """Where a wish finds the data, and who says what a clip shows, when it needs them."""
+    return (lambda: build(config["data"], "data")), (lambda: build(config["captions"], "captions"))
 
 
 def read(one: OneClip, frames: int | None, backbone: Any) -> OneClip:

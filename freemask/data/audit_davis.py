@@ -5,7 +5,8 @@ from pathlib import Path
 
 from freemask.data.audit import Audit
 from freemask.data.audit_clip import check_clip
-from freemask.data.davis import chosen
+from freemask.data.captions import Captions
+from freemask.data.davis import chosen, told_by
 from freemask.data.davis_layout import DavisLayout
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
@@ -26,12 +27,14 @@ def audit_davis(  # noqa: PLR0913 - the arguments of Davis
     single_instance: bool = False,
     geometry: Geometry | None = None,
     frames: FrameRange | None = None,
+    captions: Captions | None = None,
     progress: Progress = silent,
 ) -> Audit:
     audit = Audit()
     layout = _layout(audit, Path(root).expanduser(), resolution)
     try:
-        listed = read_list(tasks)
+        told = None if layout is None else told_by(captions, layout, frames or FrameRange())
+        listed = read_list(tasks, told=told)
         audit.tasks = listed.tasks if layout is None else chosen(layout, listed.tasks, clips)
     except (UserError, OSError) as error:
         audit.refused(tasks, error)

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from freemask.data.audit import Audit
-from freemask.data.files import Files, keep_clips
+from freemask.data.captions import Told
+from freemask.data.files import Files, keep_clips, told_by
 from freemask.data.five import Five, check_edits, mask_paths, read_prompts
+from freemask.data.frames import FrameRange
 from freemask.data.names import within
 from freemask.data.paths import existing_folder
 from freemask.data.pexels import Pexels, find_manifest
 from freemask.data.regions import remarks
 from freemask.data.shipped import list_path
-from freemask.data.tasks import read_list, read_tasks
+from freemask.data.tasks import read_list
 from freemask.data.tgve import COLUMNS, Tgve, find_sheet, read_sheet
 from freemask.errors import UserError
 from freemask.types import EditTask, Progress, silent
@@ -111,12 +113,17 @@ def _compare(audit: Audit, root: Path, clips: int, whole: tuple[int, int]) -> No
 
 
 def _files(root: Path, arguments: Arguments) -> list[EditTask]:
-    return read_tasks(arguments["tasks"])
+    return list(read_list(arguments["tasks"], told=_told(root, arguments)).tasks)
 
 
 def _pexels(root: Path, arguments: Arguments) -> list[EditTask]:
     manifest = arguments.get("manifest")
-    return list(read_list(list_path(manifest) if manifest else find_manifest(root), manifest=True).tasks)
+    path = list_path(manifest) if manifest else find_manifest(root)
+    return list(read_list(path, manifest=True, told=_told(root, arguments)).tasks)
+
+
+def _told(root: Path, arguments: Arguments) -> Told | None:
+    return told_by(arguments.get("captions"), root, arguments.get("frames") or FrameRange())
 
 
 def _tgve(root: Path, arguments: Arguments) -> list[EditTask]:

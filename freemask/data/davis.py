@@ -20,10 +20,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from freemask.data.captions import Captions, Told
 from freemask.data.davis_layout import DavisLayout
 from freemask.data.files import fits, keep_clips
 from freemask.data.folder import read_images
-from freemask.data.frames import FrameRange
+from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.images import read_ids
 from freemask.data.regions import read_region, united, with_regions
@@ -37,7 +38,7 @@ from freemask.words import holds
 class Davis:
     """`tasks`: a list, or the name of one that comes along (davis20). `clips`: names or patterns of clips, or (as
     text) the name of an image set. `single_instance` leaves out the tasks of clips in which more than one object is
-    annotated."""
+    annotated. `captions` says what a clip shows whose source prompt is `auto`."""
 
     def __init__(  # noqa: PLR0913 - the list is the schema of a YAML file
         self,
@@ -49,10 +50,11 @@ class Davis:
         single_instance: bool = False,
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,
+        captions: Annotated[Captions | None, Effect.NONE] = None,
     ) -> None:
         self.layout = DavisLayout(root, resolution)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
-        listed = read_list(tasks)
+        listed = read_list(tasks, told=told_by(captions, self.layout, self.frames))
         self._names = listed.objects
         self._tasks = chosen(self.layout, listed.tasks, clips)
         for task in self._tasks:
@@ -140,6 +142,16 @@ class Davis:
             mask, word = self.geometry.masks(ids == number), named.get(number, f"object{number}")
             masks[word] = masks[word] | mask if word in masks else mask
         return masks
+
+
+def told_by(captions: Captions | None, layout: DavisLayout, frames: FrameRange) -> Told | None:
+    """What is said of the clips as they are in their files: it does not depend on the model's size."""
+
+    def footage(clip: str) -> Footage:
+        name = PurePosixPath(clip).name
+        return read_images(layout.frames(name), f"clip '{name}'", Geometry(), frames)
+
+    return None if captions is None else Told(captions, footage)
 
 
 def chosen(

@@ -8,13 +8,14 @@ from typing import Annotated
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from freemask.data.captions import Captions, Told
 from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.names import within
 from freemask.data.open import open_footage
 from freemask.data.paths import existing_folder
 from freemask.data.regions import read_region, united, with_regions
-from freemask.data.tasks import read_tasks
+from freemask.data.tasks import read_list
 from freemask.errors import UserError, nearest
 from freemask.settings import Effect
 from freemask.types import Clip, EditTask
@@ -22,9 +23,10 @@ from freemask.types import Clip, EditTask
 
 class Files:
     """`clips` keeps the tasks whose clip fits one of these patterns (`videos/*`). `regions` is a folder with
-    masks named by task (`<id>.png`, or a folder `<id>`, a mask per frame); a task's own `region` wins."""
+    masks named by task (`<id>.png`, or a folder `<id>`, a mask per frame); a task's own `region` wins. `captions` says
+    what a clip shows whose source prompt is `auto`: the prompt itself counts, not who said it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the list is the schema of a YAML file
         self,
         root: Annotated[str | Path, Effect.PLACE],
         tasks: Annotated[str | Path, Effect.PLACE],
@@ -33,9 +35,11 @@ class Files:
         regions: Annotated[str | Path | None, Effect.PLACE] = None,
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,
+        captions: Annotated[Captions | None, Effect.NONE] = None,
     ) -> None:
         self.root = existing_folder(root)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
+        self.told = told_by(captions, self.root, self.frames)
         self._whole = existing_folder(regions) if regions else None
         self._tasks = keep_clips(self._read(tasks), clips)
         self._last: tuple[str, Footage] | None = None
@@ -74,7 +78,7 @@ class Files:
         return [read_region(path, self.footage(task), self.geometry) if path else None for path in named]
 
     def _read(self, tasks: str | Path) -> list[EditTask]:
-        return read_tasks(tasks)
+        return list(read_list(tasks, told=self.told).tasks)
 
     def _region_path(self, task: EditTask) -> Path | None:
         if "region" in task.assets:
@@ -87,6 +91,13 @@ class Files:
         if self._last is None or self._last[0] != task.clip:
             self._last = task.clip, open_footage(self.root / task.clip, self.geometry, self.frames)
         return self._last[1]
+
+
+def told_by(captions: Captions | None, root: Path, frames: FrameRange) -> Told | None:
+    """What is said of the clips as they are in their files: it does not depend on the model's size."""
+    if captions is None:
+        return None
+    return Told(captions, lambda clip: open_footage(within(root, clip), Geometry(), frames))
 
 
 def keep_clips(tasks: Sequence[EditTask], patterns: Sequence[str] | None) -> list[EditTask]:

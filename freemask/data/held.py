@@ -7,9 +7,10 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from freemask.data.captions import Captions
 from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
-from freemask.data.one import OneClip, task_of
+from freemask.data.one import OneClip
 from freemask.data.regions import with_regions
 from freemask.data.task_fill import slug
 from freemask.types import Clip, EditTask
@@ -24,10 +25,14 @@ class HeldClip(OneClip):
         edit: Mapping[str, object],
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,
+        captions: Captions | None = None,
     ) -> None:
         self.held, self.path = clip, Path(slug(clip.id))
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
-        self.task = task_of(self.path, edit)
+        self.task = self._task(edit, captions)
+
+    def _whole_footage(self) -> Footage:
+        return footage_of(self.held, Geometry(), self.frames)
 
     def clip(self, task: EditTask) -> Clip:
         return with_regions(taken(self.held, self.geometry, self.frames), task, self.footage(), self.geometry)

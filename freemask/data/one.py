@@ -7,6 +7,7 @@ from typing import Annotated
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from freemask.data.captions import Captions, completed, wanted
 from freemask.data.frames import Footage, FrameRange
 from freemask.data.geometry import Geometry
 from freemask.data.open import check_range, open_footage
@@ -20,7 +21,7 @@ from freemask.types import Clip, EditTask
 
 class OneClip:
     """`edit` has the fields of a task list without `clip`. Left out, `id` is made of the file's name, and `words` and
-    `kind` are read off the prompts."""
+    `kind` are read off the prompts; where the source prompt is `auto`, `captions` says what the clip shows."""
 
     def __init__(
         self,
@@ -28,11 +29,22 @@ class OneClip:
         edit: Mapping[str, object],
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,
+        captions: Annotated[Captions | None, Effect.NONE] = None,
     ) -> None:
         self.path = existing(clip)
         self.geometry, self.frames = geometry or Geometry(), frames or FrameRange()
         check_range(self.path, self.frames)
-        self.task = task_of(self.path, edit)
+        self.task = self._task(edit, captions)
+
+    def _task(self, edit: Mapping[str, object], captions: Captions | None) -> EditTask:
+        found: dict[str, str] = {}
+        if captions is not None and wanted(edit):
+            edit, found = completed(edit, captions, self._whole_footage())
+        return task_of(self.path, edit, found)
+
+    def _whole_footage(self) -> Footage:
+        """As it is in its file: what is said of a clip does not depend on the model's size."""
+        return open_footage(self.path, Geometry(), self.frames)
 
     def tasks(self) -> Sequence[EditTask]:
         return [self.task]
@@ -59,6 +71,6 @@ class OneClip:
         return open_footage(self.path, self.geometry, self.frames)
 
 
-def task_of(clip: Path, edit: Mapping[str, object]) -> EditTask:
+def task_of(clip: Path, edit: Mapping[str, object], found: Mapping[str, str]) -> EditTask:
     """`clip` is a file's path or a name."""
-    return check_task({"id": slug(clip.name), **edit, "clip": str(clip)})
+    return check_task({"id": slug(clip.name), **edit, "clip": str(clip)}, found=found)

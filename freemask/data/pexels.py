@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from freemask.data.captions import Captions
 from freemask.data.files import Files
 from freemask.data.frames import FrameRange
 from freemask.data.geometry import Geometry
@@ -31,15 +32,16 @@ class Pexels(Files):
         clips: Sequence[str] | None = None,
         geometry: Geometry | None = None,
         frames: FrameRange | None = None,
+        captions: Annotated[Captions | None, Effect.NONE] = None,
     ) -> None:
         path = list_path(manifest) if manifest else find_manifest(existing_folder(root))
-        super().__init__(root, path, clips=clips, geometry=geometry, frames=frames)
+        super().__init__(root, path, clips=clips, geometry=geometry, frames=frames, captions=captions)
         for task in self.tasks():
             if Path(task.clip).suffix.lower() not in SUFFIXES:
                 raise UserError(f"{path}: not a video file", came=task.clip, expected=" ".join(SUFFIXES))
 
     def _read(self, tasks: str | Path) -> list[EditTask]:
-        return list(read_list(tasks, manifest=True).tasks)
+        return list(read_list(tasks, manifest=True, told=self.told).tasks)
 
 
 def find_manifest(root: Path) -> Path:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from freemask.data.captions import AUTO
 from freemask.data.names import fault, id_fault
 from freemask.data.pairs import read_pairs
 from freemask.data.paths import path_below
@@ -81,6 +82,11 @@ def _text(row: Row, name: str, complain: Complain, empty: Collection[str]) -> st
 
 
 def _check_prompt(name: str, prompt: str, complain: Complain) -> None:
+    if name == "source" and prompt.strip() == AUTO:
+        complain(
+            name,
+            "source=auto: nobody here looks at clips; the data do (data=folder, davis, pexels), and edit",
+        )
     odd = next((sign for sign in prompt if not sign.isprintable()), None)
     if odd is not None:
         complain(name, f"field '{name}' holds {odd!r}; a prompt is one line of printable text")

@@ -17,7 +17,10 @@ A CSV file has the fields as columns and writes pairs as `car->truck; red->blue`
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
+from freemask.data import captions as said_of
+from freemask.data.captions import Told
 from freemask.data.names import same_name
 from freemask.data.shipped import list_path
 from freemask.data.task_check import FIELDS, check_row
@@ -42,13 +45,16 @@ def read_tasks(path: str | Path) -> list[EditTask]:
     return list(read_list(path).tasks)
 
 
-def read_list(path: str | Path, *, manifest: bool = False) -> TaskList:
-    listed, found = looked_over(path, manifest=manifest)
+def read_list(path: str | Path, *, manifest: bool = False, told: Told | None = None) -> TaskList:
+    """`told`: who says what the clips show whose source prompt is `auto`."""
+    listed, found = looked_over(path, manifest=manifest, told=told)
     refuse(path, found)
     return listed
 
 
-def looked_over(path: str | Path, *, manifest: bool = False) -> tuple[TaskList, list[Complaint]]:
+def looked_over(
+    path: str | Path, *, manifest: bool = False, told: Told | None = None
+) -> tuple[TaskList, list[Complaint]]:
     """The good tasks of a list, and what is wrong with its other lines."""
     path = list_path(path)
     if path.is_dir():
@@ -58,6 +64,7 @@ def looked_over(path: str | Path, *, manifest: bool = False) -> tuple[TaskList, 
         rows = [_from_manifest(row, complaints) for row in rows]
     if wrong := _wrong_header(rows, manifest=manifest):
         return TaskList((), {}), [*complaints, *wrong]
+    rows = [row if told is None else _seen(row, told, complaints) for row in rows]
     return _checked(path, named([filled(row) for row in rows]), complaints, "line")
 
 
@@ -97,17 +104,20 @@ def _checked(
     return TaskList(tuple(good), objects), found
 
 
-def check_task(fields: Mapping[str, object], base: Path | None = None) -> EditTask:
-    """One task given in code or on the command line, under the same rules as a line of a list."""
+def check_task(
+    fields: Mapping[str, object], base: Path | None = None, found: Mapping[str, str] = MappingProxyType({})
+) -> EditTask:
+    """One task given in code or on the command line, under the same rules as a line of a list. `found`: which fields
+    nobody wrote, and how they were found."""
     said = {name: value for name, value in fields.items() if value is not None}
     for name in ("words", "edits"):
         if not str(said.get(name, "none")).strip():
             del said[name]  # words= says as little as no words at all
-    row = Row(0, said)
-    task, _, found = check_row(row, (base or Path()).resolve(), listed=False)
-    if found:
+    row = Row(0, said, guessed=found)
+    task, _, wrong = check_row(row, (base or Path()).resolve(), listed=False)
+    if wrong:
         raise UserError(
-            "the edit cannot be done as described\n" + "\n".join(f"  {text}" for _, text in found)
+            "the edit cannot be done as described\n" + "\n".join(f"  {text}" for _, text in wrong)
         )
     return task
 
@@ -119,6 +129,18 @@ def refuse(path: str | Path, complaints: Sequence[Complaint], unit: str = "line"
     count = len({line for line, _ in complaints})
     many = {"entry": "entries"}.get(unit, f"{unit}s") if count > 1 else unit
     raise UserError(f"{path}: {count} bad {many} in the task list\n{lines}")
+
+
+def _seen(row: Row, told: Told, complaints: list[Complaint]) -> Row:
+    """With a source prompt, where the clip is to be looked at for it."""
+    if not said_of.wanted(row.values):
+        return row
+    try:
+        values, how = told(row.values)
+    except UserError as error:
+        complaints.append((row.at("source"), f"source=auto: {error.wrong}; {error.todo or error.came}"))
+        return row
+    return replace(row, values=values, guessed={**row.guessed, **how})
 
 
 def _from_manifest(row: Row, complaints: list[Complaint]) -> Row:

@@ -16,9 +16,9 @@ WAIT = 0.5  # seconds
 
 
 @contextmanager
-def alone(path: Path | None, progress: Progress) -> Iterator[None]:
-    """`path` is that of the thing. The system opens the lock when a process dies; where a disk knows no locks, all
-    work at once, and the last one's result stays."""
+def alone(path: Path | None, progress: Progress, what: str = "tuning") -> Iterator[None]:
+    """`path` is that of the thing, `what` its name for readers. The system opens the lock when a process dies; where
+    a disk knows no locks, all work at once, and the last one's result stays."""
     if path is None or fcntl is None:
         yield
         return
@@ -36,7 +36,7 @@ def alone(path: Path | None, progress: Progress) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if not waited:
-                    progress("waiting for the same tuning in another process", 0, 1)
+                    progress(f"waiting for the same {what} in another process", 0, 1)
                 waited = True
                 time.sleep(WAIT)
             except OSError:

@@ -1,0 +1,165 @@
+"""The fit itself: Adam, step after step, kept on the way and at the end for every method, prompt and run."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from freemask.errors import UserError
+from freemask.fields.networks import Weights
+from freemask.kept import Kept
+from freemask.tuning.lock import alone
+from freemask.types import Progress
+
+SAVE_EVERY = 60  # seconds
+WHAT = "fit"
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What is fitted. At the steps of `restarts` Adam forgets what it knew of the gradients."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def restarts(self) -> tuple[int, ...]: ...
+
+    @property
+    def name(self) -> str:
+        """The same for what gives the same fit."""
+        ...
+
+    def begin(self) -> dict[str, Tensor]: ...
+
+    def rate(self, step: int) -> float: ...
+
+    def loss(self, weights: Weights, step: int) -> Tensor: ...
+
+
+class Fitted(NamedTuple):
+    """`seconds` are those of the fit itself, whichever edit paid for it; `error` is the mean of its last steps."""
+
+    weights: dict[str, Tensor]
+    seconds: float
+    error: float
+    kept: bool
+
+    def facts(self) -> dict[str, str | float | int | bool | None]:
+        return {"fit_kept": self.kept, "fit_seconds": round(self.seconds, 1), "fit_error": self.error}
+
+
+@dataclass
+class Learner:
+    work: Work
+    weights: dict[str, Tensor]
+    errors: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.adam = self._adam()
+
+    def _adam(self) -> torch.optim.Adam:
+        for each in self.weights.values():
+            each.requires_grad_()
+        return torch.optim.Adam(list(self.weights.values()), lr=self.work.rate(0))
+
+    @torch.enable_grad()
+    def step(self) -> None:
+        at = len(self.errors)
+        if at in self.work.restarts:
+            self.adam = self._adam()
+        for group in self.adam.param_groups:
+            group["lr"] = self.work.rate(at)
+        self.adam.zero_grad()
+        loss = self.work.loss(self.weights, at)
+        loss.backward()
+        self.errors.append(float(loss.detach()))
+        grown = [each.grad for each in self.weights.values() if each.grad is not None]
+        length = torch.nn.utils.get_total_norm(grown)
+        if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(length)):
+            raise UserError(
+                f"Step {at + 1} of the fit met numbers that are not finite.",
+                came=f"a loss of {self.errors[-1]:g}",
+                expected="a fit that converges",
+                todo="a smaller method.fit.rate, and look whether the clip and its flow hold numbers",
+            )
+        self.adam.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that going on from here needs."""
+        found = {f"weight {name}": each.detach() for name, each in self.weights.items()}
+        for name, each in self.weights.items():
+            found |= {f"{key} {name}": value for key, value in self.adam.state[each].items()}
+        return found | {"errors": torch.tensor(self.errors, dtype=torch.float64)}
+
+    @torch.no_grad()
+    def go_on(self, tensors: Mapping[str, Tensor]) -> None:
+        found = dict(tensors)
+        self.errors = found.pop("errors").tolist()
+        for key, value in found.items():
+            kind, _, name = key.partition(" ")
+            weight: Any = self.weights[name]
+            if kind == "weight":
+                weight.copy_(value)
+            else:  # Adam's own; it counts its steps on the host
+                self.adam.state[weight][kind] = value.clone() if kind == "step" else value.to(weight)
+
+
+def fitted(work: Work, store: Kept, device: torch.device | str, progress: Progress) -> Fitted:
+    """What was kept of the same fit, or a new one."""
+    key = hashlib.sha256(work.name.encode()).hexdigest()[:32]
+    with alone(store.path(key), progress, WHAT):
+        known = store.load(key)
+        if known is not None:
+            about = store.facts(key)
+            weights = {name: each.to(device) for name, each in known.items()}
+            return Fitted(weights, float(about["seconds"]), float(about["error"]), kept=True)
+        learner = Learner(work, {name: each.to(device) for name, each in work.begin().items()})
+        seconds = _learn(learner, store, f"{key}-half", progress)
+        last = learner.errors[-max(1, len(learner.errors) // 20) :]
+        weights = {name: each.detach() for name, each in learner.weights.items()}
+        made = Fitted(weights, seconds, float(f"{sum(last) / max(1, len(last)):.4g}"), kept=False)
+        about = {"seconds": f"{seconds:.1f}", "error": repr(made.error), "work": work.name}
+        if store.save(key, weights, about):
+            store.drop(f"{key}-half")
+        return made
+
+
+def _learn(learner: Learner, store: Kept, half: str, progress: Progress) -> float:
+    """All steps, from where an earlier try ended; the seconds of all tries."""
+    before, begun, total = 0.0, store.load(half), learner.work.steps
+    if begun is not None:
+        learner.go_on(begun)
+        with suppress(ValueError):
+            before = float(store.facts(half).get("seconds", "0"))
+    started = saved = time.perf_counter()
+
+    def spent() -> float:
+        return before + time.perf_counter() - started
+
+    def save() -> None:
+        store.save(half, learner.tensors(), {"seconds": f"{spent():.1f}"})
+
+    progress(WHAT, len(learner.errors), total)
+    try:
+        while len(learner.errors) < total:
+            learner.step()
+            progress(WHAT, len(learner.errors), total)
+            if time.perf_counter() - saved > SAVE_EVERY and len(learner.errors) < total:
+                save()
+                saved = time.perf_counter()
+    except KeyboardInterrupt:
+        save()
+        raise
+    return spent()
+
+
+def name_of(kind: str, clip: str, settings: Mapping[str, Any]) -> str:
+    """Of a fit, by what it is fitted to and how."""
+    return f"{kind} {clip} {json.dumps(dict(settings), sort_keys=True)}"

@@ -160,9 +160,13 @@ class Held:
         return shown.ever(self.masks, "latent", times, self.subject.clip.frames)
 
     def edit(self, latents: Float[Tensor, "f c h w"], facts: Facts) -> Edit:
-        frames = self.subject.clip.frames
         with self.watch.stage("decoding"):
-            made = self.backbone.decode(latents, len(frames))
+            made = self.backbone.decode(latents, len(self.subject.clip.frames))
+        return self.told(made, facts)
+
+    def told(self, made: Float[Tensor, "f 3 h w"], facts: Facts) -> Edit:
+        """The edit of these frames, and what its mask was."""
+        frames = self.subject.clip.frames
         if self.masks is None:
             told: Facts = {"mask_used": False, **facts}
             return Edit(made, {}, self.watch.seconds, path_warnings(self.backbone), told)

@@ -6,8 +6,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def warped(frames: Float[Tensor, "g c h w"], flow: Float[Tensor, "g 2 h w"]) -> Float[Tensor, "g c h w"]:
-    """Each pixel fetched (bilinear) from where `flow`, in pixels (x, y), says that it came from."""
+def warped(
+    frames: Float[Tensor, "g c h w"], flow: Float[Tensor, "g 2 h w"], mode: str = "bilinear"
+) -> Float[Tensor, "g c h w"]:
+    """Each pixel fetched (bilinear, or the nearest) from where `flow`, in pixels (x, y), says that it came from."""
     height, width = frames.shape[-2:]
     sides = (torch.arange(side, device=flow.device).double() for side in (height, width))
     y, x = torch.meshgrid(*sides, indexing="ij")
@@ -15,7 +17,7 @@ def warped(frames: Float[Tensor, "g c h w"], flow: Float[Tensor, "g 2 h w"]) -> 
     # Centres of pixels at (i + 0.5) / size, as align_corners=False has it; right for sides of one pixel too.
     places = torch.stack([x, y], -1) + flow.double().movedim(1, -1)
     grid = (2 * places + 1) / sizes - 1
-    found = F.grid_sample(frames.double(), grid, padding_mode="border", align_corners=False)
+    found = F.grid_sample(frames.double(), grid, mode=mode, padding_mode="border", align_corners=False)
     return found.to(frames.dtype)
 
 

@@ -182,7 +182,7 @@ def test_numbers_of_stored_frames_are_those_of_the_row():
 
 
 def test_a_place_that_cannot_hold_an_edit_is_refused_before_the_work(capsys, monkeypatch):
-    monkeypatch.setattr("experiments.commands.edit.make_editor", None)  # would be the work
+    monkeypatch.setattr("experiments.report.one_edit.make_editor", None)  # would be the work
     Path("notes.txt").write_text("mine")
     for place in ("notes.txt", "blue.mp4", "notes.txt/below"):
         assert main([*EDIT, f"clip={photo('photo.png')}", f"out={place}", PLAIN]) == 2

@@ -7,23 +7,15 @@ from typing import Any
 from omegaconf import DictConfig
 
 from experiments.cli.verb import EDIT, PATHS, Verb
-from experiments.config.build import build
 from experiments.config.compose import plain
-from experiments.jobs import beforehand
-from experiments.jobs.edit import fit, make_editor
-from experiments.jobs.job import head
-from experiments.jobs.one_clip import Cut, Wish, made, read
+from experiments.jobs.one_clip import Asked, made
 from experiments.jobs.strategies import looked, strategies_of
-from experiments.jobs.variants import Composition, unused
-from experiments.loggers.base import Guarded
-from experiments.report.edit_folder import edit_identity, folder_of, leave, make_room, tell, tell_before
+from experiments.jobs.variants import Composition
+from experiments.report.edit_folder import tell, tell_before
 from experiments.report.mask_sheet import about_masks, folder_of_masks, leave_masks, tell_masks
-from experiments.runs.plan import Item
+from experiments.report.one_edit import Planned
 from experiments.runs.progress import reporting
-from experiments.runs.rows import keep_columns, now
-from experiments.runs.store import RunStore
-from freemask.data.one import OneClip
-from freemask.types import DataSource, EditTask, Kind
+from freemask.types import DataSource, EditTask
 
 VERB = Verb(
     "edit one clip and leave the mp4, a side-by-side and a contact sheet",
@@ -45,21 +37,12 @@ VERB = Verb(
 
 
 @dataclass(frozen=True)
-class Options(Cut):
+class Options(Asked):
     """The plain keys of conf/edit.yaml."""
 
-    clip: str | None
-    source: str | None
-    target: str | None
-    words: str | None
-    edits: str | Sequence[Any] | None
     masks: str | Sequence[str] | None
-    kind: Kind | None
     seed: int
     out: str | None
-
-    def wish(self) -> Wish:
-        return Wish(self.clip, self.source, self.target, self.words, self.kind, *self.taken(), self.edits)
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
@@ -69,31 +52,10 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     if options.masks is not None:
         return beside_each_other(config, options, flags, task, data)
     command = Composition(cfg, flags["choices"], flags.get("overrides", ()))
-    variant = command.variant(None, (), lambda config, choices: edit_identity(config, task, choices))
-    beforehand.refuse(config, task, data, options.frames)
-    folder = folder_of(config, options.out, task, variant)
+    planned = Planned.of(command, config, task, data, frames=options.frames, out=options.out)
     with reporting(1) as reporter:
-        for line in unused(command.overrides, [command]):
-            reporter.say(line)
-        logger = Guarded(build(config["logger"], "logger"), reporter.say)
-        reporter.busy("loading the model")
-        editor = make_editor(config)
-        reporter.busy("reading the clip")
-        if isinstance(data, OneClip):
-            data = read(data, options.frames, editor.backbone)
-        fit(data, editor.backbone)
-        logger.start(folder, variant.identity.record())
-        editor.began = tell_before
-        outcome = editor.edit(head(Item(task.id, task.stored()), variant), task, data, reporter.stage)
-        for line in make_room(folder, outcome.row) if outcome.row["status"] == "done" else ():
-            reporter.say(f"note: {line}")
-        files = leave(folder, outcome)
-        outcome.tell(files={name: path.name for name, path in files.items()}, finished=now())
-        RunStore(folder).append("edit", outcome.row)
-        keep_columns(folder, outcome.columns)
-        logger.row(outcome.row, files)
-        logger.end([outcome.row])
-    return tell(folder, outcome, files)
+        outcome, files = planned.make(reporter, began=tell_before)
+    return tell(planned.folder, outcome, files)
 
 
 def beside_each_other(

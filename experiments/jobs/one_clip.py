@@ -22,7 +22,7 @@ from freemask.data.paths import existing
 from freemask.data.regions import with_regions
 from freemask.data.tasks import check_task
 from freemask.errors import UserError, nearest
-from freemask.types import Clip, DataSource, EditTask
+from freemask.types import Clip, DataSource, EditTask, Kind
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,21 @@ class Wish:
             prompts = {}
         own = check_task({**asked, **prompts, "id": f"{task.id}-own", "clip": task.clip}, found=found)
         return own, Changed(own, with_regions(held, own, footage_of(held), Geometry()), filmed(source))
+
+
+@dataclass(frozen=True)
+class Asked(Cut):
+    """What is asked of one edit, in the plain keys of a verb."""
+
+    clip: str | None
+    source: str | None
+    target: str | None
+    words: str | None
+    edits: str | Sequence[Any] | None
+    kind: Kind | None
+
+    def wish(self) -> Wish:
+        return Wish(self.clip, self.source, self.target, self.words, self.kind, *self.taken(), self.edits)
 
 
 @dataclass(frozen=True)

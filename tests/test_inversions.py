@@ -174,6 +174,26 @@ def test_features_come_back_as_they_went(place, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_features_as_whole_numbers_take_less_and_come_back_nearly(dtype, tmp_path):
+    rng = torch.Generator().manual_seed(3)
+    q, k = (torch.randn(1, 2, 2, 40, 64, generator=rng).to(dtype) for _ in range(2))
+    q[0, 0, 0, 0] = 0  # a row without a size
+    q[0, 0, 0, 1] *= 30  # and a large one, which costs the others nothing
+    given = QKV(q=q, k=k[:, :1].expand(-1, 2, -1, -1, -1), v=k, scale=0.5)
+    with Features("disk", device=torch.device("cpu"), folder=tmp_path, form="int8") as kept:
+        kept.put(where(), given, values=True)
+        assert kept.bytes == (2 + 1 + 2) * 2 * 40 * (64 + dtype.itemsize)
+        found = kept.get(where())
+    for name in ("q", "k", "v"):
+        back, before = getattr(found, name), getattr(given, name)
+        assert back.dtype == dtype and back.shape == before.shape
+        off, size = (back - before).float().norm(dim=-1), before.float().norm(dim=-1)
+        assert bool((off <= 0.012 * size).all()) and float((off / size.clamp(min=1e-9)).max()) > 0.002
+    with pytest.raises(UserError, match="cannot be kept so"):
+        Features("host", device=torch.device("cpu"), form="int4")
+
+
 def test_keys_that_all_frames_share_are_kept_once():
     whole = qkv(0)
     rng = torch.Generator().manual_seed(5)

@@ -150,6 +150,14 @@ def test_cached_and_recomputed_features_give_the_same_edit(backbone, plain, vari
         assert near(again.frames, kept.frames) and kept.facts["features_gb"] > 0
 
 
+def test_a_cache_of_whole_numbers_is_smaller_and_edits_nearly_the_same(backbone):
+    method = dataclasses.replace(freemask(Fixed(), **ATTENTION, windows=ALL_THE_WAY), features="cache")
+    whole = run(method, backbone)
+    packed = run(dataclasses.replace(method, cache_as="int8"), backbone)
+    assert 0 < packed.facts["features_gb"] < 0.6 * whole.facts["features_gb"]
+    assert 0 < float((packed.frames - whole.frames).abs().max()) < 0.02
+
+
 def test_a_cache_that_is_too_small_says_so(backbone):
     method = dataclasses.replace(freemask(Fixed()), features="cache", budget_gb=1e-6)
     with pytest.raises(UserError, match="do not fit"):

@@ -24,12 +24,14 @@ from freemask.methods.invert_fuse import OFF, InvertFuse
 from freemask.types import QKV, Backbone, Clip, EditTask, Method, OpticalFlow, Taps, Where
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
-# its queries and keys. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone. `edit` is a
+# its queries and keys, `cache_int8` on the device as whole numbers. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone. `edit` is a
 # method that fuses nothing, as it is, and `bare` the same without what it is about, where it says what that is.
 FREE, EDIT, BARE = "free", "edit", "bare"
-Mode = Literal["plain", "recompute", "cache_device", "cache_host", "cache_disk", "free", "edit", "bare"]
+Mode = Literal[
+    "plain", "recompute", "cache_device", "cache_int8", "cache_host", "cache_disk", "free", "edit", "bare"
+]
 MODES: tuple[Mode, ...] = get_args(Mode)
-FUSING: tuple[Mode, ...] = ("plain", "recompute", "cache_device", "cache_host", "cache_disk")
+FUSING: tuple[Mode, ...] = ("plain", "recompute", "cache_device", "cache_int8", "cache_host", "cache_disk")
 OF_WHOLE_CLIPS = ("space_time", "joint")  # the roles of layers that look at all frames at once
 OFFICIAL = 32 * 32  # the official code keeps the maps of layers with at most so many queries
 
@@ -60,6 +62,8 @@ def fused_in_mode(method: InvertFuse, mode: str, steps: int) -> InvertFuse:
     if mode == "plain":
         return replace(one, fusion=OFF)
     features, _, place = mode.partition("_")
+    if place == "int8":  # on the device, where room is dear
+        return replace(one, features=features, cache_on="device", cache_as=place)
     return replace(one, features=features, cache_on=place or one.cache_on)
 
 

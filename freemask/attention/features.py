@@ -1,6 +1,7 @@
 """Queries, keys and values of the source clip, kept for the edit on the device, in host memory or on disk."""
 
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from freemask.types import QKV, Time, Where
 
 GB = 10**9
 PLACES = ("device", "host", "disk")
+FORMS = (None, "int8")  # as they are, or each row of numbers as whole ones and the size of the largest
+LEVELS = 127
+UNIT = "unit"
 Slot = dict[str, Tensor]  # "site q" -> tensor, everything of one network time
 
 
@@ -29,10 +33,14 @@ class Features:
         device: torch.device,
         folder: str | Path | None = None,
         may_fail: bool = False,
+        form: str | None = None,
     ) -> None:
-        """`may_fail`: what does not fit or cannot be kept is no error; nothing is kept then, and `failed` says so."""
+        """`form`: in which they are kept. `may_fail`: what does not fit or cannot be kept is no error; nothing is kept then, and `failed` says so."""
         if place not in PLACES:
             raise UserError("there is no such place for features", came=place, expected=", ".join(PLACES))
+        if form not in FORMS:
+            raise UserError("features cannot be kept so", came=form, expected="int8, or null: as they are")
+        self.form = form
         self.place, self.budget, self.device = place, int(budget_gb * GB), device
         self.may_fail, self.failed = may_fail, False
         self.stays = False  # for the next edit of the clip
@@ -73,6 +81,8 @@ class Features:
             if value.stride(1) == 0:  # one set of keys for all frames: kept once
                 self._shared.add(f"{where.site.name} {name}")
                 kept[name] = value[:, :1]
+        if self.form is not None:
+            kept = {part: each for name, value in kept.items() for part, each in packed(name, value)}
         if qkv.bias is not None:
             kept["keys"] = qkv.bias.allowed
         size = sum(value.numel() * value.element_size() for value in kept.values())
@@ -82,7 +92,7 @@ class Features:
                 f"the source's features do not fit ({self.place})",
                 came=f"{self.bytes / GB:.2f} GB at {where.site.name}, t = {where.t}, and more to come",
                 expected=f"at most {self.budget / GB:g} GB",
-                todo="method.features=recompute keeps none; or method.budget_gb=..., method.cache_on=disk",
+                todo="method.features=recompute keeps none; or method.cache_as=int8, method.budget_gb=..., method.cache_on=disk",
             )
         if where.t not in self._slots:
             self._flush()
@@ -99,9 +109,9 @@ class Features:
             if following is not None:
                 self._send_for(following)
         slot, name = self._here[1], where.site.name
-        q = slot[f"{name} q"]
-        k = self._whole(f"{name} k", slot[f"{name} k"], q)
-        v = self._whole(f"{name} v", slot[f"{name} v"], q) if f"{name} v" in slot else k
+        q = unpacked(slot, f"{name} q")
+        k = self._whole(f"{name} k", unpacked(slot, f"{name} k"), q)
+        v = self._whole(f"{name} v", unpacked(slot, f"{name} v"), q) if f"{name} v" in slot else k
         allowed = slot.get(f"{name} keys")
         bias = None if allowed is None else KeyMask(allowed)
         return QKV(q=q, k=k, v=v, scale=self._scales[name], bias=bias)
@@ -170,3 +180,16 @@ class Features:
     def _file(self, t: Time) -> Path:
         assert self._folder is not None
         return Path(self._folder.name) / f"{t}.safetensors"
+
+
+def packed(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A row of queries or keys as whole numbers, and what one of them stands for. An error of at most half of that: for
+    numbers spread as in a bell, half a percent of the row's length."""
+    unit = value.abs().amax(-1, keepdim=True).float() / LEVELS
+    yield name, (value / unit.clamp(min=torch.finfo(torch.float32).tiny)).round().to(torch.int8)
+    yield f"{name} {UNIT}", unit.to(value.dtype)
+
+
+def unpacked(slot: Slot, name: str) -> Tensor:
+    unit = slot.get(f"{name} {UNIT}")
+    return slot[name] if unit is None else slot[name].to(unit.dtype) * unit

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, NamedTuple
 
 from torch import Generator
 
-from freemask.attention.features import PLACES
+from freemask.attention.features import FORMS, PLACES
 from freemask.attention.record import GIB, Recording
 from freemask.diffusion.guidance import strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
@@ -83,6 +83,7 @@ class InvertFuse:
     composite: str = "none"
     features: Annotated[str, Effect.NONE] = "auto"
     cache_on: Annotated[str, Effect.NONE] = "host"
+    cache_as: Annotated[str | None, Effect.SAID] = None
     budget_gb: Annotated[float | int, Effect.NONE] = 8
     inversions: Annotated[str | None, Effect.NONE] = None
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
@@ -96,10 +97,15 @@ class InvertFuse:
             ("attention", self.attention, PASSES),
             ("features", self.features, CHOICES),
             ("cache_on", self.cache_on, PLACES),
+            ("cache_as", self.cache_as, FORMS),
             ("solver", self.solver, ON_GRID),
         ):
             if value not in choices:
-                raise UserError(f"'{name}' cannot be '{value}'", came=value, expected=", ".join(choices))
+                raise UserError(
+                    f"'{name}' cannot be '{value}'",
+                    came=value,
+                    expected=", ".join(each or "null" for each in choices),
+                )
         composite.check(self.composite)
         at_least("budget_gb", self.budget_gb, 0)
         finer(self.steps, self.inversion_steps)
@@ -211,7 +217,7 @@ class InvertFuse:
         again: bool,
     ) -> Lent:
         if self.features == "cache":
-            return cached(backbone, policies, subject, self.cache_on, self.budget_gb)
+            return cached(backbone, policies, subject, self.cache_on, self.budget_gb, self.cache_as)
         if self.features == "auto":
             return where_small(backbone, policies, subject, known, path, self.solver, again=again)
         return Lent()

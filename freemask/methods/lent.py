@@ -33,12 +33,17 @@ class Lent:
 
 
 def cached(
-    backbone: Backbone, policies: Policies, subject: Subject, place: str, budget_gb: float | int
+    backbone: Backbone,
+    policies: Policies,
+    subject: Subject,
+    place: str,
+    budget_gb: float | int,
+    form: str | None,
 ) -> Lent:
-    """Kept at a place, for this edit alone."""
+    """Kept at a place in a form, for this edit alone."""
     if not policies.attention:
         return Lent()
-    kept = Features(place, budget_gb, device=backbone.device)
+    kept = Features(place, budget_gb, device=backbone.device, form=form)
     return Lent(kept, _spy(kept, policies, subject))
 
 

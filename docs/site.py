@@ -31,6 +31,7 @@ TITLES = {
     "first_frame": "First frames",
     "interpolation": "Frames between frames",
     "experiment": "Experiments",
+    "design": "Designs of studies",
     "runner": "Runners",
     "logger": "Loggers",
 }

@@ -176,7 +176,9 @@ def test_what_is_no_answer_of_the_study_is_named_and_does_not_count(empty, said,
     assert file == "strange.json" and said in why
     assert main(["study", "read", str(study.folder)]) == 0
     told = capsys.readouterr()
-    assert "strange.json" in told.out and "1 raters" in told.out and "Traceback" not in told.out + told.err
+    assert (
+        "strange.json" in told.out and "1 rater said" in told.out and "Traceback" not in told.out + told.err
+    )
 
 
 def test_of_a_rater_who_answers_twice_the_first_counts(empty):

@@ -173,7 +173,7 @@ def test_ctrl_c_ends_it_with_what_came(study, monkeypatch, capsys):
     monkeypatch.setattr("socketserver.BaseServer.serve_forever", interrupted)
     assert main(["study", "serve", str(study.folder), "port=0"]) == 0
     said = capsys.readouterr().out
-    assert "http://127.0.0.1:" in said and "answers of 1 raters came: anna" in said and "warning" not in said
+    assert "http://127.0.0.1:" in said and "answers of 1 rater came: anna" in said and "warning" not in said
     assert main(["study", "serve", str(study.folder), "port=0", "host=0.0.0.0"]) == 0
     said = capsys.readouterr().out
     assert "warning: everyone who reaches this machine" in said and "answers of 0 raters came" in said

@@ -55,7 +55,7 @@ def test_scores_fill_the_columns_of_the_edits_they_are_of(run, capsys):
             assert cells[key]["n"] == 4 and cells[key]["apart"] is None
     assert not set(ours(found, "anyv2v"))
     (note,) = [each for each in found["notes"] if each.startswith("†")]
-    assert "3 raters (1 files left out) about 4 tasks on 3 clips, in the study 'freemask'" in note
+    assert "3 raters (1 file left out) about 4 tasks on 3 clips, in the study 'freemask'" in note
     assert any("Edit: other people were asked" in each for each in found["notes"])
     assert {each["column"] for each in found["differences"]} == {"m_psnr"}  # the study has its own tests
     cells = list(csv.DictReader(Path("reports/tables/freemask-2.csv").read_text().splitlines()))

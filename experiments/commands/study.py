@@ -47,6 +47,8 @@ VERB = Verb(
     ),
 )
 
+LONG = 45  # minutes
+
 
 @dataclass(frozen=True)
 class Options(Keys):
@@ -106,6 +108,10 @@ def _make(folders: Sequence[Path], design: Design, chosen: str, options: Options
         tasks = len({each["task"] for each in study.meant.values()})
         print(f"{len(study.methods)} methods, {tasks} tasks; each rater is asked {count} times", end=", ")
         print(f"which takes about {study.public['minutes']} minutes")
+        if study.public["minutes"] > LONG:
+            print(
+                "note: that is long; design.sets=N takes fewer edits, design.each=N shows each rater fewer of them"
+            )
     else:
         print("this study is there already, and stays as it is")
         _came(study)
@@ -122,7 +128,7 @@ def _listed(value: str | Sequence[str] | None) -> list[str] | None:
 def _came(study: Study) -> None:
     heard = hear(study)
     left_out = f", {len(heard.left_out)} left out" if heard.left_out else ""
-    print(f"answers of {len(heard.said)} raters have come{left_out}")
+    print(f"answers of {results.many(len(heard.said), 'rater')} have come{left_out}")
 
 
 def _serve(study: Study, options: Options) -> int:
@@ -139,7 +145,10 @@ def _serve(study: Study, options: Options) -> int:
     finally:
         server.server_close()
     came, refused = server.desk.came, server.desk.refused
-    print(f"answers of {len(came)} raters came" + (f": {', '.join(came)}" if came else ""), end="")
+    print(
+        f"answers of {results.many(len(came), 'rater')} came" + (f": {', '.join(came)}" if came else ""),
+        end="",
+    )
     print(f"; {refused} were refused" if refused else "")
     print(f"they lie in {study.answers}; freemask study read {study.folder} says what they mean")
     return 0

@@ -104,7 +104,7 @@ def grids(found: Results) -> list[Grid]:
     study, design = found.study, found.study.design
     arrow = "↓" if design.lower else "↑"
     head = [f"{design.title(key)} {arrow}" for key in design.keys]
-    title = f"The study '{study.name}': what {found.raters} rater{'s' * (found.raters != 1)} said"
+    title = f"The study '{study.name}': what {many(found.raters, 'rater')} said"
     places = {key: found.places(key) for key in design.keys}
     blocks = []
     for method in study.methods:
@@ -154,7 +154,8 @@ def notes(found: Results) -> list[str]:
     about = [f"{design.about}."] if design.about else []
     told = [
         *about,
-        f"{found.raters} raters{wanted}, {len({each.task for each in found.said})} tasks on {clips} clips, "
+        f"{many(found.raters, 'rater')}{wanted}, {many(len({each.task for each in found.said}), 'task')} on "
+        f"{many(clips, 'clip')}, "
         f"{len(found.said)} answers. Each number: {MEANS[design.kind]}; below it the {INTERVAL}. Best and second are "
         "marked; they are not tested.",
         f"Agreement of raters (Krippendorff's alpha, by {METRICS[design.metric]}; 1: full, 0: chance): {agree}.",
@@ -164,6 +165,10 @@ def notes(found: Results) -> list[str]:
     if slow:
         told.append(f"Half of the raters took at least {slow[len(slow) // 2] / 60:.1f} minutes.")
     return [*told, *(f"Left out: {what}: {why}." for what, why in heard.left_out)]
+
+
+def many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _alpha(value: float) -> str:

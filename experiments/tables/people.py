@@ -8,7 +8,7 @@ from evaluation.tables.papers import PaperTable
 from evaluation.tables.people import People
 from experiments.runs.run import edits
 from experiments.study.folder import Study, studies_of
-from experiments.study.results import Results, results_of
+from experiments.study.results import Results, many, results_of
 
 
 def people_of(table: PaperTable, runs: Sequence[Path]) -> People | None:
@@ -38,10 +38,11 @@ def _cells(found: Results) -> dict[tuple[str, str], dict[str, Cell]]:
 
 def _said(found: Results) -> str:
     tasks = {each.task for each in found.said}
-    left_out = f" ({len(found.heard.left_out)} files left out)" if found.heard.left_out else ""
+    left_out = f" ({many(len(found.heard.left_out), 'file')} left out)" if found.heard.left_out else ""
+    clips = many(len({each.clip for each in found.said}), "clip")
     agree = ", ".join(f"{found.study.design.title(key)} {value:.2f}" for key, value in found.agree.items())
     return (
-        f"{found.raters} raters{left_out} about {len(tasks)} tasks on {len({each.clip for each in found.said})} clips, "
+        f"{many(found.raters, 'rater')}{left_out} about {many(len(tasks), 'task')} on {clips}, "
         f"in the study '{found.study.name}' of these edits. Their intervals take both raters and clips as drawn from "
         "many. "
         f"Agreement (Krippendorff's alpha): {agree}."

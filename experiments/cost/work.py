@@ -24,8 +24,9 @@ from freemask.methods.invert_fuse import OFF, InvertFuse
 from freemask.types import QKV, Backbone, Clip, EditTask, Method, OpticalFlow, Taps, Where
 
 # `plain` is the same inversion and edit without fusion. `recompute` runs the source beside the edit; the others keep
-# its queries and keys, `cache_int8` on the device as whole numbers. `free` is FlowEdit with the same masks: no inversion, models of flow matching alone. `edit` is a
-# method that fuses nothing, as it is, and `bare` the same without what it is about, where it says what that is.
+# its queries and keys, `cache_int8` on the device as whole numbers. `free` is FlowEdit with the same masks: no
+# inversion, models of flow matching alone. `edit` is a method that fuses nothing, as it is, and `bare` the same without
+# what it is about, where it says what that is.
 FREE, EDIT, BARE = "free", "edit", "bare"
 Mode = Literal[
     "plain", "recompute", "cache_device", "cache_int8", "cache_host", "cache_disk", "free", "edit", "bare"

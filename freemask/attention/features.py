@@ -35,7 +35,8 @@ class Features:
         may_fail: bool = False,
         form: str | None = None,
     ) -> None:
-        """`form`: in which they are kept. `may_fail`: what does not fit or cannot be kept is no error; nothing is kept then, and `failed` says so."""
+        """`form`: in which they are kept. `may_fail`: what does not fit or cannot be kept is no error; nothing is kept
+        then, and `failed` says so."""
         if place not in PLACES:
             raise UserError("there is no such place for features", came=place, expected=", ".join(PLACES))
         if form not in FORMS:
@@ -92,7 +93,8 @@ class Features:
                 f"the source's features do not fit ({self.place})",
                 came=f"{self.bytes / GB:.2f} GB at {where.site.name}, t = {where.t}, and more to come",
                 expected=f"at most {self.budget / GB:g} GB",
-                todo="method.features=recompute keeps none; or method.cache_as=int8, method.budget_gb=..., method.cache_on=disk",
+                todo="method.features=recompute keeps none; "
+                "or method.cache_as=int8, method.budget_gb=..., method.cache_on=disk",
             )
         if where.t not in self._slots:
             self._flush()

@@ -161,6 +161,7 @@ BROKEN = {
         lambda found: found["answers"][0]["values"].pop("edit") and None
     ),
     "14 of 15 answers are there": wrong(lambda found: found["answers"].pop() and None),
+    "has not agreed to take part": wrong(lambda found: found.update(consent="yes")),
     "it holds no list of answers": wrong(lambda found: found.update(answers={"0": 1})),
 }
 

@@ -1,6 +1,8 @@
 """The page of a study in a real browser, from its first page to answers that count: clicks, keys, files, the server."""
 
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
@@ -168,6 +170,10 @@ def test_from_the_first_page_to_answers_on_the_server(chromium, served):
     chromium.wait("document.getElementById('said').textContent.includes('have arrived')")
     (said,) = hear(study).said
     assert said.rater == "R1" and not chromium.complaints()
+    logged = [each["params"]["entry"] for each in chromium.events if each.get("method") == "Log.entryAdded"]
+    assert not [
+        each for each in logged if each["source"] in ("security", "network")
+    ]  # what the server forbids
     found = json.loads((study.answers / "R1.json").read_text())
     assert [each["values"] for each in found["answers"]] == [
         each["values"] for each in answers(study, "R1")["answers"]
@@ -186,6 +192,26 @@ def test_from_the_first_page_to_answers_on_the_server(chromium, served):
     click(chromium, "#hand")
     chromium.wait("document.getElementById('said').textContent.includes('other answers by')")
     assert "answers-R1.json" in chromium.run("document.getElementById('said').textContent")
+
+
+def test_on_any_other_web_server_the_answers_become_a_file(chromium, studies, tmp_path):
+    study = studies["paired"]
+    hand_out = partial(SimpleHTTPRequestHandler, directory=str(study.page))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), hand_out)
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        chromium.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        begin(chromium, f"http://127.0.0.1:{server.server_address[1]}/index.html", "W1")
+        for turn in turns(study.public, "W1"):
+            answer(chromium, study, turn)
+            click(chromium, "#next")
+        click(chromium, "#hand")
+        said = parse(study, downloaded(tmp_path).read_text())
+        assert said.rater == "W1"
+        assert "send this file" in chromium.run("document.getElementById('said').textContent")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_keys_alone_will_do(chromium, studies):

@@ -173,5 +173,7 @@ def _read(study: Study, options: Options, *, as_json: bool) -> int:
         print(f"no answers of the study '{study.name}' count yet; they are looked for in {study.answers}")
         for what, why in found.heard.left_out:
             print(f"  left out: {what}: {why}")
+    for each in found.heard.said:
+        print(f"comment of {each.rater}: {each.comment}\n" if each.comment else "", end="")
     print("\nfiles: " + ", ".join(str(path) for path in kept))
     return 0

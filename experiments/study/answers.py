@@ -25,6 +25,7 @@ class Said:
     finished: str
     values: Sequence[tuple[Turn, Mapping[str, Any]]]
     seconds: float | None = None
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def parse(study: Study, text: str | bytes, file: str = "") -> Said:
     rater, given = found.get("rater"), found.get("answers")
     if why := fault_of(rater):
         raise Fault(f"its rater has no code: {why}")
+    if found.get("consent") is not True:
+        raise Fault("its rater has not agreed to take part")
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise Fault("it holds no list of answers")
     wanted = turns(study.public, str(rater))
@@ -66,7 +69,8 @@ def parse(study: Study, text: str | bytes, file: str = "") -> Said:
     if len(given) != len(wanted):
         raise Fault(f"{len(given)} of {len(wanted)} answers are there")
     values = [(turn, each["values"]) for turn, each in zip(wanted, given, strict=True)]
-    return Said(str(rater), file, str(found.get("finished", "")), values, _seconds(given))
+    told = {name: str(found.get(name) or "") for name in ("finished", "comment")}
+    return Said(str(rater), file, values=values, seconds=_seconds(given), **told)
 
 
 def _read(text: str | bytes) -> dict[str, Any]:

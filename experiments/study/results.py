@@ -201,6 +201,7 @@ def record(found: Results) -> dict[str, Any]:
         "agreement": _finite(dict(found.agree)),
         "differences": [_finite(asdict(each)) for each in found.differences],
         "notes": notes(found),
+        "comments": {each.rater: each.comment for each in heard.said if each.comment},
     }
 
 

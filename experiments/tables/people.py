@@ -13,10 +13,9 @@ from experiments.study.results import Results, many, results_of
 
 def people_of(table: PaperTable, runs: Sequence[Path]) -> People | None:
     """None where nobody's answers count. Of several studies the one with most raters: their people are not mixed."""
-    folders = dict.fromkeys(
-        study for place in runs for run in edits(place) for study in studies_of(run.folder)
-    )
-    asked = [study for study in map(Study.read, folders) if study.design.table == table.name]
+    places = [each for place in runs for each in (place, *(run.folder for run in edits(place)))]
+    folders = {study.resolve(): study for place in places for study in studies_of(place)}
+    asked = [study for study in map(Study.read, folders.values()) if study.design.table == table.name]
     found = [each for each in map(results_of, asked) if each.raters]
     if not found:
         return None

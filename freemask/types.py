@@ -270,7 +270,8 @@ class Edit:
     """What a method returns: frames in 0..1, named diagnostics, seconds per stage, warnings and facts for the row.
 
     Of the diagnostics, those called `mask` or `mask ...` are `f h w` in 0..1, 1 where the edit may change pixels;
-    a fact `mask_acts_on` without `latents` says that the mask acts on attention and holds no pixels.
+    a fact `mask_acts_on` without `latents` says that the mask acts on attention and holds no pixels. Those called
+    `picture ...` are pictures in 0..1, which an edit of one clip leaves beside it.
     """
 
     frames: Float[Tensor, "f 3 h w"]

@@ -20,6 +20,8 @@ from freemask.data.write import to_bytes, write_video
 from freemask.methods.in_turn import AFTER
 from freemask.types import Clip, Edit, EditTask
 
+PICTURE = "picture "  # how diagnostics begin that are pictures
+
 
 @dataclass(kw_only=True)
 class Outcome(Attempt):
@@ -59,6 +61,12 @@ class Outcome(Attempt):
         """A mask's name in pictures. The page knows it by its first word."""
         assert self.edit is not None
         return name if captions.holds_pixels(self.edit.facts) else f"{name} (attention)"
+
+    def pictures(self) -> dict[str, Float[Tensor, "3 h w"]]:
+        """What the method names as pictures of its own."""
+        assert self.edit is not None
+        named = {name: each for name, each in self.edit.extras.items() if name.startswith(PICTURE)}
+        return {name.removeprefix(PICTURE): each.detach().float().cpu() for name, each in named.items()}
 
     def arrays(self) -> dict[str, Any]:
         """For an npz: masks as bytes, 255 where the edit may change pixels, and what edits have left that others

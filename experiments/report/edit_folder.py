@@ -110,7 +110,8 @@ def edit_identity(
 
 
 def leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
-    """Of several frames two videos, of one a picture; of both a sheet, the frames and the masks."""
+    """Of several frames two videos, of one a picture; of both a sheet, the frames and the masks, and what other
+    pictures the method names."""
     if outcome.row["status"] != "done" or outcome.clip is None or outcome.edit is None:
         return {}
     frames, clips = outcome.edit.frames, outcome.clips()
@@ -127,7 +128,11 @@ def leave(folder: Path, outcome: Outcome) -> dict[str, Path]:
     if outcome.masks():
         files["masks"] = folder / "masks.npz"
         np.savez_compressed(files["masks"], **outcome.arrays())
-    return {name: files[name] for name in ("edited", "video", "sheet", "frames", "masks") if name in files}
+    named = {name: files[name] for name in ("edited", "video", "sheet", "frames", "masks") if name in files}
+    for name, picture in outcome.pictures().items():
+        named[name] = folder / f"{name.replace(' ', '-')}.png"
+        Image.fromarray(to_bytes(picture[None])[0]).save(named[name])
+    return named
 
 
 def write_sheet(path: Path, outcome: Outcome) -> None:

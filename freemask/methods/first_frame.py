@@ -23,11 +23,13 @@ ASSET = "first_frame"  # what it is called among a task's own files
 
 @dataclass(frozen=True)
 class Picture:
-    """A first frame, what is worth a warning, and facts for the row."""
+    """A first frame, what is worth a warning, and facts for the row. `mask`: which pixels its editor may have changed,
+    where a mask held the others."""
 
     frame: Float[Tensor, "3 h w"]
     warnings: Sequence[str] = ()
     facts: Mapping[str, str | float | int | bool | None] = field(default_factory=dict)
+    mask: Float[Tensor, "h w"] | None = None
 
 
 @runtime_checkable
@@ -137,9 +139,9 @@ class TrueAnswer(Plain):
 @dataclass(frozen=True)
 class Edited(Plain):
     """Edited by another method on another model, which is loaded for it and let go afterwards: `model` makes one on a
-    device."""
+    device. None: on the model of the edit itself."""
 
-    model: Callable[..., Any]
+    model: Callable[..., Any] | None
     method: Method
 
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
@@ -151,12 +153,18 @@ class Edited(Plain):
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Picture:
         first = first_of(clip)
-        asked = getattr(self.model, "keywords", {}).get("device", AUTO)
-        model = self.model(device=str(backbone.device) if asked == AUTO else asked)
+        model = backbone
+        if self.model is not None:
+            asked = getattr(self.model, "keywords", {}).get("device", AUTO)
+            model = self.model(device=str(backbone.device) if asked == AUTO else asked)
         edit = self.method(model, first, task, rng, progress)
         warnings = [f"first frame: {warning}" for warning in edit.warnings]
         name = type(self.method).__name__
-        return Picture(edit.frames[0], warnings, {"first_frame": name, "first_frame_model": model.identity})
+        facts = {"first_frame": name, "first_frame_model": model.identity}
+        held = "latents" in str(edit.facts.get("mask_acts_on", ""))
+        return Picture(
+            edit.frames[0], warnings, facts, (edit.extras["mask"][0] > 0.5).float() if held else None
+        )
 
 
 def first_of(clip: Clip) -> Clip:

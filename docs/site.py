@@ -28,7 +28,7 @@ TITLES = {
     "data": "Data",
     "metric": "Metrics",
     "flow": "Optical flow",
-    "first_frame": "First frames",
+    "first_frame": "First frames and other pictures",
     "interpolation": "Frames between frames",
     "experiment": "Experiments",
     "design": "Designs of studies",

@@ -28,6 +28,9 @@ SHORT = dict.fromkeys(("null_text_p2p", "video_p2p"), ["method.inner=1"])
 SHORT["anyv2v"] = ["method.inversion_steps=null", "first_frame=none"]
 SHORT["dmt"] = ["method.inversion_steps=null", "method.updates=2"]
 SHORT["flatten"] = ["method.inversion_steps=null"]
+FIT = ["method.fit.iterations=2", "method.fit.points=8", "method.fit.kept=null"]
+SHORT["nla"] = [*FIT, "method.fit.pretrain=1", "first_frame.method.inner=1"]
+SHORT["codef"] = FIT
 METHODS = [option.name for option in choices.group("method")]
 
 

@@ -405,7 +405,9 @@ def test_freemask_1_says_what_the_settings_do(capsys):
         cells["text2video_zero", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l")
     ]
     assert zero == [False] * 5 + [True] and cells["text2video_zero", "backbone"]["ours"] == "SD"
-    assert cells["codef", "sm"]["ours"] is None
+    assert cells["codef", "backbone"]["ours"] == "ControlNet" and cells["codef", "zero_shot"]["ours"] is False
+    assert not any(cells["codef", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l"))
+    assert cells["rerender", "sm"]["ours"] is None
     out = capsys.readouterr().out  # the paper's "w/o shape" is no plain yes
     assert out.count("differs") == 1 and "w/o shape" in out
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from freemask.errors import UserError
 from freemask.fields import networks
@@ -319,6 +320,20 @@ def test_numbers_that_are_not_finite_end_a_fit_with_their_step(kind):
 def test_bad_numbers_are_refused(make, said):
     with pytest.raises(UserError, match=said):
         make()
+
+
+@pytest.mark.parametrize("kind", WORKS)
+def test_the_forecast_of_a_fit_is_what_its_steps_reckon(kind):
+    """Without what is left out: no way back to coordinates, and points without a flow."""
+    work = WORKS[kind]
+    work = replace(
+        work, recipe=replace(work.recipe, iterations=1, **({"pretrain": 0} if kind == "atlas" else {}))
+    )
+    weights = {name: each.requires_grad_() for name, each in work.begin().items()}
+    with FlopCounterMode(display=False) as counted:
+        work.loss(weights, 0).backward()
+    told = 2 * work.recipe.multiplications(*work.footage.size)
+    assert 0.6 * told < counted.get_total_flops() < 1.1 * told
 
 
 def test_frames_by_name_and_number():

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from experiments.cli.app import main
+from experiments.config.compose import config_of
+from experiments.doctor.forecast import forecast
 from experiments.runs.store import RunStore
 from freemask.backbones.inflated2d import Inflated2D
 from freemask.errors import UserError
@@ -241,6 +243,17 @@ def test_the_models_own_editor_says_where_its_mask_was(backbone):
     assert found.mask is not None and found.mask[2].min() == 1 and not found.mask[3:].any()
     assert found.facts["first_frame_model"] == backbone.identity
     assert Edited(None, Masked("self"))(backbone, clip(1), TASK, seeded()).mask is None
+
+
+def test_doctor_tells_how_long_a_fit_takes():
+    for words, work, minutes in (
+        ([], 1.13, "0.94 minutes on one core"),
+        (["height=432", "width=768", "frames=70"], 155_202, "2.6e+02 minutes on a large GPU"),
+        (["method.fit.iterations=4000"], 2.27, "1.9 minutes on one core"),
+    ):
+        found = forecast(config_of("doctor", ["method=nla", *words]))
+        assert found["fit_tflop"] == pytest.approx(work, rel=0.01) and minutes in found["fit_time"]
+    assert "fit_tflop" not in forecast(config_of("doctor", ["method=ddim"]))
 
 
 def bare():

@@ -8,6 +8,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from experiments.config.build import build
 from experiments.doctor.weights import of
 from freemask.backbones.checkpoint import SHIPPED
 from freemask.errors import UserError, nearest
@@ -22,6 +25,8 @@ KEPT, KEPT_CHECKPOINTED = 400, 57
 LEARNING = {True: 0.087, False: 0.029}  # with layers along frames, and the queries alone
 LEARNING_LOW_RANK = 0.005
 BESIDE = 16  # bytes for each of them: itself, its gradient and AdamW's two means, in single precision
+# How many operations in a second small networks of coordinates come to: measured on one core, a guess for a GPU.
+FIT_SPEEDS = {"one core": 2e10, "a large GPU": 1e13}
 LIVE_VAE = 6  # the same for the autoencoder, per frame in hand
 PACKED = 0.6  # PNG and npz against raw bytes, on filmed clips
 FRAMES = 8
@@ -83,6 +88,7 @@ def forecast(config: Mapping[str, Any]) -> dict[str, Any]:
     read = "of the published architecture" if shape is known else "read from its files"
     needs = _needs(shape, clip, BYTES[dtype], steps, streams, model.get("vae_batch", 8))
     needs |= _tuning_needs(config.get("tuning") or {}, shape, clip, BYTES[dtype], needs)
+    needs |= _fit_needs(method.get("fit"), clip)
     about = {"model": f"{path}, {dtype}, sizes {read}", "steps": steps}
     return {**needs, "assumptions": ASSUMPTIONS, **about}
 
@@ -123,6 +129,16 @@ def _tuning_needs(
     peak = needs["weights_gb"] + (share * shape.unet * 1e6 * BESIDE + kept * tensor) / GB
     whole = max(peak, needs["peak_gb"])
     return {"tuning_gb": peak, "peak_gb": whole, "host_gb_on_cpu": whole + LIBRARIES}
+
+
+def _fit_needs(fit: Mapping[str, Any] | None, clip: list[int]) -> dict[str, Any]:
+    """Where fields are fitted to the clip before: what there is to be reckoned, and how long that may take."""
+    if not fit:
+        return {}
+    plain = OmegaConf.to_container(fit, resolve=True) if isinstance(fit, DictConfig) else fit
+    work = 2 * build(plain, "method.fit").multiplications(*clip)
+    core, gpu = (f"{work / speed / 60:.2g} minutes on {name}" for name, speed in FIT_SPEEDS.items())
+    return {"fit_tflop": work / 1e12, "fit_time": f"{core}, {gpu} (roughly; kept for every prompt)"}
 
 
 def _shape_of(folder: Path) -> Shape:

@@ -13,7 +13,7 @@ from freemask.fields.atlases import LAYERS, WIDE, Atlases
 from freemask.fields.fit import name_of
 from freemask.fields.footage import Footage, rng_of
 from freemask.fields.networks import Weights, named
-from freemask.fields.recipe import Recipe
+from freemask.fields.recipe import BACK, Recipe
 
 RIGID, FAR = 1.0, {"foreground": 5.0, "background": 50.0}
 COLOUR, CHANGES, HIDDEN, MARKED, FLOW, FLOW_OPACITY = 5000.0, 1000.0, 1000.0, 2000.0, 5.0, 49.0
@@ -68,6 +68,20 @@ class AtlasRecipe(Recipe):
     depths: Sequence[int] | None = None
     bands: Sequence[int] | None = None
 
+    def atlases(self, size: tuple[int, int, int], detached: bool = True) -> Atlases:
+        """The networks for a clip of so many frames, rows and columns."""
+        said: Any = self.for_clip(*size[1:])
+        return Atlases(size, said.width, tuple(said.depths), tuple(said.bands), detached)
+
+    def multiplications(self, frames: int, height: int, width: int) -> int:
+        said: Any = self.for_clip(height, width)
+        each = {
+            name: network.multiplications()
+            for name, network in self.atlases((frames, height, width)).networks.items()
+        }
+        mapped = 6 * (each["foreground"] + each["background"])  # itself, four beside it, the one ahead
+        return BACK * said.iterations * said.points * (mapped + 4 * each["opacity"] + 6 * each["picture"])
+
 
 @dataclass(frozen=True)
 class AtlasWork:
@@ -79,9 +93,7 @@ class AtlasWork:
 
     @property
     def atlases(self) -> Atlases:
-        recipe = self.recipe
-        sizes = {"width": recipe.width, "depths": tuple(recipe.depths), "bands": tuple(recipe.bands)}
-        return Atlases(self.footage.size, **sizes, detached=self.detached)
+        return self.recipe.atlases(self.footage.size, self.detached)
 
     @property
     def pretraining(self) -> int:

@@ -15,7 +15,7 @@ from freemask.fields.canonical import Canonical
 from freemask.fields.fit import name_of
 from freemask.fields.footage import Footage, rng_of
 from freemask.fields.networks import Weights, annealed
-from freemask.fields.recipe import Recipe, check_frame, frame_of
+from freemask.fields.recipe import BACK, Recipe, check_frame, frame_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,18 @@ class CanonicalRecipe(Recipe):
                 "method.fit.reference_share is a share", came=self.reference_share, expected="0 to 1"
             )
 
+    def fields(self, size: tuple[int, int, int]) -> Canonical:
+        """For a clip of so many frames, rows and columns."""
+        said: Any = self.for_clip(*size[1:])
+        return Canonical(size, tuple(said.depths), tuple(said.widths), bands=said.bands)
+
+    def multiplications(self, frames: int, height: int, width: int) -> int:
+        said: Any = self.for_clip(height, width)
+        each = [
+            network.multiplications() for network in self.fields((frames, height, width)).networks.values()
+        ]
+        return BACK * said.iterations * min(said.points, height * width) * 2 * sum(each)
+
 
 class Window(NamedTuple):
     """A frame, and the rows and columns of it that a step looks at."""
@@ -94,8 +106,7 @@ class CanonicalWork:
 
     @property
     def fields(self) -> Canonical:
-        recipe = self.recipe
-        return Canonical(self.footage.size, tuple(recipe.depths), tuple(recipe.widths), bands=recipe.bands)
+        return self.recipe.fields(self.footage.size)
 
     @property
     def steps(self) -> int:

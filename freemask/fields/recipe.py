@@ -9,6 +9,7 @@ from freemask.errors import UserError
 from freemask.kept import Kept
 from freemask.settings import Effect, declared
 
+BACK = 3  # a way forth and the two products of the way back
 SMALL = 128 * 128  # pixels of a frame up to which it is a small one
 FRAMES = ("first", "middle", "last")
 
@@ -51,6 +52,10 @@ class Recipe:
         """With every number said."""
         usual = self.smaller if height * width <= SMALL else self.released
         return replace(self, **{name: each for name, each in usual.items() if getattr(self, name) is None})
+
+    def multiplications(self, frames: int, height: int, width: int) -> int:
+        """Of the whole fit, of what is known of the clip before: the ways forth and back, without Adam's own."""
+        raise NotImplementedError
 
     def counted(self) -> dict[str, Any]:
         """The settings that change what is fitted."""

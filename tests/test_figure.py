@@ -92,10 +92,10 @@ def test_lines_that_are_missing_are_named_with_their_command(capsys, monkeypatch
     said = capsys.readouterr().out
     assert "(d) masked self: freemask run experiment=freemask/fig4 only=[d_masked_self]" in said
     assert "(c) self:" not in said and Path("there/freemask-4.png").is_file()
-    edit("freemask-table2", "freemask", kind="style")
+    edit("freemask-fig3", "freemask", kind="style")
     assert main(["figure", "freemask/3"]) == 0
-    assert "FateZero: freemask run experiment=freemask/table2 only=[fatezero]" in capsys.readouterr().out
-    said = {"name": "freemask-table2", "variants": {"freemask": []}}  # an experiment without the others
+    assert "FateZero: freemask run experiment=freemask/fig3 only=[fatezero]" in capsys.readouterr().out
+    said = {"name": "freemask-fig3", "variants": {"freemask": []}}  # an experiment without the others
     monkeypatch.setattr("experiments.commands.figure.content", lambda name: said)
     assert main(["figure", "freemask/3"]) == 0
     assert "ControlVideo: no method yet" in capsys.readouterr().out

@@ -33,7 +33,7 @@ VERB = Verb(
     examples=(
         "freemask figure freemask/1",
         "freemask figure freemask/4 tasks=[world-10000001-shape]",
-        "freemask figure freemask/3 runs=[freemask-table2] out=paper",
+        "freemask figure freemask/3 runs=[freemask-fig3-davis] out=paper",
         "freemask figure st-modulator/7 change='method.steps=50 method.within=0.3'",
     ),
 )

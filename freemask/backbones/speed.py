@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from freemask.attention.processor import Slot
 from freemask.backbones.quick import QuickGEGLU, hooked
@@ -95,7 +96,7 @@ def _compiled(kind: type[nn.Module], backend: str) -> type[nn.Module]:
             return plain(self, *args, **kwargs)
         try:
             return quick(self, *args, **kwargs)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except TorchDynamoException as error:
             raise UserError(
                 f"This machine cannot compile blocks with '{backend}'.",
                 came=str(error).strip().partition("\n")[0],

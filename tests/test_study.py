@@ -3,9 +3,12 @@
 import json
 import re
 from collections import Counter
+from contextlib import suppress
 
 import av
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from raters import CLIPS, GOOD, METHODS, answers, hand_in, opinion, run_of, steady, study_of
 
 from experiments.cli import words
@@ -161,6 +164,7 @@ BROKEN = {
         lambda found: found["answers"][0]["values"].pop("edit") and None
     ),
     "14 of 15 answers are there": wrong(lambda found: found["answers"].pop() and None),
+    "answer 1: edit cannot be 1000": wrong(lambda found: found["answers"][0]["values"].update(edit=10**400)),
     "has not agreed to take part": wrong(lambda found: found.update(consent="yes")),
     "it holds no list of answers": wrong(lambda found: found.update(answers={"0": 1})),
 }
@@ -195,6 +199,33 @@ def test_of_a_rater_who_answers_twice_the_first_counts(empty):
         (True, False),
         (False, True),
     ]
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_in_a_file_is_believed_or_refused(studies, data):
+    study = studies[data.draw(st.sampled_from(sorted(studies)))]
+    found = answers(study, "anna")
+    place = data.draw(st.sampled_from(["top", "answer", "value"]))
+    one = data.draw(st.sampled_from(found["answers"]))
+    into = {"top": found, "answer": one, "value": one["values"]}[place]
+    into[data.draw(st.sampled_from(sorted(into)))] = data.draw(ANY)
+    with suppress(Fault):
+        said = parse(study, json.dumps(found))
+        json.dumps([said.comment, said.finished], ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(("name", "right"), [("fatezero", []), ("paired", None)])

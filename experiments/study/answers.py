@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from experiments.study.checks import failed
 from experiments.study.drawn import Turn, fault_of, turns
@@ -13,6 +13,7 @@ from experiments.study.folder import Study
 
 WHAT = "answers of a video study"
 MOST = 5_000_000  # bytes of a file
+LARGE, WORDS = 1e9, 2000  # beyond any number, and characters of a text, that the page hands in
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def parse(study: Study, text: str | bytes, file: str = "") -> Said:
     if len(given) != len(wanted):
         raise Fault(f"{len(given)} of {len(wanted)} answers are there")
     values = [(turn, each["values"]) for turn, each in zip(wanted, given, strict=True)]
-    told = {name: str(found.get(name) or "") for name in ("finished", "comment")}
+    told = {name: _plain(found.get(name)) for name in ("finished", "comment")}
     return Said(str(rater), file, values=values, seconds=_seconds(given), **told)
 
 
@@ -88,15 +89,14 @@ def _fault(study: Study, turn: Turn, values: Any) -> str:
         return f"it needs {', '.join(study.design.keys)}, and nothing else"
     for key, value in values.items():
         if not _fits(study, turn, value):
-            return f"{key} cannot be {json.dumps(value, ensure_ascii=False)[:80]}"
+            return f"{key} cannot be {json.dumps(value)[:80]}"
     return ""
 
 
 def _fits(study: Study, turn: Turn, value: Any) -> bool:
     design = study.design
     if design.scale is not None:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and any(math.isclose(value, each, abs_tol=1e-9) for each in design.values)
+        return _is_number(value) and any(math.isclose(value, each, abs_tol=1e-9) for each in design.values)
     if design.kind == "ranking":
         texts = isinstance(value, list) and all(isinstance(each, str) for each in value)
         return texts and sorted(value) == sorted(turn.order)
@@ -106,8 +106,18 @@ def _fits(study: Study, turn: Turn, value: Any) -> bool:
 def _seconds(given: Sequence[Mapping[str, Any]]) -> float | None:
     """That the rater looked, as far as the page has told it."""
     known = [each.get("seconds") for each in given]
-    able = [each for each in known if isinstance(each, int | float) and not isinstance(each, bool)]
-    return float(sum(able)) if able and all(math.isfinite(each) and each >= 0 for each in able) else None
+    able = [each for each in known if _is_number(each)]
+    return float(sum(able)) if able and min(able) >= 0 else None
+
+
+def _is_number(value: Any) -> TypeGuard[float | int]:
+    """Of a size that anything here has."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGE < value < LARGE
+
+
+def _plain(value: Any) -> str:
+    """A text that can be written, and is no book."""
+    return value[:WORDS].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def hear(study: Study, allowed: int | None = None) -> Heard:
@@ -119,9 +129,9 @@ def hear(study: Study, allowed: int | None = None) -> Heard:
         if path.is_dir() or path.name.startswith("."):
             continue
         try:
-            found.append(parse(study, _bytes(path), path.name))
+            found.append(parse(study, _bytes(path), _plain(path.name)))
         except Fault as fault:
-            left_out.append((path.name, str(fault)))
+            left_out.append((_plain(path.name), str(fault)))
     counted: dict[str, Said] = {}
     for each in sorted(found, key=lambda one: (one.finished, one.file)):
         first = counted.setdefault(each.rater.casefold(), each)

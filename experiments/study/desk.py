@@ -1,24 +1,28 @@
 """Where answers come in: held against the study, told apart by their raters, kept each in a file of its own."""
 
-import hashlib
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from experiments.runs.rows import file_name
 from experiments.study.answers import Fault, parse
+from experiments.study.drawn import Turn
 from experiments.study.folder import Study
+
+Values = Sequence[tuple[Turn, Mapping[str, Any]]]
 
 
 @dataclass
 class Desk:
-    """What came while the server was there. `known`: who has answered before, by code."""
+    """What came while the server was there. `known`: what each rater has answered, by code."""
 
     study: Study
-    known: dict[str, bytes] = field(default_factory=dict)
+    known: dict[str, Values] = field(default_factory=dict)
     came: list[str] = field(default_factory=list)
     refused: int = 0
     lock: Lock = field(default_factory=Lock)
@@ -26,26 +30,26 @@ class Desk:
     def __post_init__(self) -> None:
         for path in sorted(self.study.answers.glob("*.json")):
             try:
-                body = path.read_bytes()
-                self.known.setdefault(parse(self.study, body).rater.casefold(), _digest(body))
+                said = parse(self.study, path.read_bytes())
+                self.known.setdefault(said.rater.casefold(), said.values)
             except (OSError, Fault):
                 continue
 
     def take(self, body: bytes) -> tuple[HTTPStatus, str]:
         with self.lock:
             try:
-                rater = parse(self.study, body).rater
+                said = parse(self.study, body)
             except Fault as fault:
                 self.refused += 1
                 return HTTPStatus.BAD_REQUEST, str(fault)
-            before = self.known.get(rater.casefold())
-            if before == _digest(body):
+            rater, before = said.rater, self.known.get(said.rater.casefold())
+            if before == said.values:  # an answer of ours may have been lost
                 return HTTPStatus.OK, "these answers are here already"
             if before is not None:
                 self.refused += 1
                 return HTTPStatus.CONFLICT, f"there are other answers by '{rater}' already"
             self._keep(rater, body)
-            self.known[rater.casefold()] = _digest(body)
+            self.known[rater.casefold()] = said.values
             self.came.append(rater)
             print(f"answers of {rater} came", flush=True)
             return HTTPStatus.CREATED, "kept"
@@ -72,7 +76,3 @@ def _free(folder: Path, name: str) -> Path:
         except FileExistsError:
             continue
     raise AssertionError("numbers do not end")
-
-
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()

@@ -36,24 +36,26 @@ function endPage(state, back) {
   const comment = el("textarea", { rows: 3, maxLength: 2000, value: state.comment || "", ariaLabel: "Comment" });
   comment.addEventListener("input", () => { state.comment = comment.value; kept.keep(state); });
   const said = el("p", { role: "status", id: "said" });
-  const copy = el("button", { type: "button", hidden: true, onclick: () => saveFile(state) }, "Save the file again");
+  const copy = el("button", { type: "button", hidden: true, onclick: () => saveFile(state) });
   const hand = el("button", { type: "button", className: "main", id: "hand", onclick: async () => {
     hand.disabled = true;
-    state.finished ||= new Date().toISOString();
+    state.finished = new Date().toISOString();
     kept.keep(state);
     const how = await send(state);
     if (how === "sent") {
       said.textContent = "Your answers have arrived. Thank you! You can close this page.";
     } else {
       saveFile(state);
-      const why = how ? `The answers were not taken (${how}). ` : "";
-      said.textContent = `${why}They are saved as ${fileName(state.rater)}, where your browser keeps downloads. `
+      const why = how ? `They were not taken (${how}). ` : "";
+      said.textContent = `${why}Your answers are saved as ${fileName(state.rater)}, where your browser keeps downloads. `
         + "Please send this file to whoever asked you. Thank you!";
       hand.disabled = false;
     }
     Object.assign(state, { handed: true });
     kept.keep(state);
-    copy.hidden = comment.disabled = false;
+    hand.hidden = how === "sent" || !location.protocol.startsWith("http");
+    copy.textContent = how === "sent" ? "Save a copy" : "Save the file again";
+    copy.hidden = false;
   } }, location.protocol.startsWith("http") ? "Send my answers" : "Save my answers");
   return el("div", { className: "text" },
     el("h1", {}, "That was all"),

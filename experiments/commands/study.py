@@ -16,11 +16,12 @@ from experiments.config.compose import plain
 from experiments.config.options import Keys, every
 from experiments.runs.rows import file_name
 from experiments.runs.run import find
-from experiments.study import results
+from experiments.study import told
 from experiments.study.answers import hear
 from experiments.study.design import Design
 from experiments.study.drawn import SAMPLE, turns
 from experiments.study.folder import INDEX, KEY, Study, find_study
+from experiments.study.results import results_of
 from experiments.study.serve import server_of
 from freemask.errors import UserError
 
@@ -128,7 +129,7 @@ def _listed(value: str | Sequence[str] | None) -> list[str] | None:
 def _came(study: Study) -> None:
     heard = hear(study)
     left_out = f", {len(heard.left_out)} left out" if heard.left_out else ""
-    print(f"answers of {results.many(len(heard.said), 'rater')} have come{left_out}")
+    print(f"answers of {told.many(len(heard.said), 'rater')} have come{left_out}")
 
 
 def _serve(study: Study, options: Options) -> int:
@@ -146,7 +147,7 @@ def _serve(study: Study, options: Options) -> int:
         server.server_close()
     came, refused = server.desk.came, server.desk.refused
     print(
-        f"answers of {results.many(len(came), 'rater')} came" + (f": {', '.join(came)}" if came else ""),
+        f"answers of {told.many(len(came), 'rater')} came" + (f": {', '.join(came)}" if came else ""),
         end="",
     )
     print(f"; {refused} were refused" if refused else "")
@@ -162,13 +163,13 @@ def _is_own(host: str) -> bool:
 
 
 def _read(study: Study, options: Options, *, as_json: bool) -> int:
-    found = results.results_of(study, options.allowed, options.reference)
-    kept = results.write(found, study.folder)
+    found = results_of(study, options.allowed, options.reference)
+    kept = told.write(found, study.folder)
     if as_json:
-        print(json.dumps(results.record(found), indent=1, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(told.record(found), indent=1, ensure_ascii=False, allow_nan=False))
         return 0
     if found.raters:
-        print("\n\n".join(render.text(grid) for grid in results.grids(found)))
+        print("\n\n".join(render.text(grid) for grid in told.grids(found)))
     else:
         print(f"no answers of the study '{study.name}' count yet; they are looked for in {study.answers}")
         for what, why in found.heard.left_out:

@@ -8,7 +8,8 @@ from evaluation.tables.papers import PaperTable
 from evaluation.tables.people import People
 from experiments.runs.run import edits
 from experiments.study.folder import Study, studies_of
-from experiments.study.results import Results, many, results_of
+from experiments.study.results import Results, results_of
+from experiments.study.told import many
 
 
 def people_of(table: PaperTable, runs: Sequence[Path]) -> People | None:

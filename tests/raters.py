@@ -24,17 +24,17 @@ GOOD = {"fatezero": 4, "freemask": 9, "tokenflow": 6, SOURCE: 0}  # what a stead
 Choose = Callable[[Study, Turn, str], Any]
 
 
-def run_of(folder: Path) -> Path:
+def run_of(folder: Path, frames: int = 4) -> Path:
     """Rows and files as `freemask run` leaves them, on clips that are not the embedded world's."""
     folder.mkdir(parents=True)
     Record(variants=dict.fromkeys(METHODS, ()), reference="fatezero").write(folder)
     for shade, name in enumerate(METHODS):
-        write(folder / name, [_row(folder / name, name, task, 0.2 + 0.3 * shade) for task in CLIPS])
+        write(folder / name, [_row(folder / name, name, task, frames, 0.2 + 0.3 * shade) for task in CLIPS])
     return folder
 
 
-def _row(folder: Path, name: str, task: str, shade: float) -> dict:
-    frames = torch.full((4, 3, 32, 48), shade) + torch.linspace(0, 0.1, 4)[:, None, None, None]
+def _row(folder: Path, name: str, task: str, count: int, shade: float) -> dict:
+    frames = torch.full((count, 3, 32, 48), shade) + torch.linspace(0, 0.1, count)[:, None, None, None]
     files = {"frames": f"frames/{task}.npz", "source": f"sources/{task}.npz", "edited": f"videos/{task}.mp4"}
     for kind, values in (("frames", frames), ("source", torch.ones_like(frames))):
         path = folder / files[kind]

@@ -391,6 +391,24 @@ def test_where_there_is_no_study_or_several(run, studies, tmp_path, capsys):
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_several_runs_are_asked_about_together(run, tmp_path):
+    other = run_of(tmp_path / "other")
+    chosen = f"variants=[{run.name}/freemask,other/freemask]"
+    assert (
+        main(
+            ["study", str(run), str(other), "name=both", "design=paired", chosen, "reference=other/freemask"]
+        )
+        == 0
+    )
+    study = Study.read(run / "studies" / "both")
+    assert (
+        set(study.methods) == {f"{run.name}/freemask", "other/freemask"}
+        and study.reference == "other/freemask"
+    )
+    assert {each["variant"] for each in study.methods.values()} == {"freemask"}
+    assert not (other / "studies").exists()
+
+
 def test_edits_whose_videos_are_gone_are_left_out(tmp_path, capsys):
     run = run_of(tmp_path / "a")
     for kind, ending in (("frames", "npz"), ("videos", "mp4")):

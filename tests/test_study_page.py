@@ -258,6 +258,19 @@ def test_videos_start_stop_and_loop_together(chromium, studies):
     assert len(set(sizes)) == 1 and sizes[0] > 300
 
 
+def test_pictures_are_shown_as_pictures(chromium, tmp_path):
+    study = study_of(run_of(tmp_path / "stills", frames=1), "paired")
+    assert all(each.endswith(".png") for each in study.files if each != "index.html")
+    begin(chromium, study.page / "index.html", "still")
+    chromium.wait(
+        "[...document.querySelectorAll('.stage img')].filter((each) => each.naturalWidth === 384).length === 3"
+    )
+    assert not chromium.run("document.querySelector('.controls')")
+    answer(chromium, study, turns(study.public, "still")[0])
+    click(chromium, "#next")
+    assert shown(chromium).startswith("2 of") and not chromium.complaints()
+
+
 def test_an_order_can_be_changed(chromium, studies):
     study = studies["fatezero"]
     begin(chromium, study.page / "index.html", "order")

@@ -1,5 +1,6 @@
 """Compose a verb's configuration, and turn everything that can be wrong with it into one clear message."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -96,7 +97,12 @@ def typed(overrides: Sequence[str], texts: Sequence[str]) -> str:
 def _typed(override: str, texts: Sequence[str]) -> str:
     read = _parse(override)
     plain_text = read.key_or_group in texts and not read.is_sweep_override()
-    return f"{read.key_or_group}={read.value()}" if plain_text else override
+    return f"{read.key_or_group}={_unescaped(str(read.value()))}" if plain_text else override
+
+
+def _unescaped(text: str) -> str:
+    """`${` as it was typed: the command line doubles the backslashes before it and adds one."""
+    return re.sub(r"(\\(?:\\\\)*)\$\{", lambda found: found.group(1)[: len(found.group(1)) // 2] + "${", text)
 
 
 def _ours(chosen: Mapping[str, Any]) -> dict[str, str | None]:

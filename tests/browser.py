@@ -64,13 +64,19 @@ class Browser:
     def open(self, path: Path | str, hash: str = "", wide: int = 1400, high: int = 900) -> None:
         """A file, or an address; and waits until the page says that it is shown."""
         address = path if isinstance(path, str) else path.resolve().as_uri()
+        self.visit(address + (f"#{hash}" if hash else ""), wide, high)
+        self.wait("document.documentElement?.dataset.ready !== undefined")
+
+    def visit(self, address: str, wide: int = 1400, high: int = 900) -> None:
+        self.size(wide, high)
+        self.call("Page.navigate", url="about:blank")
+        self.events.clear()
+        self.call("Page.navigate", url=address)
+
+    def size(self, wide: int, high: int) -> None:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=wide, height=high, deviceScaleFactor=1, mobile=False
         )
-        self.call("Page.navigate", url="about:blank")
-        self.events.clear()
-        self.call("Page.navigate", url=address + (f"#{hash}" if hash else ""))
-        self.wait("document.documentElement?.dataset.ready !== undefined")
 
     def wait(self, expression: str, seconds: float = 30) -> None:
         until = monotonic() + seconds
@@ -85,6 +91,40 @@ class Browser:
         for kind in ("keyDown", "keyUp"):
             more = {"text": text} if text and kind == "keyDown" else {}
             self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
+
+    def click(self, selector: str) -> None:
+        self.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def text(self, selector: str) -> str:
+        return self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+
+    def type(self, selector: str, text: str) -> None:
+        """Into a field or onto a slider, as if it were typed or dragged, and let go."""
+        setter = (
+            "Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value').set.call(field, text)"
+        )
+        events = "for (const each of ['input', 'change', 'pointerup']) "
+        events += "field.dispatchEvent(new Event(each, {bubbles: true}))"
+        given = f"document.querySelector({json.dumps(selector)}), {json.dumps(text)}"
+        self.run(f"((field, text) => {{ {setter}; {events} }})({given})")
+
+    def drag(self, selector: str, *way: tuple[float, float]) -> None:
+        """With the mouse, along places that are shares of a part's width and height; one place is a click."""
+        where = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{where}.scrollIntoView({{block: 'center'}})")
+        left, top, wide, high = self.run(
+            f"(box => [box.x, box.y, box.width, box.height])({where}.getBoundingClientRect())"
+        )
+        places = [(left + x * wide, top + y * high) for x, y in way]
+        kinds = ["mouseMoved", "mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [places[0], *places, places[-1]], strict=True):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+
+    def choose(self, selector: str, path: Path) -> None:
+        """A file, for a field that takes one."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve())])
 
     def requested(self) -> list[str]:
         """Every address that was asked for since the page was opened."""

@@ -79,12 +79,12 @@ def left(lanes: Sequence[Lane], items: Sequence[Item]) -> int:
     return sum(lane.needs(item) for lane in lanes for item in items)
 
 
-def needed(module: str, extra: str) -> Any:
-    """A library that only this engine needs."""
+def needed(module: str, extra: str, what: str = "") -> Any:
+    """A library that only this engine needs, or that `what` needs."""
     try:
         return import_module(module)
     except ImportError as error:
-        wrong = f"runner={extra} needs {module}, which is not installed"
+        wrong = f"{what or f'runner={extra}'} needs {module}, which is not installed"
         todo = f'pip install "freemask[{extra}]" (in a checkout: pip install -e ".[{extra}]")'
         raise UserError(wrong, came=error, expected=f"freemask[{extra}]", todo=todo) from error
 

@@ -1,0 +1,184 @@
+"""The page to play with, as somebody uses it: served by the command, in a real browser, from opening to the edit."""
+
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import sleep
+
+import pytest
+import torch
+from browser import Browser, browser, found
+
+from experiments.cli.app import main
+from experiments.runs.store import RunStore
+from freemask.data.images import read_image
+from freemask.data.write import write_video
+
+pytestmark = pytest.mark.skipif(
+    found() is None or find_spec("gradio") is None,
+    reason="no Chromium, or no Gradio (freemask[app]): the page is not tested",
+)
+START = ("method.steps=2", "data.clips=2", "data.frames=2", "metric=masked_psnr")
+LONG = 120  # seconds; machines of CI are slow
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Iterator[Path]:
+    """The folder in which the page is served, and the commands run."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = tmp_path_factory.mktemp("home")
+        patch.chdir(place)
+        yield place
+
+
+@dataclass
+class Served:
+    address: str
+    program: subprocess.Popen
+
+
+@pytest.fixture(scope="module")
+def served(home) -> Iterator[Served]:
+    words = [sys.executable, "-m", "experiments.cli.app", "app", "port=0", *START]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    assert program.stdout is not None
+    try:
+        ready, _, _ = select.select([program.stdout], [], [], LONG)
+        said = program.stdout.readline() if ready else ""
+        address = re.search(r"http://127\.0\.0\.1:\d+/", said)
+        assert address and "Ctrl-C" in said, (said, program.poll())
+        yield Served(address.group(), program)
+    finally:
+        program.kill()
+        program.communicate()
+
+
+@pytest.fixture(scope="module")
+def page(served, tmp_path_factory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile"), "--enable-unsafe-swiftshader") as one:
+        one.visit(served.address, wide=1400, high=1600)
+        one.wait("document.querySelector('#command textarea')?.value", LONG)
+        one.wait("document.querySelector('#preview clip-player')?.dataset.ready !== undefined")
+        yield one
+        assert not one.complaints()
+        outside = [
+            each for each in one.requested() if not each.startswith((served.address, "data:", "blob:"))
+        ]
+        assert not outside, "something was asked for elsewhere"
+
+
+def command(page: Browser) -> str:
+    return page.run("document.querySelector('#command textarea').value")
+
+
+def until_command(page: Browser, holds: str) -> str:
+    page.wait(f"document.querySelector('#command textarea').value.includes({holds!r})")
+    return command(page)
+
+
+def fits(page: Browser) -> None:
+    for wide in (900, 1400):
+        page.size(wide, 1600)
+        sleep(0.2)
+        assert page.run("document.documentElement.scrollWidth") <= wide
+
+
+def frames_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "frames").iterdir()}
+
+
+def test_from_opening_to_the_edit(page: Browser, home: Path) -> None:
+    assert command(page).startswith("freemask edit clip=world-10000000-attribute method.steps=2")
+    assert "press Look" in page.text("#status")
+    fits(page)
+    page.click("#look")
+    page.wait("document.querySelector('#sheet img')?.naturalWidth > 300", LONG)
+    page.wait("document.querySelector('#about').innerText.includes('IoU')")
+    assert "mmc_by_layer" in page.text("#legend") and "best layer" in page.text("#legend")
+    page.drag("#sheet img", (0.95, 0.98))  # the last map of all
+    page.wait("document.querySelector('#about').innerText.includes('up_blocks.3.attentions.2, time 501')")
+    page.wait("document.querySelector('#layer input').value === '16'")
+    page.type("#threshold input[type=range]", "0.5")
+    page.click("#use_map")
+    until_command(page, "mask=layer mask.layer=up_blocks.3.attentions.2")
+    assert "mask.binarise.threshold=0.5" in until_command(page, "threshold")
+    fits(page)
+    page.click("#from_map")
+    page.wait("document.querySelector('#editor canvas')?.getBoundingClientRect().width > 0")
+    sleep(1)  # the editor draws when it likes
+    page.drag("#editor canvas", (0.45, 0.2), (0.5, 0.2), (0.55, 0.2))
+    sleep(0.5)
+    page.click("#use_painting")
+    said = until_command(page, "mask=segmentation mask.folder=runs/app/masks/")
+    page.wait("document.querySelector('#painting clip-player')?.dataset.ready !== undefined")
+    (folder,) = (home / "runs/app/masks").iterdir()
+    assert folder.name in said
+    masks = [read_image(path)[0] for path in sorted(folder.iterdir())]
+    assert len(masks) == 2 and masks[0].shape == (64, 64) and bool((masks[0] != masks[1]).any())
+    edit_and_compare(page, said, home)
+    fits(page)
+
+
+def edit_and_compare(page: Browser, said: str, home: Path) -> None:
+    """The page's edit is the command's, bit for bit."""
+    page.click("#edit")
+    page.wait("document.querySelector('#result clip-player')?.dataset.ready !== undefined", LONG)
+    assert "masked_psnr" in page.text("#numbers") and "seconds" in page.text("#numbers")
+    assert "Edited in" in page.text("#status")
+    (left,) = (home / "runs/edits").iterdir()
+    ours = frames_of(left)
+    (left / "frames").rename(home / "ours")
+    assert main(shlex.split(said)[1:]) == 0
+    assert len(ours) == 2 and frames_of(left) == ours
+    first, second = RunStore(left).rows()
+    assert first["metrics"] == second["metrics"] and first["run"] == second["run"]
+    assert first["choices"]["mask"] == "segmentation"
+
+
+def test_a_clip_of_ones_own_and_what_is_wrong_with_it(page: Browser, home: Path) -> None:
+    write_video(home / "mine.mp4", torch.rand(3, 3, 32, 48), 8)
+    page.choose("#drop input[type=file]", home / "mine.mp4")
+    until_command(page, "clip=runs/app/clips/mine-")
+    page.wait("document.querySelector('#hint').innerText.includes('what the clip shows')")
+    page.click("#edit")
+    page.wait("document.querySelector('.toast-body')", LONG)
+    said = page.text(".toast-body")
+    assert "source prompt is needed" in said and "Traceback" not in said
+    page.type("#source input, #source textarea", 'a "red" car $HOME')
+    page.type("#target input, #target textarea", "a blue car")
+    assert "'source=a \"red\" car $HOME'" in until_command(page, "blue car")
+
+
+def test_stop_ends_an_edit_between_two_steps(page: Browser, home: Path) -> None:
+    before = set((home / "runs/edits").iterdir())
+    page.type("#steps input", "500")
+    until_command(page, "method.steps=500")
+    page.type("#source input, #source textarea", "a red car")
+    until_command(page, "source=a red car")
+    page.click("#edit")
+    page.wait("/\\d+ of 500|%/.test(document.querySelector('#status').innerText)", LONG)
+    page.click("#stop")
+    page.wait("document.querySelector('#status').innerText.startsWith('Stopped')")
+    assert set((home / "runs/edits").iterdir()) == before
+    page.type("#steps input", "1")
+    until_command(page, "method.steps=1")
+    page.run("document.querySelector('#result').innerHTML = ''")
+    page.click("#edit")  # it is free again
+    page.wait("document.querySelector('#status').innerText.startsWith('Edited')", LONG)
+
+
+def test_ctrl_c_ends_it_without_a_word_while_the_page_is_open(page: Browser, served: Served) -> None:
+    assert page.text("#status")
+    served.program.send_signal(signal.SIGINT)
+    rest, errors = served.program.communicate(timeout=LONG)
+    assert (served.program.returncode, rest, errors) == (0, "", "")

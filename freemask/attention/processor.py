@@ -17,8 +17,8 @@ from freemask.types import QKV, Grid, Site, Stream, Taps, Time, Where
 @dataclass
 class Call:
     """One use of the network. `height` and `width` are those of the layer now running, `text` that of every frame
-    where frames have texts of their own. `stepwise`: somebody looks into blocks or wants their gradients, so that none
-    may run as one compiled piece."""
+    where frames have texts of their own, `gates` how far gated layers are open for each row of their batch. `stepwise`:
+    somebody looks into blocks or wants their gradients, so that none may run as one compiled piece."""
 
     t: Time
     streams: tuple[Stream, ...]
@@ -29,6 +29,7 @@ class Call:
     width: int = 0
     text: Tensor | None = None
     stepwise: bool = False
+    gates: Tensor | None = None
 
     def where(self, site: Site, text: int = 0) -> Where:
         return Where(site, self.t, Grid(self.frames, self.height, self.width), self.streams, text)

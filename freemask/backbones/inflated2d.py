@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call, SiteProcessor
-from freemask.backbones import controlnets, fresh, identity, inflate, inflate_weights, tiny, weightless
+from freemask.backbones import controlnets, fresh, gated, identity, inflate, inflate_weights, tiny, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.controlnets import Control, in_frames
 from freemask.backbones.inflation import Inflation
@@ -48,12 +48,13 @@ class Inflated2D(UNet):
         self.inflation, self.alone = inflation, alone or name
         self.depth: Depth | None = None  # shown as a channel beside the latents
         self.control = _beside(parts, []) if control is None else control
+        self.gated = gated.Gated.of(parts.unet)
         super().__init__(
             parts,
             name=name,
             attention_slicing=attention_slicing,
             look=inflation.look,
-            takes=self.control.takes,
+            takes={**self.control.takes, **({} if self.gated is None else gated.TAKES)},
         )
         if inflation.shared_norm:
             for norm in (norm for net in (self.unet, *self.control.nets) for norm in inflate.norms(net)):
@@ -274,10 +275,12 @@ class Inflated2D(UNet):
             found["warnings"].append(f"{alone} {self.inflation.least_channels} channels (least_channels)")
         looks = [str(each) for each in self.inflation.wanted] or ["frame"]
         found |= {"attention": ", ".join(looks), "layers across frames": len(across)}
+        found |= {} if self.gated is None else {"gated layers": "boxes with phrases"}
         return found | ({"ControlNets": len(self.control.nets)} if self.control.nets else {})
 
     def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
-        return Given(self.control.completed(super()._completed(given, x).parts, x))
+        parts = self.control.completed(super()._completed(given, x).parts, x)
+        return Given(parts if self.gated is None else self.gated.completed(parts, x))
 
     def _run(
         self, x: Float[Tensor, "s lf c lh lw"], parts: Mapping[str, Tensor], call: Call
@@ -289,8 +292,9 @@ class Inflated2D(UNet):
             for each in (x, self._with_channels(x, parts))
         )
         text, told = in_frames(parts["text"], frames), self.noise_path.told(call.t)
+        boxes = {} if self.gated is None else self.gated.asked(parts, call)
         with self.control.adding(maps, call.t, parts) as more:
-            out = self.unet(seen, told, text, return_dict=False, **more)[0]
+            out = self.unet(seen, told, text, return_dict=False, **boxes, **more)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
 
 

@@ -68,6 +68,8 @@ def check(config: Mapping[str, Any]) -> None:
     strange = sorted(str(each) for each in blocks - BLOCKS - {None})
     asked = foreign(config)
     given, made = config.get("in_channels", 4), config.get("out_channels", 4)
+    if config.get("attention_type") not in (None, "default", "gated"):
+        asked.append(f"attention_type {config['attention_type']}")
     if given < made:
         asked.append(f"{given} channels in, {made} out")
     if strange or asked:

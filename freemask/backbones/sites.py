@@ -5,7 +5,7 @@ tell their grids.
 image network has `attn_temporal` beside them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,12 +53,19 @@ def feature_sites(unet: nn.Module) -> dict[str, Site]:
     return found
 
 
-def install(unet: Any, sites: dict[str, Site], features: dict[str, Site], slot: Slot) -> None:
-    """Once, at construction: a processor per site, and hooks that read layer sizes and serve feature taps."""
-    missing = {name.removesuffix(".processor") for name in unet.attn_processors} ^ set(sites)
-    if missing:
+def install(
+    unet: Any,
+    sites: dict[str, Site],
+    features: dict[str, Site],
+    slot: Slot,
+    others: Mapping[str, SiteProcessor] = {},
+) -> None:
+    """Once, at construction: a processor per site, and hooks that read layer sizes and serve feature taps. `others`
+    are those of layers that are no sites."""
+    made = {f"{name}.processor": SiteProcessor(site, slot) for name, site in sites.items()} | {**others}
+    if missing := set(unet.attn_processors) ^ set(made):
         raise RuntimeError(f"attention layers without a known kind: {sorted(missing)}")
-    unet.set_attn_processor({f"{name}.processor": SiteProcessor(site, slot) for name, site in sites.items()})
+    unet.set_attn_processor(made)
     modules = dict(unet.named_modules())
     for owner in {name.split(".transformer_blocks")[0] for name in sites if not name.startswith(IMAGES)}:
         modules[owner].register_forward_pre_hook(_size_reader(slot), with_kwargs=True)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Slot
-from freemask.backbones import sites, tiny
+from freemask.backbones import gated, sites, tiny
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.given import must_be, text_must_be
@@ -78,7 +78,7 @@ class UNet(Network):
         )
         self.unet = unet
         self.native = _native(unet, parts.codec)
-        sites.install(unet, found, features, slot)
+        sites.install(unet, found, features, slot, gated.install(unet, look, slot))
 
     def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
         """Input channels that are one for all frames are repeated."""

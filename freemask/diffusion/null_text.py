@@ -17,6 +17,7 @@ from freemask.types import Backbone, Given, Progress, Time, silent
 
 MOST_STEPS = 100
 RATE, FALL = 1e-2, 1 / MOST_STEPS  # of Adam at step i: RATE (1 - FALL i)
+EPS = 1e-8
 ENOUGH, MORE = 1e-5, 2e-5  # an error below ENOUGH + MORE i ends the updates of step i
 # A power of two changes no number, and keeps gradients within what a network in half precision can hold.
 SCALE = 2.0**14
@@ -66,11 +67,13 @@ def null_text(
     source: Conditions,
     options: NullText,
     *,
+    eps: float = EPS,
     progress: Progress = silent,
 ) -> Nulls:
-    """From the inversion's noise down; each time begins with the text of the one before it."""
+    """From the inversion's noise down; each time begins with the text of the one before it. `eps` is Adam's."""
     times, x = list(inversion.times), inversion.latents[-1]
-    descent, given = Descent(backbone, source, options), empty_text(backbone, options, len(x))
+    descent = Descent(backbone, source, options, eps=eps)
+    given = empty_text(backbone, options, len(x))
     latents, found = [x], {}
     progress("null text", 0, len(times))
     for i, t in enumerate(reversed(times)):
@@ -100,6 +103,7 @@ class Descent:
     options: NullText
     watch: Callable[[Tensor, Tensor, Tensor], None] | None = None
     passes: int = 0
+    eps: float = EPS
 
     @torch.no_grad()
     def step(self, place: Place, x: Tensor, aim: Tensor, given: Given) -> tuple[Given, Tensor]:
@@ -124,7 +128,9 @@ class Descent:
     def _fitted(self, miss: Callable[[Tensor], Tensor], begun: Tensor, i: int) -> Tensor:
         shared = self.options.shared
         text = (begun[None] if shared else begun).clone().requires_grad_(True)
-        adam = torch.optim.Adam([text], lr=RATE * (1 - FALL * i))  # its moments are new at every time
+        adam = torch.optim.Adam(
+            [text], lr=RATE * (1 - FALL * i), eps=self.eps
+        )  # its moments are new at every time
         done = torch.zeros(len(text), dtype=torch.bool, device=text.device)
         for _ in range(self.options.inner):
             with torch.enable_grad():

@@ -169,6 +169,24 @@ def test_the_key_frame_is_shown_alone_and_the_true_answer_is_that_frames(backbon
         assert torch.equal(method.knowing(answer).first_frame.picture.frame, answer[1])
 
 
+def test_a_layers_picture_may_be_edited_itself(backbone):
+    """Unedited, it gives what the fields show of that layer; a plain one fills the layer."""
+    source = clip()
+    method = Nla(first_frame=Unedited(), edits="atlas", fit=replace(ATLAS, iterations=40), layers="both")
+    edit = method(backbone, source, TASK, seeded())
+    assert not {"picture key frame edited"} & set(edit.extras) and "picture background edited" in edit.extras
+    assert torch.equal(edit.extras["picture foreground edited"], edit.extras["picture foreground"])
+    shown = -10 * torch.log10((edit.frames - source.frames).square().mean())
+    assert float(shown) == pytest.approx(edit.facts["fit_psnr"], abs=0.5) and edit.extras["mask"].min() > 0.99
+    blue = torch.zeros(3, HEIGHT, WIDTH)
+    blue[2] = 1
+    painter = Painted(Picture(blue))
+    edit = replace(method, first_frame=painter, layers="foreground")(backbone, source, TASK, seeded())
+    mask = edit.extras["mask"][:, None]
+    assert torch.allclose(edit.frames, mask * blue + (1 - mask) * source.frames, atol=1e-5)
+    assert not painter.seen[0].masks and painter.seen[0].frames.shape == (1, 3, HEIGHT, WIDTH)
+
+
 def test_all_frames_read_the_edited_canonical_picture(backbone):
     painter, source = Painted(Picture(painting())), clip()
     edit = Codef(first_frame=painter, fit=CANONICAL)(backbone, source, TASK, seeded())

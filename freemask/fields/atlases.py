@@ -3,7 +3,7 @@ and an opacity says how much of each is seen. Both pictures are one network, at 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,16 +111,32 @@ class Atlases:
             {layer: torch.cat([each.colours[layer] for each in parts]) for layer in LAYERS},
         )
 
-    def all(self, weights: Weights) -> Iterator[Layered]:
+    @torch.no_grad()
+    def window(self, weights: Weights, layer: str) -> Float[Tensor, "2 2"]:
+        """The part of a layer's picture that the clip shows: its first and last corner. As a whole where it shows
+        nothing of it."""
+        found = []
         for at in range(self.size[0]):
-            yield self.frame(weights, at)
+            each = self.frame(weights, at)
+            mine = each.opacity if layer == "foreground" else 1 - each.opacity
+            found.append(each.places[layer][mine > 0.5])
+        places = torch.cat(found)
+        if len(places) < 2:
+            return torch.tensor([[-1.0, -1], [1, 1]], device=places.device)
+        low, high = places.amin(0), places.amax(0)
+        return torch.stack([low, torch.maximum(high, low + 2 / self.longer)])
 
     @torch.no_grad()
-    def picture(self, weights: Weights, layer: str, side: int) -> Float[Tensor, "3 h w"]:
-        """A layer's picture as a whole."""
-        device = next(iter(weights.values())).device
-        line = torch.linspace(-1, 1, side, device=device)
-        y, x = torch.meshgrid(line, line, indexing="ij")
+    def picture(
+        self, weights: Weights, layer: str, window: Float[Tensor, "2 2"], size: tuple[int, int]
+    ) -> Float[Tensor, "3 h w"]:
+        """A window of a layer's picture, in so many rows and columns."""
+        height, width = size
+        x, y = (
+            low + (high - low) * (torch.arange(side, device=window.device) + 0.5) / side
+            for low, high, side in zip(*window, (width, height), strict=True)
+        )
+        y, x = torch.meshgrid(y, x, indexing="ij")
         places = torch.stack([x.flatten(), y.flatten()], dim=1)
         made = torch.cat([self.colours(weights, layer, chunk) for chunk in places.split(CHUNK)])
-        return made.T.reshape(3, side, side)
+        return made.T.reshape(3, height, width)

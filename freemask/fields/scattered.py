@@ -1,4 +1,4 @@
-"""Values known at scattered places, read in between."""
+"""Values known at scattered places, or on a window of a plane, read in between."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 Read = Callable[[Tensor], Tensor]
 FEWEST = 3  # places that make a triangle
@@ -32,5 +33,17 @@ def triangulated(places: Float[Tensor, "n 2"], values: Float[Tensor, "n c"]) -> 
     def read(at: Float[Tensor, "m 2"]) -> Float[Tensor, "m c"]:
         made = found(at.detach().double().cpu().numpy()).astype(np.float32)
         return torch.from_numpy(made).to(at.device)
+
+    return read
+
+
+def windowed(picture: Float[Tensor, "c h w"], window: Float[Tensor, "2 2"]) -> Read:
+    """Reads a picture that fills a window of the plane, between its first and last corner; beyond it, as at its
+    border."""
+
+    def read(at: Float[Tensor, "m 2"]) -> Float[Tensor, "m c"]:
+        place = 2 * (at - window[0]) / (window[1] - window[0]) - 1
+        grid = place[None, None].to(picture)
+        return grid_sample(picture[None], grid, padding_mode="border", align_corners=False)[0, :, 0].T
 
     return read

@@ -103,14 +103,15 @@ class Codef(MaskSettings, Lifting):
             with watch.stage("fit"):
                 shown.append(self.shown(backbone, clip, part, recipe, progress))
         whole_clip = composed(parts, [each.frames for each in shown])
-        facts |= self.facts(shown, decibels(whole_clip, clip.frames), recipe)
+        facts |= self.facts(shown, decibels(apart(whole_clip, clip)), recipe)
         pictures, extras = {}, {}
         for each in shown:
             name = "canonical" if each.part.name == "all" else f"canonical {each.part.name}"
             extras[f"picture {name}"] = each.canonical
             if each.part.edited:
                 with watch.stage("first frame"):
-                    one = only(clip, self.first(clip) or 0, each.canonical)
+                    first = self.first(clip)
+                    one = only(clip, first or 0, each.canonical, alike=first is not None)
                     pictures[each.part.name] = self.edited(backbone, one, task, rng, progress)
                 extras[f"picture {name} edited"] = pictures[each.part.name].frame
         with watch.stage("sampling"):
@@ -185,6 +186,11 @@ def composed(
     inside = parts[0].marked
     assert inside is not None
     return [a.where(m[None] > 0.5, b) for m, a, b in zip(inside, *frames, strict=True)]
+
+
+def apart(made: Sequence[Float[Tensor, "3 h w"]], clip: Clip) -> list[float]:
+    """The mean squared error of each frame."""
+    return [float((one - own.cpu()).square().mean()) for one, own in zip(made, clip.frames, strict=True)]
 
 
 def free(parts: Sequence[Part]) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What methods share that fit fields to a clip, edit one picture, and lift the edit back into all frames."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -79,23 +79,22 @@ class Lifting:
         found = shown.of_masks(plan, "latent", times, clip.frames)["mask"]
         return (found > 0.5).float().cpu(), dict(plan.facts)
 
-    def alone(
-        self, picture: Picture, watch: Stopwatch, progress: Progress, facts: Facts | None = None
-    ) -> Edit:
+    def alone(self, picture: Picture, watch: Stopwatch, progress: Progress) -> Edit:
         """Of a clip of one frame: the edited picture is the edit."""
         with watch.stage("sampling"), watch.stage("decoding"):
             progress("sampling", 1, 1)
         warnings = (*picture.warnings, ALONE)
         frames = picture.frame[None].float().cpu()
-        return Edit(frames, {}, watch.seconds, warnings, {**(facts or {}), **picture.facts})
+        return Edit(frames, {}, watch.seconds, warnings, picture.facts)
 
 
-def only(clip: Clip, at: int, frame: Float[Tensor, "3 h w"] | None = None) -> Clip:
-    """One frame as a clip. `frame`: another picture in its place; one of another size has no annotation."""
+def only(clip: Clip, at: int, frame: Float[Tensor, "3 h w"] | None = None, alike: bool = True) -> Clip:
+    """One frame as a clip. `frame`: another picture in its place; one of another size has no annotation, nor one that
+    is not `alike`."""
     masks = {name: each[at : at + 1] for name, each in clip.masks.items()}
     depth = None if clip.depth is None else clip.depth[at : at + 1]
     own = clip.frames[at] if frame is None else frame
-    if own.shape != clip.frames[at].shape:
+    if not alike or own.shape != clip.frames[at].shape:
         masks, depth = {}, None
     return replace(clip, frames=own[None], masks=masks, depth=depth, conditions={}, flow=None)
 
@@ -125,16 +124,13 @@ def objects(clip: Clip) -> Bool[Tensor, "f h w"]:
     return found
 
 
-def decibels(made: Iterable[Float[Tensor, "3 h w"]], true: Float[Tensor, "f 3 h w"]) -> float:
-    """How well the fields show the clip."""
-    errors = [
-        float((each.cpu() - frame).square().mean()) for each, frame in zip(made, true.cpu(), strict=True)
-    ]
+def decibels(errors: Sequence[float]) -> float:
+    """How well the fields show the clip, by each frame's mean squared error."""
     error = sum(errors) / len(errors)
     return MOST if error == 0 else min(MOST, round(-10 * math.log10(error), 2))
 
 
-def poor(psnr: float, iterations: int) -> list[str]:
+def poor(psnr: float, iterations: int | None) -> list[str]:
     """A warning where a fit is not good."""
     if psnr >= GOOD:
         return []

@@ -4,7 +4,7 @@ every pixel to a foreground and a background picture, an edit of one frame is br
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -12,10 +12,10 @@ from torch import Generator, Tensor
 
 from freemask.diffusion.noise_paths import one_of
 from freemask.fields.atlas_fit import AtlasRecipe, AtlasWork
-from freemask.fields.atlases import LAYERS, Layered
+from freemask.fields.atlases import LAYERS, Atlases, Layered
 from freemask.fields.fit import fitted
 from freemask.fields.recipe import check_frame, frame_of
-from freemask.fields.scattered import Read, triangulated
+from freemask.fields.scattered import Read, triangulated, windowed
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, check_mask, of_kind
 from freemask.methods.first_frame import Picture
@@ -24,6 +24,7 @@ from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 Variant = Literal["paper", "official"]
 Alpha = Literal["mask", "ones"]
+Edits = Literal["key", "atlas"]
 Layers = Literal["auto", "both", "foreground", "background"]
 # The layer that an edit of a kind is about; a style is of the whole frame.
 ABOUT = {"attribute": "foreground", "shape": "foreground", "background": "background"}
@@ -31,7 +32,8 @@ ABOUT = {"attribute": "foreground", "shape": "foreground", "background": "backgr
 
 @dataclass(frozen=True, kw_only=True)
 class Nla(Lifting):
-    """`key` is the frame that is edited, `fit` how the fields are fitted. `mask` marks the foreground at first,
+    """`edits`: the frame `key` is edited; or, with atlas, the picture of each layer that the edit reaches, of which
+    the editor sees what the clip shows. `fit` is how the fields are fitted. `mask` marks the foreground at first,
     roughly; none: all annotated things. `alpha`: which pixels of the edited frame count as edited, those in the
     editor's own mask (all, where it has none), or all (`ones`); the others stay the clip's. `layers`: which of them
     the edit reaches; auto: the one that it is about, of a style both.
@@ -42,6 +44,7 @@ class Nla(Lifting):
     """
 
     fit: AtlasRecipe = field(default_factory=AtlasRecipe)
+    edits: Edits = "key"
     key: str | int = "middle"
     alpha: Alpha = "mask"
     layers: Layers = "auto"
@@ -51,6 +54,7 @@ class Nla(Lifting):
         super().__post_init__()
         of_kind("fit", self.fit, AtlasRecipe)
         check_frame("key", self.key)
+        one_of("edits", self.edits, get_args(Edits))
         one_of("alpha", self.alpha, get_args(Alpha))
         one_of("layers", self.layers, get_args(Layers))
         one_of("variant", self.variant, get_args(Variant))
@@ -76,42 +80,72 @@ class Nla(Lifting):
     ) -> Edit:
         self.check(task, lambda: clip)
         watch, key = Stopwatch(backbone.device), frame_of("key", self.key, len(clip.frames))
+        if len(clip.frames) == 1:
+            with watch.stage("encode"):
+                picture = said_of(self.first_frame(backbone, only(clip, 0), task, rng, progress), "picture")
+            return self.alone(picture, watch, progress)
         with watch.stage("encode"):
             rough, facts = self.rough(backbone, clip, task, progress)
-        with watch.stage("first frame"):
-            picture = self.first_frame(backbone, only(clip, key), task, rng, progress)
-            picture = said_of(picture, "key frame")
-        facts |= {"key_frame": key, "layers": ", ".join(self.reached(task))}
-        if len(clip.frames) == 1:
-            return self.alone(picture, watch, progress, facts)
-        recipe = self.fit.for_clip(*clip.frames.shape[-2:])
         with watch.stage("flow"):
             footage = self.footage(backbone, clip, rough)
-        work = AtlasWork(recipe, footage, self.variant == "official")
         with watch.stage("fit"):
-            made = fitted(work, recipe.store, backbone.device, progress)
-            frames = list(work.atlases.all(made.weights))
-        psnr = decibels((as_picture(each.shown, clip) for each in frames), clip.frames)
+            recipe = self.fit.for_clip(*clip.frames.shape[-2:])
+            work = AtlasWork(recipe, footage, self.variant == "official")
+            fit = fitted(work, recipe.store, backbone.device, progress)
+            fields = Fields.of(work.atlases, fit.weights)
+        shown = {"key frame": only(clip, key)}
+        if self.edits == "atlas":
+            shown = {
+                layer: only(clip, key, fields.picture(layer), alike=False) for layer in self.reached(task)
+            }
+        edited = {}
+        with watch.stage("first frame"):
+            for name, one in shown.items():
+                edited[name] = said_of(self.first_frame(backbone, one, task, rng, progress), name)
         with watch.stage("sampling"):
-            reads = self.reads(frames[key], picture, self.reached(task))
-            lifted = []
-            for at, each in enumerate(frames):
-                lifted.append(self.lifted(each, reads, clip.frames[at].to(backbone.device)))
-                progress("sampling", at + 1, len(frames))
+            if self.edits == "atlas":
+                reads = {layer: of_atlas(each, fields.windows[layer]) for layer, each in edited.items()}
+            else:
+                seen = fields.atlases.frame(fit.weights, key)
+                reads = self.reads(seen, edited["key frame"], self.reached(task))
+            frames, changed, errors = self.all_lifted(fields, reads, clip, progress)
         with watch.stage("decoding"):
-            edited, changed = (torch.stack(each).cpu() for each in zip(*lifted, strict=True))
-        facts |= {**made.facts(), "fit_iterations": recipe.iterations, "fit_psnr": psnr}
+            frames = frames.clamp(0, 1)
+        facts |= {"edits": self.edits, "key_frame": key, "layers": ", ".join(self.reached(task))}
+        facts |= {**fit.facts(), "fit_iterations": recipe.iterations, "fit_psnr": decibels(errors)}
         facts |= {"mask_acts_on": "latents: pixels of the lifted edit", "mask_share": share(changed)}
-        warnings = (*poor(psnr, recipe.iterations or 0), *picture.warnings)
-        extras = {"mask": changed, **self.pictures(work, made.weights)}
-        return Edit(edited.clamp(0, 1), extras, watch.seconds, warnings, {**facts, **picture.facts})
+        edit = Edit(
+            frames, {"mask": changed}, watch.seconds, poor(decibels(errors), recipe.iterations), facts
+        )
+        return self.said(edit, fields, edited)
+
+    def said(self, edit: Edit, fields: "Fields", edited: dict[str, Picture]) -> Edit:
+        """With both layers' pictures, and what the editor said and drew."""
+        extras = {f"picture {layer}": fields.picture(layer).cpu() for layer in LAYERS}
+        extras |= {f"picture {name} edited": each.frame.cpu() for name, each in edited.items()}
+        warnings, facts = list(edit.warnings), dict(edit.facts)
+        for each in edited.values():
+            warnings, facts = [*warnings, *each.warnings], {**facts, **each.facts}
+        return replace(edit, extras={**edit.extras, **extras}, warnings=warnings, facts=facts)
+
+    def all_lifted(
+        self, fields: "Fields", reads: dict[str, Read], clip: Clip, progress: Progress
+    ) -> tuple[Float[Tensor, "f 3 h w"], Float[Tensor, "f h w"], list[float]]:
+        """All frames, what of them is edited, and how far the fields alone are from each."""
+        made, count = [], len(clip.frames)
+        for at, frame in enumerate(clip.frames):
+            layered = fields.atlases.frame(fields.weights, at)
+            own = frame.to(layered.opacity)
+            apart = float((layered.shown.T.reshape(own.shape) - own).square().mean())
+            made.append((*(each.cpu() for each in self.lifted(layered, reads, own)), apart))
+            progress("sampling", at + 1, count)
+        frames, changed, errors = zip(*made, strict=True)
+        return torch.stack(frames), torch.stack(changed), list(errors)
 
     def rough(
         self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress
-    ) -> tuple[Float[Tensor, "f h w"] | None, Facts]:
+    ) -> tuple[Float[Tensor, "f h w"], Facts]:
         """Where the foreground is, about."""
-        if len(clip.frames) == 1:
-            return None, {}
         if isinstance(self.mask, NoMask):
             return objects(clip).float(), {"rough_mask": "annotation"}
         found, facts = self.masked(backbone, clip, task, self.mask, progress)
@@ -160,14 +194,27 @@ class Nla(Lifting):
             made, changed = made + mine[:, None] * over, changed + mine * edited
         return made.T.reshape(own.shape), changed.clamp(0, 1).reshape(own.shape[1:])
 
-    def pictures(self, work: AtlasWork, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Both layers' pictures as a whole."""
-        side = work.atlases.longer
-        return {f"picture {layer}": work.atlases.picture(weights, layer, side).cpu() for layer in LAYERS}
+
+class Fields(NamedTuple):
+    """Of one clip. `windows`: what it shows of each layer's picture."""
+
+    atlases: Atlases
+    weights: dict[str, Tensor]
+    windows: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, atlases: Atlases, weights: dict[str, Tensor]) -> "Fields":
+        return cls(atlases, weights, {layer: atlases.window(weights, layer) for layer in LAYERS})
+
+    def picture(self, layer: str) -> Float[Tensor, "3 h w"]:
+        """What the clip shows of it, in a frame's size."""
+        return self.atlases.picture(self.weights, layer, self.windows[layer], self.atlases.size[1:])
 
 
-def as_picture(colours: Float[Tensor, "n 3"], clip: Clip) -> Float[Tensor, "3 h w"]:
-    return colours.T.reshape(clip.frames.shape[1:])
+def of_atlas(picture: Picture, window: Float[Tensor, "2 2"]) -> Read:
+    """An edited picture of a layer: colours, all of which count as edited."""
+    frame = picture.frame.to(window)
+    return windowed(torch.cat([frame, torch.ones_like(frame[:1])]), window)
 
 
 def share(mask: Float[Tensor, "f h w"]) -> float:

@@ -14,6 +14,7 @@ from experiments.config.compose import Composed, composed, plain, typed
 from experiments.config.early import refuse_idle_controls, refuse_misfits, refuse_missing
 from experiments.config.texts import EDIT, PATHS
 from experiments.jobs.one_clip import Asked
+from experiments.jobs.one_clip import made as captioned
 from experiments.jobs.variants import Composition
 from experiments.report.one_edit import Planned
 from freemask.types import DataSource, EditTask
@@ -96,7 +97,7 @@ class Asking:
         refuse_idle_controls(config["model"], words)
         refuse_missing(made.cfg, made.choices)
         asked = Asked.of(config)
-        task, data = asked.wish().task(lambda: build(config["data"], "data"))
+        task, data = asked.wish().task(*captioned(config))
         return cls(Composition(made.cfg, made.choices, tuple(words)), config, task, data, asked.frames)
 
     def planned(self) -> Planned:

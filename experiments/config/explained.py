@@ -2,6 +2,7 @@
 it: the comment beside the key in its YAML. Neither Hydra nor torch is needed."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -87,9 +88,12 @@ def no_key(word: str, verb: str, known: Collection[str], came: str | None = None
     """Names the options that do have this key, the keys whose last part was typed alone, otherwise the few that are
     spelt like it."""
     if owners := _owners(word):
-        group = word.partition(".")[0]
-        wrong, expected = f"there is no key '{word}' here", f"a {group} that has it: {', '.join(owners)}"
-        return UserError(wrong, came=came or word, expected=expected, todo=f"{group}={owners[0]}")
+        group, value = word.partition(".")[0], (came or "").partition("=")[2]
+        meant = {name: told for name, about in owners.items() if (told := _near(value, about))} or owners
+        wrong, expected = f"there is no key '{word}' here", f"a {group} that has it: {', '.join(meant)}"
+        first = next(iter(meant))
+        more = f" {word}={meant[first]}" if meant is not owners else ""
+        return UserError(wrong, came=came or word, expected=expected, todo=f"{group}={first}{more}")
     named = sorted((each for each in known if not each.endswith("_target_")), key=_outermost)
     near = [each for each in named if each.rpartition(".")[2] == word]
     near = near or difflib.get_close_matches(word, named, n=1, cutoff=0.8)
@@ -101,13 +105,22 @@ def no_key(word: str, verb: str, known: Collection[str], came: str | None = None
     )
 
 
-def _owners(word: str) -> list[str]:
-    """Of a key that one option of a group has and another has not, the options that have it."""
+def _owners(word: str) -> dict[str, str]:
+    """Of a key that one option of a group has and another has not, the options that have it, and what it is there: two
+    keys of one name may be for different things."""
     group, dot, _ = word.partition(".")
     if not dot or group not in groups():
-        return []
-    names = [each.name for each in groups()[group]]
-    return [name for name in names if any(key.name == word for key in keys_of_option(group, name))]
+        return {}
+    every = ((each.name, key) for each in groups()[group] for key in keys_of_option(group, each.name))
+    return {name: f"{key.value} {key.about}" for name, key in every if key.name == word}
+
+
+def _near(value: str, about: str) -> str:
+    """The word that a value may have been meant to be, among those that are told of a key."""
+    if not re.fullmatch(r"\w+", value):
+        return ""
+    told = re.findall(r"[a-z_]{3,}", about)
+    return next(iter(difflib.get_close_matches(value, told, n=1, cutoff=0.8)), "")
 
 
 def _outermost(key: str) -> tuple[int, bool, str]:

@@ -18,7 +18,7 @@ from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.reconstruction import reconstruct
 from freemask.diffusion.solvers import EULER
-from freemask.errors import UserError
+from freemask.errors import UserError, nearest
 from freemask.fusion.settings import Fusion, Policies
 from freemask.masks.heat import Facts
 from freemask.masks.plan import Keeps, MaskStrategy, Subject, remembered
@@ -101,10 +101,10 @@ class InvertFuse:
             ("solver", self.solver, ON_GRID),
         ):
             if value not in choices:
+                known = [each or "null" for each in choices]
+                todo = nearest(str(value), known)
                 raise UserError(
-                    f"'{name}' cannot be '{value}'",
-                    came=value,
-                    expected=", ".join(each or "null" for each in choices),
+                    f"'{name}' cannot be '{value}'", came=value, expected=", ".join(known), todo=todo
                 )
         composite.check(self.composite)
         at_least("budget_gb", self.budget_gb, 0)

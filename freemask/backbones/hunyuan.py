@@ -106,13 +106,7 @@ class Hunyuan(VideoTransformer):
         offload: Annotated[Offload, Effect.NONE] = "none",
     ) -> "Hunyuan":
         """As for Wan, and `embedded_guidance`, which every stream is told."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         wishes = Wishes(
             device=device,
             dtype=dtype,
@@ -144,13 +138,7 @@ class Hunyuan(VideoTransformer):
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         wishes = Wishes(max_tokens=max_tokens, grid=grid, shift=shift)
         return cls.named(files, wishes, embedded_guidance=embedded_guidance)
 

@@ -72,13 +72,7 @@ class I2VGen(UNet):
         """`path` is a folder in diffusers layout, or a hub id. `text_skip`: so many of the text encoder's last layers
         are left out. `scheduler`: what its file is known to say; another content is warned of. `native`: height and
         width that clips are brought to. The rest as for UNet3D."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, KIND, device=device, dtype=dtype, vae=vae)
         reader = TextReader(parts.reader.tokenizer, parts.reader.encoder, skip=text_skip)
@@ -108,13 +102,7 @@ class I2VGen(UNet):
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         return _name(files, text_skip)
 
     @classmethod

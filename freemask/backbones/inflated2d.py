@@ -111,13 +111,7 @@ class Inflated2D(UNet):
         options = {"into_middle": control_middle, "attention": control_attention}
         how = How.of(len(listed(control)), control_strength, control_window, **options)
         how = how.showing(shown(control, control_images, control_edges, control_depth))
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
         controlnets.refuse_misfits(nets, files.config("unet"))
@@ -163,13 +157,7 @@ class Inflated2D(UNet):
         controlnets.refuse_foreign(path, control)
         options = {"into_middle": control_middle, "attention": control_attention}
         how = How.of(len(listed(control)), control_strength, control_window, **options)
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
         return _name(files, inflation, temporal, controlnets.identities(nets, how))

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call
-from freemask.backbones import identity, inflate, lavie_weights, tiny, weightless
-from freemask.backbones.checkpoint import Checkpoint
+from freemask.backbones import identity, inflate, lavie_weights, tiny
 from freemask.backbones.controlnets import in_frames
 from freemask.backbones.lavie_unet import AlongFrames, LaVieUNet, serve
 from freemask.backbones.lavie_weights import HUB, IMAGE_MODEL, NOISE
@@ -61,7 +60,7 @@ class LaVie(UNet):
         """`path` is the authors' file, a folder with it, or a hub id; `image_model` a folder in diffusers layout or a
         hub id, which tells the network's size and has its text encoder and autoencoder. `native`: height and width
         that it was made for. The rest as for UNet3D."""
-        files = _find(path, image_model, weights, revision, local_files_only, allow_pickle)
+        files = lavie_weights.find(path, image_model, weights, revision, local_files_only, allow_pickle)
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, KIND, device=device, dtype=dtype, vae=vae)
         made = cls(parts, name=files.identity(COMPONENTS), attention_slicing=attention_slicing)
@@ -81,7 +80,7 @@ class LaVie(UNet):
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = _find(path, image_model, weights, revision, local_files_only, allow_pickle)
+        files = lavie_weights.find(path, image_model, weights, revision, local_files_only, allow_pickle)
         return files.identity(COMPONENTS)
 
     @classmethod
@@ -113,17 +112,3 @@ class LaVie(UNet):
         text = in_frames(parts["text"], frames)
         out = self.unet(maps, self.noise_path.told(call.t), text, return_dict=False)[0]
         return rearrange(out, "(s f) c h w -> s f c h w", s=streams)
-
-
-def _find(
-    path: str | Path,
-    image_model: str | Path,
-    weights: str | None,
-    revision: str | None,
-    local_files_only: bool,
-    allow_pickle: bool,
-) -> Checkpoint:
-    if weights is not None:
-        return weightless.find(path, weights=weights)
-    options = {"local_files_only": local_files_only, "allow_pickle": allow_pickle}
-    return lavie_weights.find(path, image_model, revision=revision, **options)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freemask.backbones import checkpoint, identity, inflation
+from freemask.backbones import checkpoint, identity, inflation, weightless
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.lavie_unet import LaVieUNet, blocks, frequencies
 from freemask.backbones.turns import REST
@@ -54,12 +54,14 @@ class Released(Checkpoint):
 def find(
     path: str | Path,
     image_model: str | Path,
-    *,
+    weights: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
     allow_pickle: bool = False,
-) -> Released:
+) -> Checkpoint:
     """`revision` is that of LaVie."""
+    if weights is not None:
+        return weightless.find(path, weights)
     file = _file(path, revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle)
     rest = checkpoint.find(image_model, local_files_only=local_files_only, allow_pickle=allow_pickle)
     rest.kind("unet", ("UNet2DConditionModel",))

@@ -97,13 +97,7 @@ class Ltx(VideoTransformer):
     ) -> "Ltx":
         """As for Wan, and `fps`: how many frames of a clip make a second. The scheduler's shift grows with the length
         of a clip; None is that of the shortest."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         wishes = Wishes(
             device=device,
             dtype=dtype,
@@ -135,13 +129,7 @@ class Ltx(VideoTransformer):
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         wishes = Wishes(max_tokens=max_tokens, grid=grid, shift=shift)
         return cls.named(files, wishes, fps=fps, late=_late(files))
 

@@ -148,13 +148,7 @@ class VideoTransformer(Network):
         `vae_tiling` saves memory and changes pixels a little at the seams. `offload`: what leaves the GPU while it is
         not used: none, text (the text encoder), or model (text encoder, autoencoder and transformer take turns).
         """
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         wishes = Wishes(
             device=device,
             dtype=dtype,
@@ -202,13 +196,7 @@ class VideoTransformer(Network):
         allow_pickle: bool = False,
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         return cls.named(files, Wishes(max_tokens=max_tokens, grid=grid, shift=shift))
 
     @classmethod

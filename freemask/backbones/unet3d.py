@@ -46,13 +46,7 @@ class UNet3D(UNet):
         To save memory: `attention_slicing` rows of the attention batch at once (0 = all), `vae_batch` frames at
         once, `vae_slicing` and `vae_tiling` as in diffusers (tiling changes pixels a little at the seams).
         """
-        files = weightless.find(
-            path,
-            weights=weights,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_pickle=allow_pickle,
-        )
+        files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, "UNet3DConditionModel", device=device, dtype=dtype, vae=vae)
         name = files.identity(COMPONENTS)

@@ -66,10 +66,18 @@ class Weightless(Checkpoint):
         return MARK + name
 
 
-def find(path: str | Path, *, weights: str | None = None, **options: Any) -> Checkpoint:
-    """As `checkpoint.find`; with weights=random, what stands for the files."""
+def find(
+    path: str | Path,
+    weights: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    allow_pickle: bool = False,
+) -> Checkpoint:
+    """As `checkpoint.find`, by the settings of a model that all families have; with weights=random, what stands for the
+    files."""
     if weights is None:
-        return checkpoint.find(path, **options)
+        options = {"local_files_only": local_files_only, "allow_pickle": allow_pickle}
+        return checkpoint.find(path, revision=revision, **options)
     if weights != RANDOM:
         raise UserError(
             "Weights are those of the path, or random.", came=weights, expected=f"null or {RANDOM}"

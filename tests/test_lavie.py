@@ -20,6 +20,7 @@ from freemask.backbones.lavie import LaVie
 from freemask.errors import UserError
 from freemask.types import Backbone, Clip, EditTask, OpticalFlow, Taps
 from tests.given import given
+from tests.test_methods import state
 from tests.written_lavie import Written, drawn
 
 WIDTHS, BOTH = (64, 64, 72, 72), ("uncond", "cond")  # heads of 32 and 36 channels, of which 32 turn
@@ -204,8 +205,24 @@ def test_methods_run_on_it(name):
     backbone = LaVie.random(max_tokens=20)
     frames = torch.rand(2, 3, 12, 20, generator=torch.Generator().manual_seed(0))
     clip = Clip("c", frames, flow=OpticalFlow(torch.ones(1, 2, 12, 20)))
+    before = state(backbone)
     edit = method(backbone, clip, TASK, torch.Generator().manual_seed(0))
     assert edit.frames.shape == clip.frames.shape and edit.frames.isfinite().all()
+    weights, rest = state(backbone)
+    assert rest == before[1] and all(torch.equal(each, weights[key]) for key, each in before[0].items())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_it_has_learns_on_a_clip(checkpointing):
+    """Gradients find their way through layers that the library does not know of, with or without being made again."""
+    backbone = LaVie.random(max_tokens=20)
+    x, text = backbone.encode(torch.rand(3, 3, 12, 20)), backbone.embed("a red car").given
+    plain = backbone.predict(x[None], 500, {"cond": text})
+    with backbone.tuned(["*.attn_temporal.to_q.weight"], checkpointing=checkpointing) as tuned:
+        with torch.enable_grad():
+            backbone.predict(x[None], 500, {"cond": text}).square().mean().backward()
+        assert len(tuned.weights) == 16 and all(bool(each.grad.any()) for each in tuned.weights.values())
+    assert torch.equal(plain, backbone.predict(x[None], 500, {"cond": text}))
 
 
 def test_features_that_are_kept_give_the_same_edit_as_those_that_are_made_again():

@@ -4,6 +4,7 @@ import asyncio
 import shlex
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,11 +16,13 @@ from test_boundaries import imports
 import experiments.app
 from experiments.app import html, painting, pictures
 from experiments.app.editing import edited
-from experiments.app.looking import Looked, look_at
+from experiments.app.fields import SETTINGS, settings_of, shown_of
+from experiments.app.looked import Looked
+from experiments.app.looking import look_at
 from experiments.app.painting import Painted
 from experiments.app.serve import POLICY, Guard, _bound
 from experiments.app.settings import TEXTS, Asking, Settings, tasks, usual, values
-from experiments.app.visit import MAP, PAINTED, House, Shown, Visit
+from experiments.app.visit import MAP, PAINTED, STRATEGY, House, Shown, Visit
 from experiments.app.work import Jobs, Reporter, Shelf, Stopped
 from experiments.cli import words as typed_words
 from experiments.cli.app import main
@@ -121,6 +124,35 @@ def test_the_command_says_no_more_than_is_needed():
     assert settings(frames=3).command() == settings().command()  # frames are for files
 
 
+def test_fields_are_read_as_they_are_typed():
+    def read(**more) -> Settings:
+        given = {
+            **dict.fromkeys(SETTINGS),
+            "clip": "c",
+            "method": "ddim",
+            "model": "m",
+            "mask": "k",
+            "task": "any",
+        }
+        return settings_of([{**given, **more}[key] for key in SETTINGS])
+
+    assert read() == Settings("c", "", "", "ddim", "m", "k", "any")
+    found = read(steps=4.0, guidance=" 2,5 ", seed=3, frames="7", words="car:bus")
+    assert (found.steps, found.guidance, found.seed, found.frames, found.words) == (4, 2.5, 3, 7, "car:bus")
+    assert read(steps=0).steps == 0 and read(guidance="2").guidance == 2
+    for wrong in (
+        {"guidance": "much"},
+        {"guidance": "nan"},
+        {"frames": "inf"},
+        {"seed": 1.5},
+        {"steps": "2.5"},
+    ):
+        with pytest.raises(UserError, match="number"):
+            read(**wrong)
+    shown = shown_of([3, 1, 0.5, None])
+    assert (shown.layer, shown.time, shown.mask) == (2, 0, STRATEGY)
+
+
 def test_plain_texts_are_those_of_the_verb():
     verb = VERBS["edit"]
     assert set(TEXTS) == {*verb.prompts, *verb.paths}
@@ -199,6 +231,13 @@ def test_a_map_is_what_the_command_makes_of_it(seen: Looked, place):
         and torch.allclose(found.heat, again.heat)
     )
     assert found.score == again.score and 0 < found.mask.mean() < 1
+
+
+def test_a_map_of_shares_is_told_apart(seen: Looked):
+    """Models whose codebook was measured so."""
+    shares = replace(seen, one=replace(seen.one, heat="share"))
+    config = Asking.of(as_typed(settings(EMBEDDED, masks=shares.words(3, 1, 0.2)).command(EMBEDDED))).config
+    assert build(config["mask"], "mask") == shares.strategy(3, 1, 0.2) != seen.strategy(3, 1, 0.2)
 
 
 def test_the_sheet_marks_what_is_taken_and_nothing_else(seen: Looked):
@@ -423,4 +462,8 @@ def test_a_subject_of_several_edits_is_not_looked_at():
 
 def test_only_the_page_itself_knows_gradio():
     room = Path(experiments.app.__file__).parent
-    assert {path.stem for path in room.glob("*.py") if "gradio" in set(imports(path))} == {"page", "touched"}
+    assert {path.stem for path in room.glob("*.py") if "gradio" in set(imports(path))} == {
+        "page",
+        "parts",
+        "touched",
+    }

@@ -1,1 +1,1 @@
-"""The page to play with: look before an edit, paint its mask, edit. Only `page` and `touched` know Gradio."""
+"""The page to play with: look before an edit, paint its mask, edit. Only `page`, `parts`, `touched` know Gradio."""

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from experiments.app.editing import Edited
-from experiments.app.looking import Looked, Map
+from experiments.app.looked import Looked, Map
 from experiments.app.pictures import BOOK, MARK, SHOWN
 from freemask.data.write import to_bytes
 from freemask.errors import UserError

@@ -6,20 +6,17 @@ from typing import Any
 import gradio as gr
 from gradio.themes import Default
 
-from experiments.app.settings import offered, usual
+from experiments.app import parts
+from experiments.app.fields import SETTINGS, SHOWN
 from experiments.app.touched import Touched
-from experiments.app.visit import DROPPED, MAP, PAINTED, STRATEGY, House, Visit
+from experiments.app.visit import MAP, House
 
 TITLE = """# freemask
 Change words in a clip's description. Choose a clip and its two prompts; **Look** at where the model sees the word,
 move the sliders, or paint the mask; **Edit**."""
-BEFORE = """<h3>Before anything is edited</h3><p>Press <b>Look</b>: the clip is inverted, and here you see how strongly
-each layer of the model, at each time, attends to the word that the edit is about. The maps that the mask strategy takes
-are marked.</p>"""
 JOB: Any = {"concurrency_id": "job", "concurrency_limit": 1, "api_visibility": "private"}
 QUICK: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 LAST: Any = {**QUICK, "trigger_mode": "always_last"}
-BRUSH = "rgba(255, 217, 0, 0.6)"
 
 
 def asset(name: str) -> str:
@@ -39,16 +36,16 @@ def page(house: House, debug: bool = False) -> gr.Blocks:
         gr.Markdown(TITLE)
         with gr.Row():
             with gr.Column(scale=4, min_width=320):
-                chosen = _settings(house)
+                chosen = parts.settings(house)
             with gr.Column(scale=9, min_width=440):
                 status = gr.HTML(elem_id="status")
                 with gr.Tabs() as tabs:
                     with gr.Tab("1 Look", id="look"):
-                        seen = _look()
+                        seen = parts.look()
                     with gr.Tab("2 Paint the mask", id="paint"):
-                        paint = _paint()
+                        paint = parts.paint()
                     with gr.Tab("3 The edit", id="edit"):
-                        made = _edit()
+                        made = parts.edit()
         command = gr.Textbox(
             label="The command that does the same (in the folder in which freemask app was started)",
             elem_id="command",
@@ -57,7 +54,7 @@ def page(house: House, debug: bool = False) -> gr.Blocks:
             interactive=False,
         )
         hint = gr.HTML(elem_id="hint")
-        parts = {
+        named = {
             **chosen,
             **seen,
             **paint,
@@ -67,154 +64,21 @@ def page(house: House, debug: bool = False) -> gr.Blocks:
             "command": command,
             "hint": hint,
         }
-        _bind(blocks, parts, Touched(house, debug))
+        _bind(blocks, named, Touched(house, debug))
     return blocks
 
 
-def _settings(house: House) -> dict[str, Any]:
-    first, known = usual(house.start), Visit(house).clips()
-    parts: dict[str, Any] = {}
-    clip = known[0][1] if known else None
-    parts["clip"] = gr.Dropdown(known, value=clip, label="Clip", elem_id="clip")
-    with gr.Row():
-        parts["preview"] = gr.HTML(elem_id="preview", min_width=140)
-        parts["drop"] = gr.File(
-            label="or one of your own", file_types=list(DROPPED), height=190, elem_id="drop", min_width=140
-        )
-    parts["source"] = gr.Textbox(
-        label="What the clip shows", placeholder="a red car on a road", max_lines=1, elem_id="source"
-    )
-    parts["target"] = gr.Textbox(
-        label="What it is to show", placeholder="a blue car on a road", max_lines=1, elem_id="target"
-    )
-    with gr.Row():
-        parts["look"] = gr.Button("Look", variant="secondary", elem_id="look", min_width=80)
-        parts["edit"] = gr.Button("Edit", variant="primary", elem_id="edit", min_width=80)
-        parts["stop"] = gr.Button("Stop", variant="stop", elem_id="stop", min_width=80)
-    parts["masks"] = gr.Radio(
-        [STRATEGY, MAP, PAINTED], value=STRATEGY, label="Mask of the edit", elem_id="masks"
-    )
-    with gr.Accordion("How it is edited", open=True), gr.Group():
-        with gr.Row():
-            for group, label in (
-                ("mask", "Mask strategy"),
-                ("method", "Method"),
-                ("model", "Model"),
-                ("task", "Kind"),
-            ):
-                names: Any = offered(group)
-                if group == "task":
-                    names = [("by the prompts" if name == "any" else name, name) for name in names]
-                parts[group] = gr.Dropdown(
-                    names, value=first[group], label=label, elem_id=group, min_width=130
-                )
-        with gr.Row():
-            parts["steps"] = gr.Number(
-                first["steps"], label="Steps", precision=0, elem_id="steps", min_width=100
-            )
-            guidance = "" if first["guidance"] is None else f"{first['guidance']:g}"
-            parts["guidance"] = gr.Textbox(
-                guidance,
-                label="Guidance",
-                placeholder="as the model asks",
-                max_lines=1,
-                elem_id="guidance",
-                min_width=100,
-            )
-        with gr.Row():
-            parts["seed"] = gr.Number(first["seed"], label="Seed", precision=0, elem_id="seed", min_width=100)
-            parts["frames"] = gr.Textbox(
-                label="Frames of a file", placeholder="8", max_lines=1, elem_id="frames", min_width=100
-            )
-        parts["words"] = gr.Textbox(
-            label="Words", placeholder="read off the prompts; otherwise car:bus, road:snow", elem_id="words"
-        )
-    return parts
-
-
-def _look() -> dict[str, Any]:
-    parts: dict[str, Any] = {}
-    parts["head"] = gr.HTML(BEFORE, elem_id="head")
-    parts["sheet"] = gr.Image(
-        show_label=False,
-        elem_id="sheet",
-        format="png",
-        interactive=False,
-        visible=False,
-        buttons=["fullscreen", "download"],
-    )
-    parts["legend"] = gr.HTML(elem_id="legend")
-    with gr.Column(visible=False) as parts["large"]:
-        with gr.Row():
-            for name, label in (("layer", "Layer"), ("time", "Time"), ("frame", "Frame")):
-                parts[name] = gr.Slider(1, 2, 1, step=1, label=label, elem_id=name, min_width=200)
-            parts["threshold"] = gr.Slider(
-                0, 0.99, 0.2, step=0.01, label="Threshold", elem_id="threshold", min_width=200
-            )
-        parts["view"] = gr.Image(
-            label="Left its heat, right its mask (clear inside)",
-            elem_id="view",
-            format="png",
-            interactive=False,
-            height=400,
-            buttons=["fullscreen", "download"],
-        )
-        parts["about"] = gr.HTML(elem_id="about")
-        with gr.Row():
-            parts["use_map"] = gr.Button("Use this map as the mask of the edit", elem_id="use_map")
-            parts["from_map"] = gr.Button("Paint on it", elem_id="from_map")
-    return parts
-
-
-def _paint() -> dict[str, Any]:
-    parts: dict[str, Any] = {}
-    with gr.Row():
-        parts["again"] = gr.Button("Start from the map shown", elem_id="again")
-        parts["empty"] = gr.Button("Start with nothing", elem_id="empty")
-    with gr.Row():
-        parts["paint_frame"] = gr.Slider(1, 2, 1, step=1, label="Frame", elem_id="paint_frame")
-        parts["everywhere"] = gr.Checkbox(
-            False, label="What I add or erase here holds for all frames", elem_id="everywhere"
-        )
-    parts["editor"] = gr.ImageEditor(
-        label="Yellow: where the edit may change something. Brush and eraser are at the left.",
-        elem_id="editor",
-        type="numpy",
-        image_mode="RGBA",
-        sources=(),
-        transforms=(),
-        layers=False,
-        brush=gr.Brush(default_size=24, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"),
-        eraser=gr.Eraser(default_size=24),
-        height=540,
-        buttons=[],
-    )
-    parts["use_painting"] = gr.Button(
-        "Use this painting as the mask of the edit", variant="primary", elem_id="use_painting"
-    )
-    parts["painting"] = gr.HTML(elem_id="painting")
-    return parts
-
-
-def _edit() -> dict[str, Any]:
-    parts: dict[str, Any] = {}
-    parts["result"] = gr.HTML("<p>Nothing is edited yet.</p>", elem_id="result")
-    parts["beside"] = gr.Radio([], label="Beside it", elem_id="beside", visible=False)
-    parts["numbers"] = gr.HTML(elem_id="numbers")
-    return parts
-
-
-def _bind(blocks: gr.Blocks, parts: dict[str, Any], touched: Touched) -> None:
+def _bind(blocks: gr.Blocks, named: dict[str, Any], touched: Touched) -> None:
     def given(*names: str) -> list[Any]:
-        return [parts[name] for name in names]
+        return [named[name] for name in names]
 
-    settings, shown = given(*touched.SETTINGS), given(*touched.SHOWN)
+    settings, shown = given(*SETTINGS), given(*SHOWN)
     blocks.load(touched.welcome, settings, given("clip", "source", "target", "preview", "status"), **QUICK)
     blocks.unload(touched.leave)
-    parts["drop"].upload(touched.drop, given("drop"), given("clip"), **QUICK)
+    named["drop"].upload(touched.drop, given("drop"), given("clip"), **QUICK)
     picked = given("source", "target", "words", "masks", "preview", "status")
-    parts["clip"].change(touched.pick, settings, picked, **LAST)
-    parts["method"].input(
+    named["clip"].change(touched.pick, settings, picked, **LAST)
+    named["method"].input(
         touched.method, given("method"), given("model", "mask", "steps", "guidance"), **QUICK
     )
     gr.on(
@@ -225,7 +89,7 @@ def _bind(blocks: gr.Blocks, parts: dict[str, Any], touched: Touched) -> None:
         **LAST,
     )
     large = given("sheet", "view", "about")
-    looking = parts["look"].click(
+    looking = named["look"].click(
         touched.look,
         settings,
         [
@@ -234,31 +98,31 @@ def _bind(blocks: gr.Blocks, parts: dict[str, Any], touched: Touched) -> None:
                 "head", "legend", "large", "layer", "time", "frame", "threshold", "tabs", "status", "hint"
             ),
         ],
-        show_progress_on=parts["status"],
+        show_progress_on=named["status"],
         **JOB,
     )
     for name in ("layer", "time", "frame", "threshold"):
-        parts[name].input(touched.show, [*shown, parts["frame"]], large, **LAST)
-    parts["sheet"].select(touched.click, [*shown, parts["frame"]], [*large, *given("layer", "time")], **QUICK)
-    parts["use_map"].click(lambda: MAP, None, parts["masks"], **QUICK)
+        named[name].input(touched.show, [*shown, named["frame"]], large, **LAST)
+    named["sheet"].select(touched.click, [*shown, named["frame"]], [*large, *given("layer", "time")], **QUICK)
+    named["use_map"].click(lambda: MAP, None, named["masks"], **QUICK)
     canvas = given("editor", "paint_frame", "tabs")
     for name, begin in (
         ("from_map", touched.from_map),
         ("again", touched.from_map),
         ("empty", touched.from_nothing),
     ):
-        parts[name].click(begin, [*shown, parts["frame"]], canvas, **QUICK)
+        named[name].click(begin, [*shown, named["frame"]], canvas, **QUICK)
     on_canvas = given("editor", "everywhere", "paint_frame")
-    parts["paint_frame"].release(touched.turn, on_canvas, parts["editor"], **LAST)
-    parts["use_painting"].click(
+    named["paint_frame"].release(touched.turn, on_canvas, named["editor"], **LAST)
+    named["use_painting"].click(
         touched.use_painting, [*settings, *on_canvas], given("masks", "painting", "status"), **QUICK
     ).then(touched.command, [*settings, *shown], given("command", "hint"), **QUICK)
-    editing = parts["edit"].click(
+    editing = named["edit"].click(
         touched.edit,
         [*settings, *shown],
         given("result", "beside", "numbers", "tabs", "status"),
-        show_progress_on=parts["status"],
+        show_progress_on=named["status"],
         **JOB,
     )
-    parts["beside"].input(touched.beside, parts["beside"], parts["result"], **QUICK)
-    parts["stop"].click(touched.stop, None, parts["status"], cancels=[looking, editing], **QUICK)
+    named["beside"].input(touched.beside, named["beside"], named["result"], **QUICK)
+    named["stop"].click(touched.stop, None, named["status"], cancels=[looking, editing], **QUICK)

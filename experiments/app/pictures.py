@@ -8,7 +8,7 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from experiments.app.looking import Looked, Map
+from experiments.app.looked import Looked, Map
 from experiments.jobs.lettering import font_for
 from experiments.jobs.pictures import GAP, INK, PAPER, enlarged, fitting, veiled
 from experiments.report.mask_sheet import heated

@@ -1,15 +1,15 @@
 """What happens where something on the page is touched: plain values in, plain values and updates of parts out."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from experiments.app import html, pictures
+from experiments.app.fields import both_of, layer_of, place_of, settings_of, shown_of
 from experiments.app.painting import Painted
 from experiments.app.settings import Settings, usual
 from experiments.app.visit import PAINTED, STRATEGY, House, Shown, Visit
@@ -53,20 +53,14 @@ def _not_so(error: UserError) -> gr.Error:
 
 
 class Touched:
-    """The values of `SETTINGS` and `SHOWN` come in this order."""
-
-    SETTINGS = (
-        *("clip", "source", "target", "words", "task", "method", "model", "mask"),
-        *("steps", "guidance", "seed", "frames"),
-    )
-    SHOWN = ("layer", "time", "threshold", "masks")
+    """Values come in the order of `fields.SETTINGS` and `fields.SHOWN`."""
 
     def __init__(self, house: House, debug: bool = False) -> None:
         self.house, self.debug = house, debug
 
     @telling
     def welcome(self, request: gr.Request, *given: Any) -> Any:
-        visit, settings = self._visit(request), _settings(given)
+        visit, settings = self._visit(request), settings_of(given)
         own = self._prompts(settings.clip)
         return gr.update(choices=visit.clips()), *own, self._preview(visit, settings), html.status(WELCOME)
 
@@ -81,7 +75,7 @@ class Touched:
 
     @telling
     def pick(self, request: gr.Request, *given: Any) -> Any:
-        visit, settings = self._visit(request), _settings(given)
+        visit, settings = self._visit(request), settings_of(given)
         source, target = self._prompts(settings.clip)
         said = WELCOME if source else PROMPTS
         return source, target, "", STRATEGY, self._preview(visit, settings), html.status(said)
@@ -97,7 +91,7 @@ class Touched:
     def command(self, request: gr.Request, *given: Any) -> Any:
         visit = self._visit(request)
         try:
-            settings, shown = _both(given)
+            settings, shown = both_of(given)
             said = visit.command(settings, shown)
         except UserError as error:
             return "", html.status(f"{error.wrong}{f' ({error.todo})' if error.todo else ''}")
@@ -107,7 +101,7 @@ class Touched:
 
     @telling
     def look(self, request: gr.Request, progress: Any = gr.Progress(), *given: Any) -> Any:  # noqa: B008
-        visit, settings = self._visit(request), _settings(given)
+        visit, settings = self._visit(request), settings_of(given)
         looked = visit.look(settings, _who(request), _bar(progress))
         layer, time = looked.start()
         frames, layers, times = len(looked.clip.frames), len(looked.layers), len(looked.times)
@@ -132,37 +126,37 @@ class Touched:
     @telling
     def show(self, request: gr.Request, *given: Any) -> Any:
         visit = self._visit(request)
-        return self._large(visit, _shown(given[:4]), _place(given[4]))
+        return self._large(visit, shown_of(given[:4]), place_of(given[4]))
 
     @telling
     def click(self, request: gr.Request, event: gr.SelectData, *given: Any) -> Any:
-        visit, shown = self._visit(request), _shown(given[:4])
+        visit, shown = self._visit(request), shown_of(given[:4])
         at = None if visit.looked is None else pictures.cells_of(visit.looked).at(*event.index)
         layer, time = at or (shown.layer, shown.time)
         shown = replace(shown, layer=layer, time=time)
-        return *self._large(visit, shown, _place(given[4])), layer + 1, time + 1
+        return *self._large(visit, shown, place_of(given[4])), layer + 1, time + 1
 
     @telling
     def from_map(self, request: gr.Request, *given: Any) -> Any:
-        return self._canvas(self._visit(request), _shown(given[:4]), _place(given[4]))
+        return self._canvas(self._visit(request), shown_of(given[:4]), place_of(given[4]))
 
     @telling
     def from_nothing(self, request: gr.Request, *given: Any) -> Any:
-        return self._canvas(self._visit(request), None, _place(given[4]))
+        return self._canvas(self._visit(request), None, place_of(given[4]))
 
     @telling
     def turn(self, request: gr.Request, canvas: Any, everywhere: bool, frame: float) -> Any:
         """Another frame: what was painted on the one before is kept."""
         visit = self._visit(request)
-        painted = visit.take(_layer(canvas), everywhere)
-        visit.turned = min(_place(frame), len(painted.masks) - 1)
+        painted = visit.take(layer_of(canvas), everywhere)
+        visit.turned = min(place_of(frame), len(painted.masks) - 1)
         return _editor(painted, visit.turned)
 
     @telling
     def use_painting(self, request: gr.Request, *given: Any) -> Any:
-        visit, settings = self._visit(request), _settings(given[:-3])
+        visit, settings = self._visit(request), settings_of(given[:-3])
         canvas, everywhere, _ = given[-3:]
-        painted = visit.take(_layer(canvas), everywhere)
+        painted = visit.take(layer_of(canvas), everywhere)
         folder = visit.use(settings)
         shown = {
             f"the mask of the edit, clear inside ({folder})": veiled(painted.frames, painted.masks.float())
@@ -176,7 +170,7 @@ class Touched:
 
     @telling
     def edit(self, request: gr.Request, progress: Any = gr.Progress(), *given: Any) -> Any:  # noqa: B008
-        visit, (settings, shown) = self._visit(request), _both(given)
+        visit, (settings, shown) = self._visit(request), both_of(given)
         made = visit.edit(settings, shown, _who(request), _bar(progress))
         names = [name for name in made.outcome.clips() if name != "edited"]
         said = html.status(f"Edited in {made.seconds:.1f} s: {made.title}", made.notes)
@@ -233,47 +227,8 @@ def _bar(progress: Any) -> Callable[[float, str], None]:
     return lambda share, said: progress(share, desc=said)
 
 
-def _settings(given: Sequence[Any]) -> Settings:
-    named = dict(zip(Touched.SETTINGS, given, strict=True))
-    texts = {key: str(named[key] or "") for key in ("clip", "source", "target", "words")}
-    numbers = {key: _number(key, named[key]) for key in ("steps", "guidance", "seed", "frames")}
-    for key in ("steps", "seed", "frames"):
-        if isinstance(numbers[key], float):
-            raise UserError(f"{key} is a whole number", came=f"{key}={numbers[key]}", expected="such as 8")
-    return Settings(**{**named, **texts, **numbers, "seed": numbers["seed"] or 0})
-
-
-def _number(key: str, said: object) -> int | float | None:
-    """As it was typed; nothing is no number."""
-    text = "" if said is None else str(said).strip().replace(",", ".")
-    try:
-        return None if not text else float(text) if not float(text).is_integer() else int(float(text))
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{key} is a number", came=text, expected="such as 8, or nothing") from error
-
-
-def _shown(given: Sequence[Any]) -> Shown:
-    layer, time, threshold, mask = given
-    return Shown(_place(layer), _place(time), float(threshold), mask or STRATEGY)
-
-
-def _both(given: Sequence[Any]) -> tuple[Settings, Shown]:
-    return _settings(given[:-4]), _shown(given[-4:])
-
-
-def _place(counted: float) -> int:
-    """People count from 1."""
-    return max(0, int(counted) - 1)
-
-
 def _editor(painted: Painted, frame: int) -> Any:
     """What is painted on, of its own size: otherwise the editor draws the mask in another place than the frame."""
     canvas = painted.canvas(frame)
     high, wide = canvas["background"].shape[:2]
     return gr.update(value=canvas, canvas_size=(wide, high))
-
-
-def _layer(canvas: Any) -> np.ndarray | None:
-    """What was painted; None where nothing was loaded to paint on."""
-    layers = (canvas or {}).get("layers") or []
-    return layers[0] if layers else None

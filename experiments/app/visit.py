@@ -13,7 +13,8 @@ from torch import Tensor
 
 from experiments.app import painting, pictures
 from experiments.app.editing import Edited, edited
-from experiments.app.looking import Looked, Map, look_at
+from experiments.app.looked import Looked, Map
+from experiments.app.looking import look_at
 from experiments.app.painting import Painted
 from experiments.app.settings import Asking, Settings, tasks, values
 from experiments.app.work import Jobs, Shelf

@@ -379,8 +379,9 @@ def test_models_clips_and_flow_that_do_not_fit_are_refused(plainer):
         run(method, Inflated2D.random(0, max_tokens=20))
     with pytest.raises(UserError, match="model=embedded_image"):
         run(method, UNet3D.random(0))
-    with pytest.raises(UserError, match="nobody knows how this clip moves"):
+    with pytest.raises(UserError, match="nobody knows how this clip moves") as refused:
         method.check(ONE, lambda: replace(clip(), flow=None))
+    assert "method.threshold=null" in refused.value.todo
     for fine in (replace(method, threshold=None), replace(method, mask=Half())):
         one = clip(1) if fine.threshold is not None else clip()
         fine.check(ONE, lambda one=one: replace(one, flow=None))

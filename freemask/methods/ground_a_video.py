@@ -138,7 +138,14 @@ class GroundAVideo(MaskSettings):
         if (local := local_part(task, self.masked_for)) is not None:
             check_mask(self.mask, local, clip)
         if self.threshold is not None and len(clip().frames) > 1:
+            self.check_flow(clip)
+
+    def check_flow(self, clip: Callable[[], Clip]) -> None:
+        try:
             self.flow.check(clip)
+        except UserError as error:
+            todo = f"{error.todo}\n            or method.threshold=null: every frame has noise of its own".lstrip()
+            raise UserError(error.wrong, came=error.came, expected=error.expected, todo=todo) from error
 
     def check_model(self, model: Mapping[str, Any]) -> None:
         controlled(bool(model.get("control")), model.get("control"))

@@ -114,9 +114,8 @@ class Nla(Lifting):
         facts |= {"edits": self.edits, "key_frame": key, "layers": ", ".join(self.reached(task))}
         facts |= {**fit.facts(), "fit_iterations": recipe.iterations, "fit_psnr": decibels(errors)}
         facts |= {"mask_acts_on": "latents: pixels of the lifted edit", "mask_share": share(changed)}
-        edit = Edit(
-            frames, {"mask": changed}, watch.seconds, poor(decibels(errors), recipe.iterations), facts
-        )
+        warnings = [*poor(decibels(errors), recipe.iterations), *empty(rough)]
+        edit = Edit(frames, {"mask": changed}, watch.seconds, warnings, facts)
         return self.said(edit, fields, edited)
 
     def said(self, edit: Edit, fields: "Fields", edited: dict[str, Picture]) -> Edit:
@@ -215,6 +214,12 @@ def of_atlas(picture: Picture, window: Float[Tensor, "2 2"]) -> Read:
     """An edited picture of a layer: colours, all of which count as edited."""
     frame = picture.frame.to(window)
     return windowed(torch.cat([frame, torch.ones_like(frame[:1])]), window)
+
+
+def empty(rough: Float[Tensor, "f h w"]) -> list[str]:
+    """Opacity is pulled to nothing there, and the things are then the background's."""
+    frames = int((rough.flatten(1).amax(1) == 0).sum())
+    return [f"the rough mask of the foreground is empty in {frames} of {len(rough)} frames"] * (frames > 0)
 
 
 def share(mask: Float[Tensor, "f h w"]) -> float:

@@ -68,7 +68,7 @@ def page(served, tmp_path_factory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("profile"), "--enable-unsafe-swiftshader") as one:
         one.visit(served.address, wide=1400, high=1600)
         one.wait("document.querySelector('#command textarea')?.value", LONG)
-        one.wait("document.querySelector('#preview clip-player')?.dataset.ready !== undefined")
+        one.wait("document.querySelector('#preview clip-player')?.dataset.ready !== undefined", LONG)
         yield one
 
 
@@ -77,7 +77,7 @@ def command(page: Browser) -> str:
 
 
 def until_command(page: Browser, holds: str) -> str:
-    page.wait(f"document.querySelector('#command textarea').value.includes({holds!r})")
+    page.wait(f"document.querySelector('#command textarea').value.includes({holds!r})", LONG)
     return command(page)
 
 
@@ -98,24 +98,26 @@ def test_from_opening_to_the_edit(page: Browser, home: Path) -> None:
     fits(page)
     page.click("#look")
     page.wait("document.querySelector('#sheet img')?.naturalWidth > 300", LONG)
-    page.wait("document.querySelector('#about').innerText.includes('IoU')")
+    page.wait("document.querySelector('#about').innerText.includes('IoU')", LONG)
     assert "mmc_by_layer" in page.text("#legend") and "best layer" in page.text("#legend")
     page.drag("#sheet img", (0.95, 0.98))  # the last map of all
-    page.wait("document.querySelector('#about').innerText.includes('up_blocks.3.attentions.2, time 501')")
-    page.wait("document.querySelector('#layer input').value === '16'")
+    page.wait(
+        "document.querySelector('#about').innerText.includes('up_blocks.3.attentions.2, time 501')", LONG
+    )
+    page.wait("document.querySelector('#layer input').value === '16'", LONG)
     page.type("#threshold input[type=range]", "0.5")
     page.click("#use_map")
     until_command(page, "mask=layer mask.layer=up_blocks.3.attentions.2")
     assert "mask.binarise.threshold=0.5" in until_command(page, "threshold")
     fits(page)
     page.click("#from_map")
-    page.wait("document.querySelector('#editor canvas')?.getBoundingClientRect().width > 0")
+    page.wait("document.querySelector('#editor canvas')?.getBoundingClientRect().width > 0", LONG)
     sleep(1)  # the editor draws when it likes
     page.drag("#editor canvas", (0.45, 0.2), (0.5, 0.2), (0.55, 0.2))
     sleep(0.5)
     page.click("#use_painting")
     said = until_command(page, "mask=segmentation mask.folder=runs/app/masks/")
-    page.wait("document.querySelector('#painting clip-player')?.dataset.ready !== undefined")
+    page.wait("document.querySelector('#painting clip-player')?.dataset.ready !== undefined", LONG)
     (folder,) = (home / "runs/app/masks").iterdir()
     assert folder.name in said
     masks = [read_image(path)[0] for path in sorted(folder.iterdir())]
@@ -144,7 +146,8 @@ def test_a_clip_of_ones_own_and_what_is_wrong_with_it(page: Browser, home: Path)
     write_video(home / "mine.mp4", torch.rand(3, 3, 32, 48), 8)
     page.choose("#drop input[type=file]", home / "mine.mp4")
     until_command(page, "clip=runs/app/clips/mine-")
-    page.wait("document.querySelector('#hint').innerText.includes('what the clip shows')")
+    page.wait("document.querySelector('#hint').innerText.includes('what the clip shows')", LONG)
+    page.wait("document.querySelector('#preview').innerText.includes('3 frames')", LONG)
     page.click("#edit")
     page.wait("document.querySelector('.toast-body')", LONG)
     said = page.text(".toast-body")
@@ -163,7 +166,7 @@ def test_stop_ends_an_edit_between_two_steps(page: Browser, home: Path) -> None:
     page.click("#edit")
     page.wait("/\\d+ of 500|%/.test(document.querySelector('#status').innerText)", LONG)
     page.click("#stop")
-    page.wait("document.querySelector('#status').innerText.startsWith('Stopped')")
+    page.wait("document.querySelector('#status').innerText.startsWith('Stopped')", LONG)
     assert set((home / "runs/edits").iterdir()) == before
     page.type("#steps input", "1")
     until_command(page, "method.steps=1")

@@ -75,9 +75,9 @@ def _bind(blocks: gr.Blocks, named: dict[str, Any], touched: Touched) -> None:
     settings, shown = given(*SETTINGS), given(*SHOWN)
     blocks.load(touched.welcome, settings, given("clip", "source", "target", "preview", "status"), **QUICK)
     blocks.unload(touched.leave)
-    named["drop"].upload(touched.drop, given("drop"), given("clip"), **QUICK)
     picked = given("source", "target", "words", "masks", "preview", "status")
-    named["clip"].change(touched.pick, settings, picked, **LAST)
+    named["drop"].upload(touched.drop, [named["drop"], *settings], [named["clip"], *picked], **QUICK)
+    named["clip"].input(touched.pick, settings, picked, **LAST)
     named["method"].input(
         touched.method, given("method"), given("model", "mask", "steps", "guidance"), **QUICK
     )

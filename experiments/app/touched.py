@@ -68,17 +68,14 @@ class Touched:
         self.house.leave(str(request.session_hash))
 
     @telling
-    def drop(self, request: gr.Request, path: str) -> Any:
+    def drop(self, request: gr.Request, path: str, *given: Any) -> Any:
         visit = self._visit(request)
-        kept = visit.keep(path)
-        return gr.update(choices=visit.clips(), value=kept)
+        settings = replace(settings_of(given), clip=visit.keep(path))
+        return gr.update(choices=visit.clips(), value=settings.clip), *self._picked(visit, settings)
 
     @telling
     def pick(self, request: gr.Request, *given: Any) -> Any:
-        visit, settings = self._visit(request), settings_of(given)
-        source, target = self._prompts(settings.clip)
-        said = WELCOME if source else PROMPTS
-        return source, target, "", STRATEGY, self._preview(visit, settings), html.status(said)
+        return self._picked(self._visit(request), settings_of(given))
 
     @telling
     def method(self, method: str) -> Any:
@@ -191,6 +188,12 @@ class Touched:
     def _prompts(self, clip: str) -> tuple[str, str]:
         task = next((task for task in self.house.tasks if task.id == clip), None)
         return ("", "") if task is None else (task.source, task.target)
+
+    def _picked(self, visit: Visit, settings: Settings) -> Any:
+        """Another clip: its prompts, none of the words and masks of the one before, and what it looks like."""
+        source, target = self._prompts(settings.clip)
+        said = WELCOME if source else PROMPTS
+        return source, target, "", STRATEGY, self._preview(visit, settings), html.status(said)
 
     def _preview(self, visit: Visit, settings: Settings) -> str:
         if not settings.clip:

@@ -413,6 +413,7 @@ def test_only_pages_of_its_own_address_are_answered():
     for host, origin in (
         ("evil.example:7860", "http://evil.example:7860"),
         ("localhost:7860", "http://evil.example"),
+        ("localhost:7860", "null"),  # of a frame that hides where it is from
     ):
         assert answered(guard, host=host, origin=origin)[0]["status"] == 403
     assert answered(Guard(inner, ()), host="machine:7860")[0]["status"] == 200

@@ -45,7 +45,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         named = urlsplit(f"//{host}").hostname or ""
         return bool(self.hosts and named not in self.hosts) or (
-            origin not in (None, "null") and urlsplit(origin).netloc != host
+            origin is not None and urlsplit(origin).netloc != host
         )
 
     @staticmethod
@@ -55,7 +55,7 @@ class Guard:
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"content-security-policy", POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
+                    (b"referrer-policy", b"same-origin"),
                 ]
             await send(message)
 

@@ -155,6 +155,8 @@ def canonical_losses(fields, frame, known, shares, reference):
         sums["flow"] = np.mean(apart)
     if reference is not None:
         sums["reference"] = ((still - frames[reference]) ** 2).mean()
+    if reference == frame:
+        sums["still"] = np.mean([abs(where - (x / width, y / height)) for (y, x), where in moved.items()])
     return sums
 
 

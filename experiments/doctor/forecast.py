@@ -26,7 +26,7 @@ LEARNING = {True: 0.087, False: 0.029}  # with layers along frames, and the quer
 LEARNING_LOW_RANK = 0.005
 BESIDE = 16  # bytes for each of them: itself, its gradient and AdamW's two means, in single precision
 # How many operations in a second small networks of coordinates come to: measured on one core, a guess for a GPU.
-FIT_SPEEDS = {"one core": 2e10, "a large GPU": 1e13}
+FIT_SPEEDS = {"one core": 4e10, "a large GPU": 1e13}
 LIVE_VAE = 6  # the same for the autoencoder, per frame in hand
 PACKED = 0.6  # PNG and npz against raw bytes, on filmed clips
 FRAMES = 8

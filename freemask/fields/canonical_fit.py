@@ -24,8 +24,8 @@ class CanonicalRecipe(Recipe):
     quarter, a half and three quarters of the iterations. `edges` and `flow` weigh the losses of edges, and of a
     deformation that is not the flow's; `around` that of what is outside a part's mask. `anneal`: between these shares
     of the iterations the deformation is given its frequencies one after the other; None: all from the start.
-    `reference`: the frame that the canonical picture is to be like for the first `reference_share` of the iterations;
-    None: none (as released)."""
+    `reference`: the frame that the canonical picture is to be like, and that is not to be deformed, for the first
+    `reference_share` of the iterations; None: none (as released)."""
 
     released: ClassVar[Mapping[str, Any]] = {
         "iterations": 10_000,
@@ -36,7 +36,7 @@ class CanonicalRecipe(Recipe):
         "bands": 8,
     }
     smaller: ClassVar[Mapping[str, Any]] = {
-        "iterations": 1200,
+        "iterations": 2000,
         "points": 1024,
         "rate": 4e-3,
         "depths": (4, 4),
@@ -177,6 +177,8 @@ class CanonicalWork:
             still = fields.colours(weights, at).T.reshape(true.shape)
             first = frame_of("method.fit.reference", self.recipe.reference, count)
             found["reference"] = (still - footage.frames[first, :, rows, columns]).square().mean()
+            if frame == first:
+                found["still"] = self.recipe.flow * (moved - at).abs().mean()
         return found
 
     @staticmethod

@@ -12,13 +12,17 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from experiments.cost.work import MODES
 from experiments.figures.mmc import COLORS
 
-HUES: dict[str, str] = dict(
-    zip(
-        MODES,
-        (COLORS[6], COLORS[0], COLORS[3], COLORS[1], COLORS[2], COLORS[4], COLORS[0], COLORS[3]),
-        strict=True,
-    )
-)
+HUES: Mapping[str, str] = {
+    "plain": COLORS[6],
+    "recompute": COLORS[0],
+    "cache_device": COLORS[3],
+    "cache_int8": COLORS[5],
+    "cache_host": COLORS[1],
+    "cache_disk": COLORS[2],
+    "free": COLORS[4],
+    "edit": COLORS[0],
+    "bare": COLORS[3],
+}
 MEMORY = {"rss_mb": "peak resident memory", "gpu_mb": "peak GPU memory"}
 Cells = Sequence[Mapping[str, Any]]
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -116,9 +117,16 @@ class Browser:
             f"(box => [box.x, box.y, box.width, box.height])({where}.getBoundingClientRect())"
         )
         places = [(left + x * wide, top + y * high) for x, y in way]
-        kinds = ["mouseMoved", "mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
-        for kind, (x, y) in zip(kinds, [places[0], *places, places[-1]], strict=True):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+        for kind, (x, y) in [("mouseMoved", places[0]), ("mousePressed", places[0])]:
+            self.mouse(kind, x, y)
+        for (x, y), (to_x, to_y) in pairwise(places):
+            for share in (0.2, 0.4, 0.6, 0.8, 1):
+                self.mouse("mouseMoved", x + share * (to_x - x), y + share * (to_y - y))
+                sleep(0.02)
+        self.mouse("mouseReleased", *places[-1])
+
+    def mouse(self, kind: str, x: float, y: float) -> None:
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
     def choose(self, selector: str, path: Path) -> None:
         """A file, for a field that takes one."""

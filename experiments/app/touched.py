@@ -155,9 +155,7 @@ class Touched:
         canvas, everywhere, _ = given[-3:]
         painted = visit.take(layer_of(canvas), everywhere)
         folder = visit.use(settings)
-        shown = {
-            f"the mask of the edit, clear inside ({folder})": veiled(painted.frames, painted.masks.float())
-        }
+        shown = {"the mask, clear inside": veiled(painted.frames, painted.masks.float())}
         said = f"The edit will have the painted mask, which lies in {folder}. Next: press Edit."
         return (
             PAINTED,

@@ -5,30 +5,31 @@ from inspect import unwrap
 
 import pytest
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from experiments.config.compose import config_of, plain
 from experiments.config.identity import identity_over
 from experiments.jobs.edit import made_on, model_of
 from freemask.attention.math import attend
-from freemask.backbones.inflated2d import Inflated2D
+from freemask.attention.processor import Call, Slot
 from freemask.backbones.network import Network
 from freemask.backbones.speed import Speed
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
-from freemask.types import QKV, Given, Taps, Where
+from freemask.types import NO_TAPS, QKV, Given, Taps, Where
 
 EAGER = Speed(
     "channels_last", compiled=True, backend="aot_eager"
 )  # traced as for a compiler, then run as it is
 
 
-def fresh(made: type[UNet3D] | type[Inflated2D]) -> Network:
+def fresh() -> Network:
     """Not the one that all tests share: it stays as a speed has made it."""
-    return unwrap(made.random.__func__)(made, 3)  # pyright: ignore[reportFunctionMemberAccess]
+    return unwrap(UNet3D.random.__func__)(UNet3D, 3)  # pyright: ignore[reportFunctionMemberAccess]
 
 
 @dataclass
@@ -43,11 +44,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair() -> Pair:
-    return pair_of(UNet3D)
-
-
-def pair_of(made: type[UNet3D] | type[Inflated2D]) -> Pair:
-    networks = fresh(made), fresh(made)
+    networks = fresh(), fresh()
     networks[1].given_speed(EAGER)
     frames = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -141,12 +138,22 @@ def test_weights_of_another_layout_can_be_written(pair: Pair, tmp_path) -> None:
 
 
 @torch.no_grad()
-def test_two_networks_with_other_hooks_share_no_code(pair: Pair) -> None:
-    """Blocks of both are of one class; norms of the image model join frames, by hooks that compiled code has in it."""
-    pair.quick.predict(pair.x, 500, pair.given)
-    image = pair_of(Inflated2D)
-    expected = image.plain.predict(image.x, 500, image.given)
-    near(image.quick.predict(image.x, 500, image.given), expected)
+def test_two_networks_with_other_hooks_share_no_code() -> None:
+    """Compiled code has the hooks in it that were there: norms of an image model join frames by theirs."""
+    maps = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    slot = Slot()
+    for turned in (False, True, False):
+        block = ResnetBlock2D(
+            in_channels=8, out_channels=8, temb_channels=None, groups=2, groups_out=2
+        ).eval()
+        if turned:
+            block.norm1.register_forward_hook(lambda module, args, output: -output)
+        expected = block(maps, None)
+        EAGER.give(nn.Sequential(block), slot)
+        before = graphs()
+        with slot.opened(Call(1, ("a",), 2, NO_TAPS)):
+            near(block(maps, None), expected)
+        assert graphs() > before
 
 
 def test_a_setting_of_a_run_that_is_no_part_of_its_identity() -> None:
@@ -181,7 +188,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 @torch.no_grad()
 def test_a_machine_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = fresh(UNet3D)
+    network = fresh()
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/c++",))
     network.given_speed(Speed(compiled=True))

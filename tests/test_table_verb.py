@@ -407,7 +407,8 @@ def test_freemask_1_says_what_the_settings_do(capsys):
     assert zero == [False] * 5 + [True] and cells["text2video_zero", "backbone"]["ours"] == "SD"
     assert cells["codef", "backbone"]["ours"] == "ControlNet" and cells["codef", "zero_shot"]["ours"] is False
     assert not any(cells["codef", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l"))
-    assert cells["rerender", "sm"]["ours"] is None
+    rerender = [cells["rerender", column]["ours"] for column in ("sm", "tm", "m_sa", "m_ca", "m_ta", "m_l")]
+    assert rerender == [False] * 5 + [True] and cells["rerender", "backbone"]["ours"] == "ControlNet"
     out = capsys.readouterr().out  # the paper's "w/o shape" is no plain yes
     assert out.count("differs") == 1 and "w/o shape" in out
 

@@ -391,6 +391,22 @@ def test_where_there_is_no_study_or_several(run, studies, tmp_path, capsys):
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_a_study_is_also_found_by_its_design(run, studies, tmp_path, capsys):
+    assert main(["study", "read", str(run), "design=paired"]) == 0
+    assert str(studies["paired"].folder) in capsys.readouterr().out
+    other = run_of(tmp_path / "other")
+    study_of(other, "freemask")
+    assert main(["study", "read", str(other), "design=fatezero"]) == 2  # not the only one that is there
+    assert "name=freemask" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_told(run, studies, capsys):
+    assert main(["study", "read", str(run), "name=paired", "allowed=-1"]) == 2
+    assert "allowed is too small" in capsys.readouterr().err
+    assert main(["study", "read", str(run), str(studies["paired"].folder)]) == 2
+    assert "one study at a time" in capsys.readouterr().err
+
+
 def test_several_runs_are_asked_about_together(run, tmp_path):
     other = run_of(tmp_path / "other")
     chosen = f"variants=[{run.name}/freemask,other/freemask]"

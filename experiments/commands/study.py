@@ -66,6 +66,11 @@ class Options(Keys):
     port: int
     allowed: int | None
 
+    def __post_init__(self) -> None:
+        if self.allowed is not None and self.allowed < 0:
+            expected = "0 or more failed checks, or null: as the design says"
+            raise UserError("allowed is too small", came=f"allowed={self.allowed}", expected=expected)
+
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     config = plain(cfg)
@@ -83,7 +88,15 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
             raise UserError("this is a study already", came=folders[0], expected="a run", todo=todo)
         design = build(config["design"], "design")
         return _make(folders, design, str(flags["choices"].get("design") or design.kind), options)
-    study = find_study(folders[0], options.name)
+    if len(folders) > 1:
+        todo = f"freemask study {options.do} {folders[0]}"
+        came = ", ".join(map(str, folders))
+        raise UserError(
+            "one study at a time", came=came, expected="the run in whose folder it lies", todo=todo
+        )
+    # A study is called as its design, unless it was given a name.
+    said = every(flags.get("overrides", ()), "design")
+    study = find_study(folders[0], options.name or (file_name(said[-1]) if said else None))
     return (
         _serve(study, options)
         if options.do == "serve"

@@ -177,6 +177,10 @@ def test_other_weights_are_refused(weights, image_model, tmp_path, change, said)
 def test_a_place_without_it_is_told_how_to_get_it(tmp_path, image_model, monkeypatch):
     with pytest.raises(UserError, match=r"no weights of LaVie(.|\n)*hf download YaohuiW/LaVie lavie_base.pt"):
         LaVie.load(tmp_path, image_model=image_model)
+    get = r"lavie_base\.pt, a folder with it(.|\n)*hf download YaohuiW/LaVie lavie_base\.pt"
+    for nowhere in (tmp_path / "none", "nobody/has-this"):
+        with pytest.raises(UserError, match=get):
+            LaVie.load(nowhere, image_model=image_model, local_files_only=True)
     monkeypatch.setattr(checkpoint, "_download", lambda *asked: tmp_path / str(asked[3]))
     with pytest.raises(UserError, match=r"no weights of LaVie"):
         LaVie.load(image_model=image_model, allow_pickle=True)

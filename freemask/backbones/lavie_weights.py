@@ -70,18 +70,20 @@ def find(
 
 
 def _file(path: str | Path, *, revision: str | None, local_files_only: bool, allow_pickle: bool) -> Path:
-    place = Path(path).expanduser()
+    place, either = Path(path).expanduser(), " or ".join(FILES)
+    get = f"hf download {HUB} {FILES[1]} --local-dir DIR, then model.path=DIR model.allow_pickle=true"
     if place.is_file():
         found = [place]
     else:
         wanted = FILES if allow_pickle else FILES[:1]
-        folder = checkpoint.alone(path, wanted, revision=revision, local_files_only=local_files_only)
+        try:
+            folder = checkpoint.alone(path, wanted, revision=revision, local_files_only=local_files_only)
+        except UserError as error:  # which speaks of folders in another layout
+            expected = f"{either}, a folder with it, or a hub id that can be reached"
+            raise UserError(error.wrong, came=error.came, expected=expected, todo=get) from error
         found = [each for name in FILES if (each := folder / name).is_file()]
     if not found:
-        get = f"hf download {HUB} {FILES[1]} --local-dir DIR, then model.path=DIR model.allow_pickle=true"
-        raise UserError(
-            "There are no weights of LaVie here.", came=path, expected=" or ".join(FILES), todo=get
-        )
+        raise UserError("There are no weights of LaVie here.", came=path, expected=either, todo=get)
     if found[0].suffix != ".safetensors" and not allow_pickle:
         raise UserError(
             "These weights of LaVie are pickled, and such files can run code when they are read.",

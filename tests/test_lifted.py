@@ -304,6 +304,14 @@ def test_what_cannot_be_is_refused(make, said):
         make()
 
 
+def test_an_editor_that_needs_a_controlnet_is_refused_before_fields_are_fitted(tmp_path, capsys):
+    said = ["edit", "method=codef", "model.control=null", "method.fit.iterations=3", f"paths.runs={tmp_path}"]
+    assert main(said) == 2
+    told = capsys.readouterr().err
+    assert "has no ControlNet" in told and "model.control=null" in told
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 EDIT = [
     *(
         "edit",

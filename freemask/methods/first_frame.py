@@ -149,6 +149,12 @@ class Edited(Plain):
         if check is not None:
             check(task, lambda: first_of(clip()))
 
+    def check_model(self, model: Mapping[str, Any]) -> None:
+        """`model`: the configuration of the edit's own."""
+        check = getattr(self.method, "check_model", None)
+        if self.model is None and check is not None:
+            check(model)
+
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Picture:

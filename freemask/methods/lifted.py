@@ -1,9 +1,9 @@
 """What methods share that fit fields to a clip, edit one picture, and lift the edit back into all frames."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -55,6 +55,12 @@ class Lifting:
         self.first_frame.check(task, clip)
         if len(clip().frames) > 1:
             self.flow.check(clip)
+
+    def check_model(self, model: Mapping[str, Any]) -> None:
+        """A picture's editor that cannot run on it is told of before fields are fitted, which may take hours."""
+        check = getattr(self.first_frame, "check_model", None)
+        if check is not None:
+            check(model)
 
     def footage(
         self, backbone: Backbone, clip: Clip, marked: Float[Tensor, "f h w"] | None = None

@@ -26,7 +26,7 @@ from freemask.methods.codef import Codef
 from freemask.methods.ddim import Ddim
 from freemask.methods.first_frame import Edited, Picture, Plain, Unedited
 from freemask.methods.nla import Nla
-from freemask.types import Clip, EditTask, OpticalFlow
+from freemask.types import Clip, EditTask, LocalEdit, OpticalFlow, silent
 
 TASK = EditTask("t", "c", "a red car on grass", "a blue car on grass", {"car": "car"}, "attribute")
 STYLE = replace(TASK, kind="style", target="oil painting of a red car on grass")
@@ -103,6 +103,16 @@ def test_an_edit_reaches_the_layers_that_it_is_about():
     frame, changed = nla.lifted(place, nla.reads(place, Picture(edited), ["foreground"]), own)
     assert torch.allclose(frame[..., :5], edited[..., :5], atol=1e-6)
     assert torch.equal(frame[..., 5:], own[..., 5:]) and torch.equal(changed, LEFT)
+
+
+def test_the_foreground_is_what_stands_before_the_background_whatever_is_edited(backbone):
+    nla, car = Nla(mask=Segmentation()), LocalEdit({"car": "car"}, "attribute")
+    grass = LocalEdit({"grass": "snow"}, "background")
+    snow = replace(TASK, target="a red car on snow", words=grass.words, kind="background")
+    both = replace(TASK, target="a blue car on snow", words=car.words | grass.words, edits=(car, grass))
+    for task in (TASK, snow, both, replace(snow, edits=(grass,))):
+        rough, _ = nla.rough(backbone, clip(), task, silent)
+        assert torch.equal(rough, clip().masks["car"].float()), task.kind
 
 
 def test_pixels_that_do_not_count_as_edited_stay_the_clips():

@@ -16,6 +16,7 @@ from freemask.fields.atlases import LAYERS, Atlases, Layered
 from freemask.fields.fit import fitted
 from freemask.fields.recipe import check_frame, frame_of
 from freemask.fields.scattered import Read, triangulated, windowed
+from freemask.masks.several import local_part
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, check_mask, of_kind
 from freemask.methods.first_frame import Picture
@@ -26,6 +27,7 @@ Variant = Literal["paper", "official"]
 Alpha = Literal["mask", "ones"]
 Edits = Literal["key", "atlas"]
 Layers = Literal["auto", "both", "foreground", "background"]
+OF_THINGS = ("attribute", "shape", "style")  # kinds of edits whose words are things in the foreground
 # The layer that an edit of a kind is about; a style is of the whole frame.
 ABOUT = {"attribute": "foreground", "shape": "foreground", "background": "background"}
 
@@ -144,10 +146,14 @@ class Nla(Lifting):
     def rough(
         self, backbone: Backbone, clip: Clip, task: EditTask, progress: Progress
     ) -> tuple[Float[Tensor, "f h w"], Facts]:
-        """Where the foreground is, about."""
+        """Where the foreground is, about: what edits of things are about, and all but what edits of the background
+        are about."""
         if isinstance(self.mask, NoMask):
             return objects(clip).float(), {"rough_mask": "annotation"}
-        found, facts = self.masked(backbone, clip, task, self.mask, progress)
+        things = local_part(task, OF_THINGS)
+        found, facts = self.masked(backbone, clip, things or task, self.mask, progress)
+        if all(each.kind == "background" for each in task.each):
+            found = 1 - found
         return found, {**facts, "rough_mask": type(self.mask).__name__}
 
     def reached(self, task: EditTask) -> Sequence[str]:

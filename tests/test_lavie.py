@@ -1,6 +1,7 @@
 """LaVie: its network against one written out, its published file read as it is, taps on its layers along frames."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,10 @@ def test_noise_size_and_identity(backbone, safe, image_model, weights, tmp_path)
     assert backbone_identity(model) == backbone.identity == LaVie.identify(safe, image_model=image_model)
     save_file({**weights, "conv_in.bias": weights["conv_in.bias"] + 1}, tmp_path / "lavie_base.safetensors")
     assert LaVie.identify(tmp_path, image_model=image_model) != backbone.identity
+    other = shutil.copytree(image_model, tmp_path / "other")
+    said = {"_class_name": "UNet2DConditionModel", **CONFIG, "norm_eps": 1e-3}
+    (other / "unet/config.json").write_text(json.dumps(said))
+    assert LaVie.identify(safe, image_model=other) != backbone.identity
 
 
 @pytest.mark.parametrize(

@@ -40,15 +40,19 @@ class Released(Checkpoint):
     def part(self, name: str, classes: Sequence[str], dtype: torch.dtype, place: torch.device = REST) -> Any:
         if name != "unet":
             return super().part(name, classes, dtype, place)
-        config = {key: value for key, value in self.config(name).items() if not key.startswith("_")}
-        return _built(config, read(self.file), dtype, place, self.file)
+        return _built(self.shape(), read(self.file), dtype, place, self.file)
+
+    def shape(self) -> dict[str, Any]:
+        """The network's settings, which are the image model's: weights alone do not tell them."""
+        return {key: value for key, value in self.config("unet").items() if not key.startswith("_")}
 
     def scheduler(self) -> dict[str, Any]:
         return {**super().scheduler(), **NOISE}
 
     def identity(self, parts: Sequence[str]) -> str:
         rest = super().identity([each for each in parts if each != "unet"])
-        return identity.of_facts({"rest": rest, "network": identity.of_file(self.file), **NOISE})
+        network = {"network": identity.of_file(self.file), "shape": self.shape()}
+        return identity.of_facts({"rest": rest, **network, **NOISE})
 
 
 def find(

@@ -37,3 +37,12 @@ def test_the_files_of_tasks_and_of_a_mask_folder_count_with_their_content(tmp_pa
     assert now() == before
     moved = masks.rename(tmp_path / "moved")
     assert hash_of(method={"mask": segmented | {"folder": str(moved)}}) == before[2]
+
+
+def test_the_prompt_of_an_edit_counts_and_not_who_said_it():
+    captions = {"_target_": "freemask.data.blip.Blip", "beams": 3}
+    single = config() | {"paths": {}, "captions": captions}
+    other = single | {"captions": captions | {"beams": 1}}
+    assert edit_identity(single, TASK).hash == edit_identity(other, TASK).hash
+    said = replace(TASK, source=f"{TASK.source}, seen from afar")
+    assert edit_identity(single, said).hash != edit_identity(single, TASK).hash

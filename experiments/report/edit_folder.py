@@ -28,7 +28,8 @@ from freemask.data.write import to_bytes, write_frames, write_video
 from freemask.errors import UserError
 from freemask.types import EditTask
 
-# Places, and what the method refers to: no part of what an edit is.
+# Places, what the method refers to, and who says what the clip shows (the prompt itself counts): no part of what an
+# edit is.
 NO_PART = (
     "paths",
     "logger",
@@ -41,6 +42,7 @@ NO_PART = (
     "interpolation",
     "tuning",
     "task",
+    "captions",
 )
 
 

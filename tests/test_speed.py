@@ -186,6 +186,11 @@ def test_what_cannot_be_is_refused() -> None:
         Speed(backend="indutcor")
 
 
+def test_networks_that_are_not_compiled_wait_for_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "list_backends", lambda **_: pytest.fail("compilers were imported"))
+    assert Speed() == Speed("plain", False, "inductor")
+
+
 @torch.no_grad()
 def test_a_machine_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     network = fresh()

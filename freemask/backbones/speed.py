@@ -21,6 +21,7 @@ from freemask.errors import UserError, nearest
 LAYOUTS = {"plain": torch.contiguous_format, "channels_last": torch.channels_last}
 # No attention in them: taps are heard outside of what is compiled.
 BLOCKS: tuple[type[nn.Module], ...] = (ResnetBlock2D, TemporalConvLayer, QuickGEGLU)
+BACKEND = "inductor"
 Hooks = tuple[tuple[str, ...], ...]
 SHAPES = 1024  # that one kind of block may be compiled for, layers of all widths together
 
@@ -32,13 +33,15 @@ class Speed:
 
     layout: str = "plain"
     compiled: bool = False
-    backend: str = "inductor"
+    backend: str = BACKEND
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             todo = nearest(self.layout, LAYOUTS)
             raise UserError("Unknown layout.", came=self.layout, expected=", ".join(LAYOUTS), todo=todo)
-        known = torch.compiler.list_backends(exclude_tags=())
+        if self.backend == BACKEND:
+            return
+        known = torch.compiler.list_backends(exclude_tags=())  # imports them all, which takes seconds
         if self.backend not in known:
             todo = nearest(self.backend, known)
             raise UserError("Unknown backend.", came=self.backend, expected=", ".join(known), todo=todo)

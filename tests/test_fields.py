@@ -244,8 +244,8 @@ def test_a_canonical_picture_shows_what_no_still_picture_can():
 # What is kept.
 
 
-class Killed(KeyboardInterrupt):
-    pass
+class Killed(BaseException):
+    """As Ctrl-C and the page's Stop: no Exception."""
 
 
 def killing(at, told=None):
@@ -282,6 +282,25 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_bits(kind, tmp_path):
     assert not list(tmp_path.glob("??/*-half.safetensors"))
     other = replace(work, recipe=replace(work.recipe, seed=1))
     assert other.name != work.name and not fitted(other, store, "cpu", silent).kept
+
+
+def test_a_fit_that_was_killed_within_a_step_is_not_kept_in_pieces(tmp_path, monkeypatch):
+    """What the weights had learnt and what is said of them would not belong together."""
+    work, store, step = WORKS["canonical"], Kept(tmp_path, 1, "fit"), torch.optim.Adam.step
+    whole = fitted(work, NOWHERE, "cpu", silent)
+
+    def killed(self, *more):
+        made = step(self, *more)
+        if all(each["step"] == 2 for each in self.state.values()):
+            raise Killed
+        return made
+
+    monkeypatch.setattr(torch.optim.Adam, "step", killed)
+    with pytest.raises(Killed):
+        fitted(work, store, "cpu", silent)
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    again = fitted(work, store, "cpu", silent)
+    assert all(torch.equal(again.weights[name], each) for name, each in whole.weights.items())
 
 
 def test_what_changes_a_fit_changes_its_name_and_where_it_is_kept_does_not():

@@ -57,9 +57,12 @@ class Fitted(NamedTuple):
 
 @dataclass
 class Learner:
+    """`whole`: not in the middle of a change of its weights, after which others could not go on from here."""
+
     work: Work
     weights: dict[str, Tensor]
     errors: list[float] = field(default_factory=list)
+    whole: bool = True
 
     def __post_init__(self) -> None:
         self.adam = self._adam()
@@ -79,17 +82,20 @@ class Learner:
         self.adam.zero_grad()
         loss = self.work.loss(self.weights, at)
         loss.backward()
-        self.errors.append(float(loss.detach()))
+        error = float(loss.detach())
         grown = [each.grad for each in self.weights.values() if each.grad is not None]
         length = torch.nn.utils.get_total_norm(grown)
         if not bool(torch.isfinite(loss)) or not bool(torch.isfinite(length)):
             raise UserError(
                 f"Step {at + 1} of the fit met numbers that are not finite.",
-                came=f"a loss of {self.errors[-1]:g}",
+                came=f"a loss of {error:g}",
                 expected="a fit that converges",
                 todo="a smaller method.fit.rate, and look whether the clip and its flow hold numbers",
             )
+        self.whole = False
         self.adam.step()
+        self.errors.append(error)
+        self.whole = True
 
     def tensors(self) -> dict[str, Tensor]:
         """All that going on from here needs."""
@@ -154,8 +160,9 @@ def _learn(learner: Learner, store: Kept, half: str, progress: Progress) -> floa
             if time.perf_counter() - saved > SAVE_EVERY and len(learner.errors) < total:
                 save()
                 saved = time.perf_counter()
-    except KeyboardInterrupt:
-        save()
+    except BaseException as ended:  # Ctrl-C, or the page's Stop, wherever in a step it came
+        if not isinstance(ended, Exception) and learner.whole:
+            save()
         raise
     return spent()
 

@@ -303,6 +303,20 @@ def test_a_fit_that_was_killed_within_a_step_is_not_kept_in_pieces(tmp_path, mon
     assert all(torch.equal(again.weights[name], each) for name, each in whole.weights.items())
 
 
+def test_a_fit_that_goes_while_it_is_looked_up_is_made_again(tmp_path, monkeypatch):
+    work, store = WORKS["canonical"], Kept(tmp_path, 1, "fit")
+    fitted(work, store, "cpu", silent)
+    load = Kept.load
+
+    def taken(self, key):
+        found = load(self, key)
+        self.drop(key)
+        return found
+
+    monkeypatch.setattr(Kept, "load", taken)
+    assert not fitted(work, store, "cpu", silent).kept
+
+
 def test_what_changes_a_fit_changes_its_name_and_where_it_is_kept_does_not():
     work = WORKS["atlas"]
     made = work.footage

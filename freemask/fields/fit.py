@@ -121,9 +121,8 @@ def fitted(work: Work, store: Kept, device: torch.device | str, progress: Progre
     """What was kept of the same fit, or a new one."""
     key = hashlib.sha256(work.name.encode()).hexdigest()[:32]
     with alone(store.path(key), progress, WHAT):
-        known = store.load(key)
-        if known is not None:
-            about = store.facts(key)
+        known, about = store.load(key), store.facts(key)
+        if known is not None and {"seconds", "error"} <= set(about):  # another process may make room just now
             weights = {name: each.to(device) for name, each in known.items()}
             return Fitted(weights, float(about["seconds"]), float(about["error"]), kept=True)
         learner = Learner(work, {name: each.to(device) for name, each in work.begin().items()})

@@ -276,7 +276,13 @@ def test_too_long_a_prompt_and_bad_settings_are_refused(backbone):
     long = dataclasses.replace(TASK, target="a red boat " * 10)
     with pytest.raises(UserError, match="too long"):
         run(freemask(Fixed()), backbone, long)
-    for settings in ({"features": "both"}, {"cache_on": "moon"}, {"steps": 0}, {"guidance": -1}):
+    for settings in (
+        {"features": "both"},
+        {"cache_on": "moon"},
+        {"cache_as": "int8"},
+        {"steps": 0},
+        {"guidance": -1},
+    ):
         with pytest.raises(UserError):
             InvertFuse(**settings)
 

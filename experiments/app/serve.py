@@ -14,6 +14,7 @@ from experiments.engines.base import needed
 from freemask.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LARGEST = "1gb"  # of a clip that is dropped
 GRACE = 1  # seconds for open connections when it ends
 # What a page may load: itself, and what it makes itself.
 POLICY = (
@@ -109,6 +110,7 @@ def made(start: Sequence[str], host: str, port: int, debug: bool = False) -> Rea
         run_history=False,
         mcp_server=False,
         ssr_mode=False,
+        max_file_size=LARGEST,
         **page.look(),
     )
     guard = Guard(inner, LOOPBACK if host in LOOPBACK else ())

@@ -135,7 +135,7 @@ def _piece(asked: str | None, whole: int) -> tuple[int, int] | None:
     if found is None or found[0] == "bytes=-":
         return 0, whole
     if not found[1]:
-        return max(0, whole - int(found[2])), whole
+        return (max(0, whole - int(found[2])), whole) if int(found[2]) else None
     start = int(found[1])
     end = min(whole, int(found[2]) + 1) if found[2] else whole
     return (start, end) if start < end else None

@@ -19,6 +19,7 @@ from freemask.types import Progress
 
 SAVE_EVERY = 60  # seconds
 WHAT = "fit"
+VERSION = 1  # of how fields are fitted: with another one, kept fits are made again
 
 
 @runtime_checkable
@@ -168,4 +169,4 @@ def _learn(learner: Learner, store: Kept, half: str, progress: Progress) -> floa
 
 def name_of(kind: str, clip: str, settings: Mapping[str, Any]) -> str:
     """Of a fit, by what it is fitted to and how."""
-    return f"{kind} {clip} {json.dumps(dict(settings), sort_keys=True)}"
+    return f"{kind} {VERSION} {clip} {json.dumps(dict(settings), sort_keys=True)}"

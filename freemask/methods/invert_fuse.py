@@ -106,6 +106,13 @@ class InvertFuse:
                 raise UserError(
                     f"'{name}' cannot be '{value}'", came=value, expected=", ".join(known), todo=todo
                 )
+        if self.cache_as is not None and self.features != "cache":
+            raise UserError(
+                "features are kept in another form only where that is asked for",
+                came=f"cache_as={self.cache_as}, features={self.features}",
+                expected="features=cache",
+                todo=f"add method.features=cache to method.cache_as={self.cache_as}",
+            )
         composite.check(self.composite)
         at_least("budget_gb", self.budget_gb, 0)
         finer(self.steps, self.inversion_steps)

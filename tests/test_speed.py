@@ -1,5 +1,6 @@
 """Layouts and compiled blocks: the same numbers but for rounding; taps, gradients and tuned weights as ever."""
 
+import json
 from dataclasses import dataclass
 from inspect import unwrap
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from experiments.cli.app import main
 from experiments.config.compose import config_of, plain
 from experiments.config.identity import identity_over
 from experiments.jobs.edit import made_on, model_of
@@ -168,6 +170,19 @@ def test_a_setting_of_a_run_that_is_no_part_of_its_identity() -> None:
     assert [made_on(each)["speed"] for each in made] == ["plain", "channels_last"]
     weight = next(each for name, each in made[1].network.named_parameters() if name.endswith("conv1.weight"))
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+
+
+def test_the_bench_measures_each_speed_in_a_folder_and_files_of_its_own(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "bench what=speed model=random mask=oracle frames=[2] sizes=[32] at_steps=2 modes=[plain] model.seed=21"
+    for more in ([], ["speed=channels_last", "model.seed=22"]):
+        assert main([*words.split(), *more]) == 0, capsys.readouterr().err
+    names = ["bench-speed-fusion-random", "bench-speed-fusion-random-channels_last"]
+    about = [json.loads((tmp_path / f"reports/{name}.json").read_text())["about"]["speed"] for name in names]
+    assert about == ["plain", "channels_last"]
+    assert "float32, channels_last, on" in (tmp_path / f"reports/{names[1]}.md").read_text()
 
 
 @pytest.mark.parametrize("option", ["plain", "channels_last", "compiled"])

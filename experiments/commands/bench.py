@@ -17,7 +17,7 @@ from experiments.config.fingerprint import Identity
 from experiments.config.options import Keys
 from experiments.cost import report, speed_report
 from experiments.cost.job import SETTING, cells_of, with_something_to_measure
-from experiments.cost.machine import machine
+from experiments.cost.machine import PLAIN, machine
 from experiments.cost.rungs import asked, name_of
 from experiments.cost.work import FREE, Mode, annotated, clip_of, modes_of
 from experiments.engines.base import Engine, at_least
@@ -137,7 +137,8 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     variant = _variant(config, options, options.asked(method, what), choices)
     name = options.name or str(choices.get("model"))
     about = "fusion" if isinstance(method, InvertFuse) else str(choices.get("method"))
-    stem = f"bench-{f'{SPEED}-' if what == SPEED else ''}{about}-{name}"
+    way = str(choices.get("speed"))
+    stem = f"bench-{f'{SPEED}-' if what == SPEED else ''}{about}-{name}{'' if way == PLAIN else f'-{way}'}"
     measured = _speed if what == SPEED else _cost
     job, items = measured(variant.config["options"])
     folder = named_folder(config, stem)
@@ -184,7 +185,7 @@ def _variant(
     unused = OF_SPEED if "grid_modes" in modes else OF_COST
     own = {key: value for key, value in asdict(options).items() if key not in (*UNCOUNTED, *unused)}
     own |= {**modes, "kind": task.kind, "words": dict(task.words)}
-    made = {"options": own, "model": config["model"], "method": config["method"]}
+    made = {"options": own, "model": config["model"], "method": config["method"], "speed": config["speed"]}
     method = {key: value for key, value in config["method"].items() if not key.startswith("inversions")}
     parts = {**made, "method": method, "machine": machine()}
     picked = {group: chosen.get(group) for group in ("method", "model", "mask", "fusion")}

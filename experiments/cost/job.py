@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from experiments.config.build import build
-from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, peak_of
+from experiments.cost.machine import PLAIN, device_of, keep_what_is_freed, limits, machine, peak_of
 from experiments.cost.work import EDIT, FREE, OF_WHOLE_CLIPS, Edits, layers, official_maps, reach_of, timed
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on, model_of
@@ -139,6 +139,7 @@ class Measuring:
             "guidance": strength(getattr(method, "guidance", None), backbone),
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
+            "speed": str(getattr(backbone, "speed", PLAIN)),
             "gpu": backbone.device.type == "cuda",
             "size": [edits.height, edits.width],
             "latents": list(backbone.encode(edits.clip(1).frames).shape[1:]),

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from freemask.memory import Meter, forget_rss_peak, peak_rss_gb
 
 CPU = Path("/proc/cpuinfo")
 MB = 10**6
+PLAIN = "plain"  # the speed that nothing is said of
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 # glibc's threshold at the start, and the most that it grows to by itself
 SMALL, LARGE = 128 * 1024, 32 * 1024**2
@@ -103,3 +104,9 @@ def _cpu() -> str:
         lines = []
     named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return named or platform.processor() or platform.machine()
+
+
+def numbers_of(about: Mapping[str, Any]) -> str:
+    """The precision, and how layers are run where that was asked for."""
+    speed = about.get("speed", PLAIN)  # older records know no other
+    return f"{about['dtype']}{'' if speed == PLAIN else f', {speed}'}"

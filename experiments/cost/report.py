@@ -11,6 +11,7 @@ from evaluation.tables import render
 from evaluation.tables.grid import DASH, Block, Grid, Part, Shown, lines_of
 from experiments.cost import plot
 from experiments.cost.job import SETTING
+from experiments.cost.machine import numbers_of
 from experiments.runs.plan import Item
 from experiments.runs.rows import Row, write_text
 from freemask.errors import UserError
@@ -199,7 +200,7 @@ def _headline(name: str, data: Record) -> str:
     threads = (
         "" if about["gpu"] else f", {about['torch_threads']} thread{'s' * (about['torch_threads'] != 1)}"
     )
-    return f"{name}, {clip}, {about['dtype']}, on {about['device']}{threads}"
+    return f"{name}, {clip}, {numbers_of(about)}, on {about['device']}{threads}"
 
 
 def number(value: float | None, ratio: float | None = None) -> str:

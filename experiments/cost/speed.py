@@ -11,7 +11,7 @@ from typing import Any
 from experiments.config.build import build
 from experiments.cost.counting import Counted, Launched, Staged
 from experiments.cost.job import SETTING, fusion_of, masks_of, with_something_to_measure
-from experiments.cost.machine import device_of, keep_what_is_freed, limits, machine, settle, wait
+from experiments.cost.machine import PLAIN, device_of, keep_what_is_freed, limits, machine, settle, wait
 from experiments.cost.rungs import TRIED, Clock, Rung, rung_of, told
 from experiments.cost.work import Edits, in_mode
 from experiments.jobs import seeds, thrift
@@ -163,6 +163,7 @@ class Climbing:
             "guidance": strength(getattr(method, "guidance", None), backbone),
             "dirty": environment.commit()[1],
             "dtype": str(backbone.dtype).removeprefix("torch."),
+            "speed": str(getattr(backbone, "speed", PLAIN)),
             "gpu": backbone.device.type == "cuda",
             "limits": limits(),
         }

@@ -8,6 +8,7 @@ from typing import Any
 from evaluation.tables import render
 from evaluation.tables.grid import DASH, Block, Grid, Part, Shown
 from experiments.cost import speed_plot
+from experiments.cost.machine import numbers_of
 from experiments.cost.report import WIDTH, number, told
 from experiments.cost.speed import BY_STEPS
 from experiments.runs.plan import Item
@@ -193,4 +194,4 @@ def headline(name: str, data: Record) -> str:
     count = about["torch_threads"]
     threads = "" if about["gpu"] else f", {count} thread{'s' * (count != 1)}"
     what = f"{name}{' (random weights)' if about['random'] else ''}, {about['method']}, {options['at_steps']} steps"
-    return f"Speed of {what}, {about['dtype']}, on {about['device']}{threads}"
+    return f"Speed of {what}, {numbers_of(about)}, on {about['device']}{threads}"

@@ -40,7 +40,7 @@ def variants_of(
             key: config[key]
             for key in ("data", "steps", "phrase", "heat", "heads", "binarise", "overlap", "budget")
         }
-        made = {**own, "model": model}
+        made = {**own, "model": model, "speed": config["speed"]}
         picked = {"model": option, "data": chosen.get("data")}
         whole = identity_over(listed, {**made, "method": {}, "metric": {}, "seed": None}, picked)
         parts = {key: whole.parts[key] for key in ("model", "data")} | Measure.of(made).parts()

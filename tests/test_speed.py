@@ -1,15 +1,16 @@
 """Layouts and compiled blocks: the same numbers but for rounding; taps, gradients and tuned weights as ever."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from inspect import unwrap
 
 import pytest
 import torch
-from diffusers.models.resnet import ResnetBlock2D
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.utils import counters
 
 from experiments.cli.app import main
@@ -17,12 +18,11 @@ from experiments.config.compose import config_of, plain
 from experiments.config.identity import identity_over
 from experiments.jobs.edit import made_on, model_of
 from freemask.attention.math import attend
-from freemask.attention.processor import Call, Slot
 from freemask.backbones.network import Network
 from freemask.backbones.speed import Speed
 from freemask.backbones.unet3d import UNet3D
 from freemask.errors import UserError
-from freemask.types import NO_TAPS, QKV, Given, Taps, Where
+from freemask.types import QKV, Given, Taps, Where
 
 EAGER = Speed(
     "channels_last", compiled=True, backend="aot_eager"
@@ -139,23 +139,30 @@ def test_weights_of_another_layout_can_be_written(pair: Pair, tmp_path) -> None:
     assert all(torch.equal(again[name], pair.plain.network.get_parameter(name)) for name in state)
 
 
-@torch.no_grad()
+SHARED_CODE = """
+import torch
+from freemask.backbones.inflated2d import Inflated2D
+from freemask.backbones.speed import Speed
+from freemask.backbones.unet3d import UNet3D
+
+torch.set_num_threads(1)
+with torch.no_grad():
+    for made in (UNet3D, Inflated2D):
+        plain, quick = made.random(3), made.random(3)
+        quick.given_speed(Speed("channels_last", True, "aot_eager"))
+        x = plain.encode(torch.rand(4, 3, 64, 64))[None].repeat(2, 1, 1, 1, 1)
+        given = {name: plain.embed(text).given for name, text in (("a", "a red car"), ("b", ""))}
+        print(float((plain.predict(x, 500, given) - quick.predict(x, 500, given)).abs().max()))
+"""
+
+
+@pytest.mark.long
 def test_two_networks_with_other_hooks_share_no_code() -> None:
-    """Compiled code has the hooks in it that were there: norms of an image model join frames by theirs."""
-    maps = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    slot = Slot()
-    for turned in (False, True, False):
-        block = ResnetBlock2D(
-            in_channels=8, out_channels=8, temb_channels=None, groups=2, groups_out=2
-        ).eval()
-        if turned:
-            block.norm1.register_forward_hook(lambda module, args, output: -output)
-        expected = block(maps, None)
-        EAGER.give(nn.Sequential(block), slot)
-        before = graphs()
-        with slot.opened(Call(1, ("a",), 2, NO_TAPS)):
-            near(block(maps, None), expected)
-        assert graphs() > before
+    """Compiled code has the hooks in it that were there, and does not see that others have come: norms of the image
+    model join frames by theirs. In a process of its own, where no checks of shapes stand in the way."""
+    said = subprocess.run([sys.executable, "-c", SHARED_CODE], capture_output=True, text=True, check=True)
+    off = [float(each) for each in said.stdout.split()]
+    assert len(off) == 2 and max(off) < 1e-5
 
 
 def test_a_setting_of_a_run_that_is_no_part_of_its_identity() -> None:

@@ -391,14 +391,14 @@ def test_nothing_that_was_typed_becomes_a_part_of_the_page():
         assert "<img" not in text and "&lt;img" in text
 
 
-def answered(guard: Guard, **headers: str) -> list[dict]:
+def answered(guard: Guard, kind: str = "http", **headers: str) -> list[dict]:
     said: list[dict] = []
 
     async def send(message: dict) -> None:
         said.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(guard({"type": "http", "headers": raw}, None, send))  # type: ignore
+    asyncio.run(guard({"type": kind, "headers": raw}, None, send))  # type: ignore
     return said
 
 
@@ -416,7 +416,15 @@ def test_only_pages_of_its_own_address_are_answered():
         ("localhost:7860", "null"),  # of a frame that hides where it is from
     ):
         assert answered(guard, host=host, origin=origin)[0]["status"] == 403
-    assert answered(Guard(inner, ()), host="machine:7860")[0]["status"] == 200
+    wide = Guard(inner, ("machine",), numbers=True)  # as with host=0.0.0.0
+    for host, status in (
+        ("machine:7860", 200),
+        ("192.168.1.7:7860", 200),
+        ("[::1]:7860", 200),
+        ("evil.example:7860", 403),
+    ):
+        assert answered(wide, host=host, origin=f"http://{host}")[0]["status"] == status
+    assert answered(guard, "websocket", host="localhost:7860")[0]["type"] == "websocket.close"
     assert "http" not in POLICY
 
 

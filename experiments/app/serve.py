@@ -1,5 +1,6 @@
 """Serves the page to this machine: nothing is asked of any other one, and nobody else is answered unless told so."""
 
+import ipaddress
 import os
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -31,11 +32,14 @@ class Guard:
     """Answers pages of its own address alone: no other site that is open in the browser can press a button here."""
 
     app: App
-    hosts: tuple[str, ...]  # as browsers may call this machine; none: any way
+    hosts: tuple[str, ...]  # as browsers may call this machine
+    numbers: bool = False  # also by its number, which no name of somebody else's can stand for
 
     async def __call__(self, scope: Scope, receive: Callable, send: Callable) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+        elif scope["type"] != "http":  # the page needs no other way in
+            await send({"type": "websocket.close"})
         elif self._strange({key.decode("latin1"): value.decode("latin1") for key, value in scope["headers"]}):
             await send({"type": "http.response.start", "status": 403, "headers": []})
             await send({"type": "http.response.body", "body": b"not from this page"})
@@ -45,9 +49,8 @@ class Guard:
     def _strange(self, headers: dict[str, str]) -> bool:
         host, origin = headers.get("host", ""), headers.get("origin")
         named = urlsplit(f"//{host}").hostname or ""
-        return bool(self.hosts and named not in self.hosts) or (
-            origin is not None and urlsplit(origin).netloc != host
-        )
+        known = named in self.hosts or (self.numbers and _is_number(named))
+        return not known or (origin is not None and urlsplit(origin).netloc != host)
 
     @staticmethod
     def _with_policy(send: Callable) -> Callable:
@@ -61,6 +64,13 @@ class Guard:
             await send(message)
 
         return sent
+
+
+def _is_number(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ def made(start: Sequence[str], host: str, port: int, debug: bool = False) -> Rea
         max_file_size=LARGEST,
         **page.look(),
     )
-    guard = Guard(inner, LOOPBACK if host in LOOPBACK else ())
+    own = () if host in LOOPBACK else (host, socket.gethostname(), socket.getfqdn())
+    guard = Guard(inner, (*LOOPBACK, *own), numbers=bool(own))
     level = "warning" if debug else "critical"  # a page that is open at the end is no error
     config = uvicorn.Config(guard, log_level=level, timeout_graceful_shutdown=GRACE)
     name = f"[{host}]" if ":" in host else host

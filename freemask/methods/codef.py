@@ -18,8 +18,8 @@ from freemask.fields.recipe import frame_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, at_least, of_kind, whole
 from freemask.methods.composite import composited
-from freemask.methods.first_frame import Picture
-from freemask.methods.lifted import Facts, Lifting, decibels, only, poor, said_of
+from freemask.methods.first_frame import Picture, only
+from freemask.methods.lifted import Facts, Lifting, decibels, poor, said_of
 from freemask.methods.masked import MaskSettings
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 

@@ -147,7 +147,7 @@ class Edited(Plain):
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         check = getattr(self.method, "check", None)
         if check is not None:
-            check(task, lambda: first_of(clip()))
+            check(task, lambda: only(clip(), 0))
 
     def check_model(self, model: Mapping[str, Any]) -> None:
         """`model`: the configuration of the edit's own."""
@@ -158,7 +158,7 @@ class Edited(Plain):
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
     ) -> Picture:
-        first = first_of(clip)
+        first = only(clip, 0)
         model = backbone
         if self.model is not None:
             asked = getattr(self.model, "keywords", {}).get("device", AUTO)
@@ -173,11 +173,15 @@ class Edited(Plain):
         )
 
 
-def first_of(clip: Clip) -> Clip:
-    """Its first frame alone."""
-    masks = {name: mask[:1] for name, mask in clip.masks.items()}
-    depth = None if clip.depth is None else clip.depth[:1]
-    return replace(clip, frames=clip.frames[:1], masks=masks, conditions={}, flow=None, depth=depth)
+def only(clip: Clip, at: int, frame: Float[Tensor, "3 h w"] | None = None, alike: bool = True) -> Clip:
+    """One frame as a clip. `frame`: another picture in its place; one of another size has no annotation, nor one that
+    is not `alike`."""
+    masks = {name: each[at : at + 1] for name, each in clip.masks.items()}
+    depth = None if clip.depth is None else clip.depth[at : at + 1]
+    own = clip.frames[at] if frame is None else frame
+    if not alike or own.shape != clip.frames[at].shape:
+        masks, depth = {}, None
+    return replace(clip, frames=own[None], masks=masks, depth=depth, conditions={}, flow=None)
 
 
 def resized(frame: Float[Tensor, "3 h w"], height: int, width: int) -> Float[Tensor, "3 oh ow"]:

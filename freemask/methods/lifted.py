@@ -94,17 +94,6 @@ class Lifting:
         return Edit(frames, {}, watch.seconds, warnings, picture.facts)
 
 
-def only(clip: Clip, at: int, frame: Float[Tensor, "3 h w"] | None = None, alike: bool = True) -> Clip:
-    """One frame as a clip. `frame`: another picture in its place; one of another size has no annotation, nor one that
-    is not `alike`."""
-    masks = {name: each[at : at + 1] for name, each in clip.masks.items()}
-    depth = None if clip.depth is None else clip.depth[at : at + 1]
-    own = clip.frames[at] if frame is None else frame
-    if not alike or own.shape != clip.frames[at].shape:
-        masks, depth = {}, None
-    return replace(clip, frames=own[None], masks=masks, depth=depth, conditions={}, flow=None)
-
-
 def said_of(picture: Picture, name: str) -> Picture:
     """By the name of what was edited, which is no first frame."""
     if picture.facts.get("first_frame") == "own":

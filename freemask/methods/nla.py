@@ -19,8 +19,8 @@ from freemask.fields.scattered import Read, triangulated, windowed
 from freemask.masks.several import local_part
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, check_mask, of_kind
-from freemask.methods.first_frame import Picture
-from freemask.methods.lifted import Facts, Lifting, decibels, objects, only, poor, said_of
+from freemask.methods.first_frame import Picture, only
+from freemask.methods.lifted import Facts, Lifting, decibels, objects, poor, said_of
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 Variant = Literal["paper", "official"]

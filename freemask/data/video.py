@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import Float
 from torch import Tensor
@@ -165,11 +166,13 @@ def _rgb(frame: VideoFrame, stream: VideoStream) -> Float[Tensor, "3 h w"]:
     clear = any(part.is_alpha for part in frame.format.components) or frame.format.has_palette
     layout = ("rgba64le" if clear else "rgb48le") if deep else ("rgba" if clear else "rgb24")
     aspect = float(stream.sample_aspect_ratio or 0) or 1.0
-    plain = frame.reformat(
+    plain = VideoReformatter().reformat(
+        frame,
         width=round(frame.width * max(aspect, 1)),
         height=round(frame.height / min(aspect, 1)),
         format=layout,
         interpolation="BICUBIC",
+        threads=1,  # as many as there are cores would be started anew for every frame
     )
     values = plain.to_ndarray().astype(np.float32) / (65535 if deep else 255)
     if clear:

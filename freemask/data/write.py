@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -47,9 +48,11 @@ def write_video(
             stream.codec_context.color_primaries = BT709
             stream.codec_context.color_trc = BT709
             stream.codec_context.color_range = 1
+            convert = VideoReformatter()  # one for all frames, on this thread: a new one each starts threads
             for pixels in to_bytes(even):
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
+                yuv = convert.reformat(frame, format="yuv420p", dst_colorspace=BT709, threads=1)
+                container.mux(stream.encode(yuv))
             container.mux(stream.encode())
         part.replace(path)
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checked import install
 from jaxtyping import install_import_hook
 
 # freemask and evaluation are checked as a whole (pyproject.toml), of experiments each module that names axes: others
@@ -23,6 +24,7 @@ SHAPED = [
     for path in (ROOT / "experiments").rglob("*.py")
     if "from jaxtyping import" in path.read_text(encoding="utf-8")
 ]
+install()
 install_import_hook(SHAPED, "beartype.beartype")
 
 

@@ -1,8 +1,13 @@
 """Shapes in annotations are checked in this test run; without this proof the annotations would be comments."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
-from jaxtyping import TypeCheckError
+from beartype import beartype
+from checked import _known, jaxtyped
+from jaxtyping import Float, TypeCheckError
+from torch import Tensor
 
 from evaluation import ops
 from experiments.jobs import pictures
@@ -38,3 +43,74 @@ def test_experiments_refuse_a_wrong_shape():
 def test_plain_types_are_checked_too():
     with pytest.raises(TypeCheckError):
         Geometry().fit("8", 8)
+
+
+@jaxtyped(typechecker=beartype)
+def shortened(x: Float[Tensor, "f c"], by: int = 0) -> Float[Tensor, "f c"]:
+    return x[by:]
+
+
+def test_a_result_is_held_to_the_axes_of_the_arguments():
+    assert shortened(torch.ones(3, 2)).shape == shortened(by=0, x=torch.ones(3, 2)).shape == (3, 2)
+    assert shortened(torch.ones(4, 2)).shape == (4, 2)  # what an axis is, a call says anew
+    with pytest.raises(TypeCheckError, match="result of .*shortened"):
+        shortened(torch.ones(3, 2), 1)
+
+
+def test_what_is_refused_is_told_in_words_and_a_call_that_does_not_fit_is_none_of_it():
+    with pytest.raises(TypeCheckError, match="typechecking parameter 'x'"):
+        shortened(torch.ones(3))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'buy'"):
+        shortened(torch.ones(3, 2), buy=1)
+
+
+def test_functions_within_others_are_checked_as_they_are_now():
+    def made(kind, axes):
+        @jaxtyped(typechecker=beartype)
+        def inner(x: Float[Tensor, axes]) -> kind:
+            return x.sum().item()
+
+        return inner
+
+    for kind, axes in [(float, "a"), (float, "a"), (int, "a"), (float, "a b"), (float, "a")]:
+        inner, there = made(kind, axes), len(_known)
+        for each in (torch.ones(2), torch.ones(2, 2)):
+            if kind is float and each.ndim == len(axes.split()):
+                assert inner(each) == each.numel()
+            else:
+                with pytest.raises(TypeCheckError):
+                    inner(each)
+        made(kind, axes)
+        assert len(_known) == there  # not made again
+
+
+def test_values_and_those_that_have_more_are_checked_when_they_are_made():
+    @jaxtyped(typechecker=beartype)
+    @dataclass
+    class Plain:
+        x: Float[Tensor, "a b"]
+
+    @jaxtyped(typechecker=beartype)
+    class More(Plain):
+        pass
+
+    for kind in (Plain, More):
+        kind(torch.ones(1, 2))
+        with pytest.raises(TypeCheckError):
+            kind(torch.ones(1))
+
+
+def test_nothing_stays_behind_after_an_error():
+    @jaxtyped(typechecker=beartype)
+    def outer(x: Float[Tensor, " a"], y: Float[Tensor, " b"]) -> Float[Tensor, " a"]:
+        with pytest.raises(TypeCheckError):
+            shortened(x)
+        with pytest.raises(RuntimeError, match="own"):
+            failing(y)
+        return x
+
+    @jaxtyped(typechecker=beartype)
+    def failing(x: Float[Tensor, " a"]) -> None:
+        raise RuntimeError("own")
+
+    assert outer(torch.ones(2), torch.ones(3)).shape == (2,)

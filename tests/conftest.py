@@ -42,7 +42,6 @@ def made_once() -> Iterator[None]:
     import torch
     from omegaconf import OmegaConf
 
-    from experiments.config import compose
     from freemask.backbones.i2vgen import I2VGen
     from freemask.backbones.inflated2d import Inflated2D
     from freemask.backbones.unet3d import UNet3D
@@ -57,7 +56,6 @@ def made_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", read)
-        patch.setattr(compose, "_compose", _kept(compose._compose, pickle.dumps, pickle.loads))
         for kind in (UNet3D, Inflated2D, I2VGen):
             make = _remembered(kind.random.__func__, handed_out)
             patch.setattr(kind, "random", classmethod(_kept(make)))

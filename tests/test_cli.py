@@ -16,7 +16,8 @@ from experiments.cli import words as dispatch
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config import choices
-from experiments.config.compose import _parse, config_of, plain
+from experiments.config.compose import config_of, plain
+from experiments.config.from_hydra import parse
 from experiments.config.sweep import Start, starts
 from freemask.errors import UserError
 
@@ -258,7 +259,7 @@ def test_any_prompt_arrives_unchanged(text):
         return
     for override in dispatch.read(["edit", "--source", text]).overrides:
         config = OmegaConf.create({"source": None})
-        OmegaConf.update(config, "source", _parse(override).value())
+        OmegaConf.update(config, "source", parse(override).value())
         assert OmegaConf.to_container(config, resolve=True) == {"source": text}
 
 
@@ -292,7 +293,7 @@ def test_a_bare_word_is_the_clip():
 )
 def test_variants_may_hold_lists(text, variants):
     (word,) = dispatch.read(["run", f"variants={text}"]).overrides
-    assert _parse(word).value() == variants
+    assert parse(word).value() == variants
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,16 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_module
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.config import choices, plugins
+from experiments.config import choices, from_hydra
 from experiments.config.explained import no_key
+from experiments.config.from_hydra import first_line, parse
 from freemask.errors import UserError
 
 # Groups that a method may look at or pass over.
@@ -35,23 +30,21 @@ class Composed:
 
 
 def composed(verb: str, overrides: Sequence[str]) -> Composed:
-    read = [_parse(each) for each in overrides]
+    read = [parse(each) for each in overrides]
     _refuse_sweeps(read, verb)
     known = choices.defaults(verb)
     choosing = [str(each.input_line) for each in read if _is_choice(each, known)]
     try:
-        cfg = _compose(verb, overrides)
+        made = from_hydra.made(verb, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         _check_keys(verb, read, choosing)
         todo = f"freemask {verb} --help, or --debug for the whole story"
         raise UserError(
-            "the configuration does not fit together", came=_first_line(error), todo=todo
+            "the configuration does not fit together", came=first_line(error), todo=todo
         ) from error
-    chosen = dict.fromkeys(choices.defaults(verb)) | _ours(cfg.hydra.runtime.choices)
+    chosen = dict.fromkeys(choices.defaults(verb)) | _ours(made.chosen)
     _refuse_strange_model(chosen)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return Composed(cfg, chosen)
+    return Composed(made.cfg, chosen)
 
 
 def passed_over(cfg: DictConfig, group: str) -> bool:
@@ -67,7 +60,7 @@ def config_of(verb: str, overrides: Sequence[str]) -> DictConfig:
 def sweep_params(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
     """What an experiment sweeps over by itself with -m; composing it tells what is wrong with it."""
     with suppress(HydraException, OmegaConfBaseException):
-        return dict(_compose(verb, overrides).hydra.sweeper.get("params") or {})
+        return from_hydra.swept(verb, overrides)
     return {}
 
 
@@ -83,7 +76,7 @@ def plain(cfg: DictConfig, *, lacking: bool = False) -> dict:
     except OmegaConfBaseException as error:
         wrong = "the configuration refers to something that is not there"
         key = getattr(error, "full_key", None)
-        came = f"{key}: {_first_line(error)}" if key else _first_line(error)
+        came = f"{key}: {first_line(error)}" if key else first_line(error)
         raise UserError(wrong, came=came) from error
     assert isinstance(values, dict)
     return values
@@ -95,7 +88,7 @@ def typed(overrides: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def _typed(override: str, texts: Sequence[str]) -> str:
-    read = _parse(override)
+    read = parse(override)
     plain_text = read.key_or_group in texts and not read.is_sweep_override()
     return f"{read.key_or_group}={_unescaped(str(read.value()))}" if plain_text else override
 
@@ -117,41 +110,6 @@ def _flat(node: object, prefix: str) -> Iterator[str]:
         for key, value in node.items():
             yield f"{prefix}{key}"
             yield from _flat(value, f"{prefix}{key}.")
-
-
-def _compose(verb: str, overrides: Sequence[str]) -> DictConfig:
-    """With Hydra's own part beside ours."""
-    plugins.register()
-    try:
-        with initialize_config_module("conf", version_base="1.3"):
-            return compose(verb, overrides=list(overrides), return_hydra_config=True)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        for group, options in choices.groups().items():
-            for each in options:
-                choices.source(group, each.name)  # tells of the file that cannot be read
-        raise choices.broken(error) from error
-
-
-def parsed(text: str) -> Override:
-    """One that may be swept, over the options of a group too: mask=glob(mmc*)."""
-    return _parse(text, _loader() if "glob(" in text else None)
-
-
-@cache
-def _loader() -> ConfigLoader:
-    plugins.register()
-    with initialize_config_module("conf", version_base="1.3"):
-        return GlobalHydra.instance().config_loader()
-
-
-def _parse(text: str, loader: ConfigLoader | None = None) -> Override:
-    try:
-        parser = OverridesParser.create(loader)
-        return parser.parse_override(text) if loader is None else parser.parse_overrides([text])[0]
-    except HydraException as error:
-        hint = "key=value, with two kinds of quotes around a value that holds commas or brackets"
-        todo = f"write '{text.partition('=')[0]}=\"...\"'"
-        raise UserError(f"cannot read '{text}'", came=_first_line(error), expected=hint, todo=todo) from error
 
 
 def _refuse_sweeps(read: Sequence[Override], verb: str) -> None:
@@ -179,8 +137,7 @@ def _refuse_strange_model(chosen: Mapping[str, str | None]) -> None:
 def _check_keys(verb: str, read: Sequence[Override], choosing: Sequence[str]) -> None:
     """Hydra takes no key that is not there; which one that was, and what was meant, is told here."""
     with suppress(HydraException, OmegaConfBaseException):
-        cfg = OmegaConf.to_container(_compose(verb, choosing), resolve=False)
-        known = {key for key in _flat(cfg, "") if key.split(".")[0] != "hydra"}
+        known = set(_flat(OmegaConf.to_container(from_hydra.made(verb, choosing).cfg, resolve=False), ""))
         for each in read:
             _check_key(each, known, choices.defaults(verb), verb)
 
@@ -210,8 +167,3 @@ def _check_key(each: Override, known: set[str], chosen: dict[str, str | None], v
     top = key.split(".")[0]
     within = {name for name in known if name.startswith(top + ".")} if top in known and "." in key else set()
     raise no_key(key, verb, within or {*known, *chosen}, came=each.input_line)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

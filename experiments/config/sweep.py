@@ -10,7 +10,8 @@ from itertools import product
 from hydra.core.override_parser.types import Override
 
 from experiments.config.choices import groups
-from experiments.config.compose import parsed, sweep_params
+from experiments.config.compose import sweep_params
+from experiments.config.from_hydra import parsed
 from freemask.errors import UserError
 
 # What all variants of a run have in common; everything else a variant may change.

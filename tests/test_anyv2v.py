@@ -387,6 +387,30 @@ def test_the_editors_model_is_chosen_by_name():
     assert isinstance(first.model(device="cpu"), Inflated2D) and first.method.strength == 0.5
 
 
+@pytest.mark.parametrize("name", ["pnp", "sdedit", "fatezero", "null_text_p2p"])
+@pytest.mark.parametrize("method", ["anyv2v", "nla", "codef"])
+def test_an_editor_takes_the_steps_of_the_edit_or_its_own(method, name):
+    def steps(*words):
+        config = plain(config_of("edit", [f"method={method}", f"first_frame={name}", *words]))
+        return config["method"]["first_frame"]["method"]["steps"]
+
+    assert steps() == 50
+    assert steps("method.steps=10") == 10
+    assert steps("method.steps=10", "first_frame.method.steps=7") == 7
+
+
+@pytest.mark.parametrize("name", ["features", "freemask/table2", "freemask/fig3"])
+def test_published_rows_are_of_an_editor_with_steps_of_its_own(name):
+    """They were made so, and have this identity."""
+    made = composed("run", [f"experiment={name}"])
+    variants = plain(made.cfg)["variants"]
+    edited = [each for each in variants if each.startswith("anyv2v") and each != "anyv2v_truth"]
+    for each in edited:
+        method = plain(config_of("run", [f"experiment={name}", *variants[each]]))["method"]
+        assert (method["steps"], method["first_frame"]["method"]["steps"]) == (10, 50)
+    assert edited
+
+
 # --- refusals and remarks ---------------------------------------------------------------------------------------
 
 

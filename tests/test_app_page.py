@@ -43,6 +43,7 @@ def home(tmp_path_factory) -> Iterator[Path]:
 @dataclass
 class Served:
     address: str
+    invitation: str  # with the token
     program: subprocess.Popen
 
 
@@ -55,9 +56,9 @@ def served(home) -> Iterator[Served]:
     try:
         ready, _, _ = select.select([program.stdout], [], [], LONG)
         said = program.stdout.readline() if ready else ""
-        address = re.search(r"http://127\.0\.0\.1:\d+/", said)
+        address = re.search(r"(http://127\.0\.0\.1:\d+/)\?token=[\w-]{32}", said)
         assert address and "Ctrl-C" in said, (said, program.poll())
-        yield Served(address.group(), program)
+        yield Served(address.group(1), address.group(), program)
     finally:
         program.kill()
         program.communicate()
@@ -66,7 +67,7 @@ def served(home) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def page(served, tmp_path_factory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("profile"), "--enable-unsafe-swiftshader") as one:
-        one.visit(served.address, wide=1400, high=1600)
+        one.visit(served.invitation, wide=1400, high=1600)
         one.wait("document.querySelector('#command textarea')?.value", LONG)
         one.wait("document.querySelector('#preview clip-player')?.dataset.ready !== undefined", LONG)
         yield one

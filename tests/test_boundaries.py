@@ -41,7 +41,7 @@ ALLOWED_IN_EVALUATION = (
 # Rooms of experiments by floor: a room imports from those below, and beside it as long as there is no circle.
 FLOORS = (
     ("config",),
-    ("runs", "loggers"),
+    ("runs", "loggers", "web"),
     ("jobs",),
     ("engines",),
     ("report", "study", "tables", "figures", "cost", "doctor", "workshop"),

@@ -85,7 +85,7 @@ def test_nothing_else_is_handed_out(served, study, path):
     link.symlink_to(study.folder / "key.json")
     try:
         status, content, _ = ask(served, "GET", path)
-        assert status == 404 and study.id.encode() not in content
+        assert status in (403, 404) and study.id.encode() not in content
     finally:
         link.unlink()
 
@@ -166,6 +166,33 @@ def test_what_is_no_answer_is_refused_and_not_kept(served, study):
     assert post(served, body)[0] == 201  # and goes on
 
 
+def test_with_a_token_raters_are_answered_who_have_their_invitation(study):
+    server = server_of(study, "127.0.0.1", 0, "auto")
+    token = (study.folder / "token").read_text()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        body = json.dumps(answers(study, "anna")).encode()
+        for path in ("/", "/index.html", f"/{study.files[-1]}", "/?token=guess"):
+            status, said, headers = ask(server, "GET", path)
+            assert status == 403 and b"?token=" in said and headers["Set-Cookie"] is None
+            assert token.encode() not in said
+        assert ask(server, "POST", "/answers", body)[0] == 403
+        status, said, headers = ask(server, "GET", f"/?token={token}")
+        assert status == 200 and said == (study.page / "index.html").read_bytes()
+        shown = headers["Set-Cookie"].partition(";")[0]
+        for host in ("127.0.0.1", "study.example.org"):  # a server in front may call it so
+            assert ask(server, "GET", f"/{study.files[-1]}", Cookie=shown, Host=host)[0] == 200
+        assert ask(server, "POST", "/answers", body, Cookie=shown)[0] == 201
+        assert (
+            ask(server, "POST", "/answers", body, Cookie=shown, Origin="http://elsewhere.example")[0] == 403
+        )
+        assert server.invitation.endswith(f"/?token={token}") and "token" not in study.files
+    finally:
+        server.shutdown()
+        server.server_close()
+        (study.answers / "anna.json").unlink(missing_ok=True)
+
+
 def test_ctrl_c_ends_it_with_what_came(study, monkeypatch, capsys):
     def interrupted(server):
         server.desk.take(json.dumps(answers(study, "anna")).encode())
@@ -177,7 +204,11 @@ def test_ctrl_c_ends_it_with_what_came(study, monkeypatch, capsys):
     assert "http://127.0.0.1:" in said and "answers of 1 rater came: anna" in said and "warning" not in said
     assert main(["study", "serve", str(study.folder), "port=0", "host=0.0.0.0"]) == 0
     said = capsys.readouterr().out
-    assert "warning: everyone who reaches this machine" in said and "answers of 0 raters came" in said
+    assert "warning: everyone who has this address" in said and "answers of 0 raters came" in said
+    assert f"/?token={(study.folder / 'token').read_text()} " in said
+    assert main(["study", "serve", str(study.folder), "port=0", "host=0.0.0.0", "token=null"]) == 0
+    said = capsys.readouterr().out
+    assert "warning: everyone who reaches this machine" in said and "token" not in said
     (study.answers / "anna.json").unlink()
 
 
@@ -186,4 +217,5 @@ def test_a_place_that_is_taken_is_told(served, study, capsys):
     assert "port=0" in capsys.readouterr().err
     assert main(["study", "serve", str(study.folder), "port=99999999"]) == 2
     assert main(["study", "serve", str(study.folder), "host=no.such.place.example", "port=0"]) == 2
+    assert "no machine has this name" in capsys.readouterr().err
     assert verb.VERB.actions["serve"] == "do=serve"

@@ -13,7 +13,7 @@ from experiments.config.options import Keys
 
 VERB = Verb(
     "a page in the browser: see where the model sees a word, paint the mask, edit, compare",
-    prompts=("host",),
+    prompts=("host", "token"),
     paths=PATHS,
     examples=(
         "freemask app",
@@ -27,6 +27,8 @@ VERB = Verb(
     ),
 )
 
+PLACE = ("host", "port", "token")  # of the page, not of its edits
+
 
 @dataclass(frozen=True)
 class Options(Keys):
@@ -35,10 +37,11 @@ class Options(Keys):
     seed: int
     host: str
     port: int
+    token: str | None
 
 
 def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     options = Options.of(plain(cfg))
-    words = [each for each in flags.get("overrides", ()) if each.partition("=")[0] not in ("host", "port")]
-    serve(words, options.host, options.port, bool(flags.get("debug")))
+    words = [each for each in flags.get("overrides", ()) if each.partition("=")[0] not in PLACE]
+    serve(words, options.host, options.port, options.token, bool(flags.get("debug")))
     return 0

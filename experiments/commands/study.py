@@ -1,6 +1,5 @@
 """`freemask study RUN`: a blind page that asks people about a run's edits; `study serve RUN`, `study read RUN`."""
 
-import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,12 @@ from experiments.study.drawn import SAMPLE, turns
 from experiments.study.folder import INDEX, KEY, Study, find_study
 from experiments.study.results import results_of
 from experiments.study.serve import server_of
+from experiments.web.place import is_own
 from freemask.errors import UserError
 
 VERB = Verb(
     "ask people which edits are good: a blind page to give away, a small server, and what the answers say",
-    prompts=("run", "name", "reference", "host"),
+    prompts=("run", "name", "reference", "host", "token"),
     paths=("paths.runs",),
     positional="run",
     several=True,
@@ -64,6 +64,7 @@ class Options(Keys):
     seed: int
     host: str
     port: int
+    token: str | None
     allowed: int | None
 
     def __post_init__(self) -> None:
@@ -146,12 +147,15 @@ def _came(study: Study) -> None:
 
 
 def _serve(study: Study, options: Options) -> int:
-    server = server_of(study, options.host, options.port)
-    host, port = str(server.server_address[0]), server.server_address[1]
-    if not _is_own(options.host):
-        print("warning: everyone who reaches this machine can see the page and send answers, unencrypted")
-    shown = options.host if host in ("0.0.0.0", "::") else host
-    print(f"the study '{study.name}' is at http://{shown}:{port}/  (Ctrl-C ends it)", flush=True)
+    server = server_of(study, options.host, options.port, options.token)
+    if not is_own(options.host):
+        who = (
+            "everyone who reaches this machine"
+            if server.gate.token is None
+            else "everyone who has this address"
+        )
+        print(f"warning: {who} can see the page and send answers, unencrypted")
+    print(f"the study '{study.name}' is at {server.invitation}  (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -166,13 +170,6 @@ def _serve(study: Study, options: Options) -> int:
     print(f"; {refused} were refused" if refused else "")
     print(f"they lie in {study.answers}; freemask study read {study.folder} says what they mean")
     return 0
-
-
-def _is_own(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _read(study: Study, options: Options, *, as_json: bool) -> int:

@@ -10,6 +10,7 @@ from experiments.study.design import Design
 from freemask.errors import UserError, nearest
 
 STUDIES, KEY, PAGE, ANSWERS, INDEX = "studies", "key.json", "page", "answers", "index.html"
+TOKEN = "token"  # that is asked of raters who come to the server: their links hold when it is started again
 FORMAT = 1
 SOURCE = ""  # stands for a method: the clip itself
 

@@ -6,16 +6,19 @@ the study before they are kept; each is a file of its own, written whole, never 
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import socket
 from typing import ClassVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from experiments.study.answers import MOST
 from experiments.study.desk import Desk
-from experiments.study.folder import INDEX, Study
-from freemask.errors import UserError
+from experiments.study.folder import INDEX, TOKEN, Study
+from experiments.web.gate import Gate, token_of
+from experiments.web.place import address, is_own, taken
 
 TYPES = {".html": "text/html; charset=utf-8", ".mp4": "video/mp4", ".png": "image/png"}
 POST = "/answers"
@@ -24,7 +27,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "media-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'",
+    "media-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'",
 }
 
 
@@ -32,13 +36,17 @@ class Handler(BaseHTTPRequestHandler):
     """`files`: by the address, what is handed out."""
 
     desk: ClassVar[Desk]
+    gate: ClassVar[Gate]
     files: ClassVar[Mapping[str, Path]]
     timeout = 30
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "study", ""
 
     def do_GET(self) -> None:
-        path = self.files.get(unquote(urlsplit(self.path).path))
+        if why := self._stopped():
+            self._refuse(HTTPStatus.FORBIDDEN, why)
+            return
+        path = self.files.get(unquote(self.path.partition("?")[0]))
         try:
             content = None if path is None else _content(path)
         except OSError:
@@ -62,19 +70,27 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
-        if self.path != POST:
+        if why := self._stopped():
+            self._refuse(HTTPStatus.FORBIDDEN, why)
+        elif self.path.partition("?")[0] != POST:
             self._refuse(HTTPStatus.NOT_FOUND, "nothing is taken there")
         elif not size.isdecimal():
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "how long it is must be said")
         elif int(size) > MOST:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "these answers are too large")
-        elif (origin := self.headers.get("Origin")) and urlsplit(origin).netloc != self.headers.get("Host"):
-            self._refuse(HTTPStatus.FORBIDDEN, "another page has sent this")
         else:
             try:
                 self._say(*self.desk.take(self.rfile.read(int(size))))
             except OSError as error:
                 self._say(HTTPStatus.INTERNAL_SERVER_ERROR, f"they could not be kept: {error.strerror}")
+
+    def _stopped(self) -> str | None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return self.gate.refused(self._query, headers)
+
+    @property
+    def _query(self) -> str:
+        return self.path.partition("?")[2]
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         """What was sent is not read, so nothing more can be heard on this line."""
@@ -88,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
     def _finish(self, kind: str, content: bytes) -> None:
         for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
+        if cookie := self.gate.cookie(self._query):
+            self.send_header("Set-Cookie", cookie)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -97,27 +115,31 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
+    """Of a place that was taken before. `invitation`: the address for raters."""
+
     daemon_threads = True
-    desk: Desk
+
+    def __init__(self, bound: socket, host: str, handler: type[Handler]) -> None:
+        super().__init__(bound.getsockname()[:2], handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket, self.desk, self.gate = bound, handler.desk, handler.gate
+        self.invitation = self.gate.invited(address(host, bound))
+        self.server_activate()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A line that breaks off is the visitor's matter."""
 
 
-def server_of(study: Study, host: str, port: int) -> Server:
+def server_of(study: Study, host: str, port: int, token: str | None = None) -> Server:
     """Listening, and not serving yet."""
-    desk = Desk(study)
+    bound = taken(host, port)
+    gate = Gate.of(host, bound.getsockname()[1], token_of(token, study.folder / TOKEN))
+    if gate.token is not None or not is_own(host):
+        # Raters come by any name that leads here, as that of a server in front; their token is what counts.
+        gate = replace(gate, names=None)
     files = {f"/{name}": study.page / name for name in study.files}
-    mine = type("Mine", (Handler,), {"desk": desk, "files": {**files, "/": study.page / INDEX}})
-    try:
-        made = Server((host, port), mine)
-    except (OSError, OverflowError) as error:
-        came = f"host={host} port={port}: {getattr(error, 'strerror', None) or error}"
-        raise UserError(
-            "nobody can be served there", came=came, todo="port=0 takes any that is free"
-        ) from error
-    made.desk = desk
-    return made
+    made = {"desk": Desk(study), "gate": gate, "files": {**files, "/": study.page / INDEX}}
+    return Server(bound, host, type("Mine", (Handler,), made))
 
 
 def _content(path: Path) -> bytes:
@@ -131,7 +153,7 @@ def _content(path: Path) -> bytes:
 
 def _piece(asked: str | None, whole: int) -> tuple[int, int] | None:
     """The part that a player asks for; browsers seek by it. None where there is none; of odd wishes, all."""
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "")
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", asked or "")
     if found is None or found[0] == "bytes=-":
         return 0, whole
     if not found[1]:

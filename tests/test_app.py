@@ -10,10 +10,12 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from test_boundaries import imports
 
 import experiments.app
 from experiments.app import html, painting, pictures
+from experiments.app import settings as app_settings
 from experiments.app.editing import edited
 from experiments.app.fields import SETTINGS, settings_of, shown_of
 from experiments.app.looked import Looked
@@ -27,7 +29,7 @@ from experiments.cli import words as typed_words
 from experiments.cli.app import main
 from experiments.cli.verbs import VERBS
 from experiments.config.build import build
-from experiments.config.compose import composed, plain
+from experiments.config.compose import Composed, composed, plain
 from experiments.config.explained import keys_of_verb
 from experiments.runs.store import RunStore
 from experiments.web.gate import Gate
@@ -122,6 +124,14 @@ def test_the_command_says_no_more_than_is_needed():
     own = tasks(())[0]
     assert settings(source=own.source, target=own.target).command() == settings().command()
     assert settings(frames=3).command() == settings().command()  # frames are for files
+
+
+def test_so_many_configurations_are_kept_at_hand(monkeypatch):
+    monkeypatch.setattr(app_settings, "_composed", lambda words: Composed(OmegaConf.create({}), {}))
+    for seed in range(app_settings.COMPOSED + 5):
+        values((f"seed={seed}",))
+    assert app_settings._values.cache_info().currsize <= app_settings.COMPOSED
+    app_settings._values.cache_clear()
 
 
 def test_fields_are_read_as_they_are_typed():

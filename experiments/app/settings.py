@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 
@@ -23,6 +23,7 @@ from freemask.types import DataSource, EditTask
 TEXTS = ("clip", "out", "source", "target", "words", "edits", *EDIT, *PATHS)
 GROUPS = ("method", "task", "model", "mask")
 PLAIN = re.compile(r"[\w./+-]+")
+COMPOSED = 128  # configurations at hand: every text that is typed makes others
 _HYDRA = Lock()  # it composes for one thread at a time
 
 
@@ -160,7 +161,7 @@ def _key(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-@cache
+@lru_cache(maxsize=COMPOSED)
 def _values(words: tuple[str, ...]) -> dict[str, Any]:
     made = _composed(words)
     return {**plain(made.cfg), "choices": dict(made.choices)}

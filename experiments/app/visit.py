@@ -92,7 +92,8 @@ class Visit:
         if path.suffix.lower() not in DROPPED:
             came = path.suffix or "a name without an ending"
             raise UserError("this is no clip", came=came, expected=f"a file in one of {' '.join(DROPPED)}")
-        told = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        with path.open("rb") as file:  # it may be large
+            told = hashlib.file_digest(file, "sha256").hexdigest()[:8]
         kept = self.house.place / "clips" / f"{slug(path.name)}-{told}{path.suffix.lower()}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)

@@ -88,12 +88,52 @@ def test_a_rater_sees_the_same_again_and_others_something_else(studies, name):
         assert again.order == tuple(reversed(first.order)) and each.index(first) < each.index(again)
 
 
-def test_of_some_items_each_rater_sees_that_many(studies):
-    public = {**studies["freemask"].public, "each": 5}
-    checks = sum(each["always"] for each in public["items"])
-    assert {len(turns(public, code)) for code in CODES} == {5 + checks + 1}
-    seen = Counter(turn.item for code in CODES for turn in turns(public, code))
-    assert len(seen) == len(public["items"])
+def test_the_page_does_not_show_which_items_are_checks(studies):
+    """What an item says is for its rater; nothing else is of another kind in a check, nor in whose edit comes often."""
+    for study in studies.values():
+        items = study.public["items"]
+        checks = [each for each in items if study.meant[each["id"]]["check"]]
+        assert checks and {tuple(each) for each in checks} == {tuple(each) for each in items}
+        assert {len(each) for each in study.public["stacks"]} == {1}
+        files = [one["file"] for each in items for one in each["entries"]]
+        assert len(set(files)) == len(files) and not {each["source"] for each in items} & set(files)
+        stored = [(study.page / each).read_bytes() for each in study.files]
+        assert len(set(stored)) == len(stored)
+
+
+def test_of_some_items_each_rater_sees_that_many_and_checks_like_the_others(run):
+    study = study_of(run, "freemask", "design.each=5", "name=five", "design.unchanged=2")
+    stacks, public = study.public["stacks"], study.public
+    assert sorted(each for stack in stacks for each in stack) == sorted(
+        each["id"] for each in public["items"]
+    )
+    kinds = [{study.meant[each]["check"] for each in stack} for stack in stacks]
+    assert all(len(each) == 1 for each in kinds) and Counter(min(each) for each in kinds) == {
+        "": 5,
+        "told": 1,
+        "unchanged": 2,
+    }
+    assert {len(each) for each in stacks} == {2, 3}  # twelve edits, of which one sees five
+    seen = {code: turns(public, code) for code in CODES}
+    for each in seen.values():
+        once = {turn.item for turn in each if not turn.again}
+        assert len(each) == 9 and [len(once & set(stack)) for stack in stacks] == [1] * 8
+    assert len({turn.item for each in seen.values() for turn in each}) == len(public["items"])
+
+
+def test_answers_to_pages_of_the_first_format_are_still_read():
+    """Their pages draw as they always did."""
+    items = [
+        {"id": f"i{k}", "group": k % 3, "always": k > 6, "entries": [{"id": f"e{k}a"}, {"id": f"e{k}b"}]}
+        for k in range(9)
+    ]
+    public = {"study": "0123456789ab", "each": 4, "repeats": 2, "items": items}
+    drawn = [(turn.item, turn.again) for turn in turns(public, "Zoë")]
+    assert "".join(f"{item}{'!' * again} " for item, again in drawn) == "i4 i8 i2 i3 i7 i5 i2! i4! "
+    assert turns(public, "Zoë")[0].order == ("e4a", "e4b") and turns(public, "Zoë")[-1].order == (
+        "e4b",
+        "e4a",
+    )
 
 
 def places(study, code):
@@ -125,7 +165,7 @@ def test_no_item_has_the_same_side_for_all_raters(studies):
 
 def test_a_clip_does_not_come_twice_in_a_row(studies):
     public = studies["freemask"].public
-    group = {each["id"]: each["group"] for each in public["items"] if not each["always"]}
+    group = {each["id"]: each["group"] for each in public["items"]}
     near = 0
     for code in CODES:
         told = [group[turn.item] for turn in turns(public, code) if turn.item in group and not turn.again]

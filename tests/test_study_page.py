@@ -88,9 +88,11 @@ def test_the_page_draws_the_same_turns(chromium, studies, name):
         assert drawn == [[turn.item, turn.again, list(turn.order)] for turn in turns(study.public, code)], (
             code
         )
-    few = {**study.public, "each": 2, "repeats": 2}
+    low = study.public["stacks"]
+    few = {**study.public, "repeats": 2, "stacks": [[*low[0], *low[1]], *low[2:]]}
     drawn = chromium.run(
-        "turns({ ...study, each: 2, repeats: 2 }, 'K7').map((each) => [each.item.id, each.again])"
+        f"turns({{ ...study, repeats: 2, stacks: {json.dumps(few['stacks'])} }}, 'K7')"
+        ".map((each) => [each.item.id, each.again])"
     )
     assert drawn == [[turn.item, turn.again] for turn in turns(few, "K7")]
 

@@ -48,7 +48,11 @@ def _failed(study: Study, given: Given) -> Iterator[str]:
         meant = study.meant[turn.item]
         if meant["check"] == "told" and not _as_told(design, turn, values, meant["wanted"]):
             yield "did not choose what an item said"
-        if meant["check"] == "unchanged" and _fooled(design, values[design.keys[0]], meant["entries"]):
+        if (
+            meant["check"] == "unchanged"
+            and not turn.again
+            and _fooled(design, values[design.keys[0]], meant["entries"])
+        ):
             yield "took a clip that nobody has edited for a good edit"
         if turn.again and not _alike(design, first[turn.item], values):
             yield "answered otherwise when an item came again"

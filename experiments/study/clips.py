@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from experiments.jobs.pictures import enlarged
@@ -22,24 +23,25 @@ from freemask.data.write import to_bytes, write_video
 from freemask.errors import UserError
 
 FOLDER = "clips"
+NOISE = 4096  # bytes
 MOMENT = 946_684_800  # the first second of 2000: files tell no order by their age
 
 
 def leave(
-    page: Path, material: Material, wanted: Mapping[tuple[str, str], str], rng: random.Random
+    page: Path, material: Material, wanted: Mapping[tuple[str, str], Sequence[str]], rng: random.Random
 ) -> dict[str, str]:
-    """`wanted`: an opaque name for each (task, method). Gives the file of each name, below the page's folder. They are
+    """`wanted`: opaque names for each (task, method). Gives the file of each name, below the page's folder. They are
     written in no order that says anything."""
     (page / FOLDER).mkdir(parents=True)
     by_task: dict[str, list[tuple[str, str]]] = {}
-    for (task, method), name in wanted.items():
-        by_task.setdefault(task, []).append((method, name))
+    for (task, method), names in wanted.items():
+        by_task.setdefault(task, []).extend((method, name) for name in names)
     files = {}
     for task in rng.sample(sorted(by_task), len(by_task)):
-        methods = [method for method, _ in by_task[task]]
+        methods = sorted({method for method, _ in by_task[task]})
         clips, fps = together(material, task, methods)
-        for method, name in rng.sample(sorted(by_task[task]), len(methods)):
-            files[name] = _write(page, name, clips[method], fps)
+        for method, name in rng.sample(sorted(by_task[task]), len(by_task[task])):
+            files[name] = _write(page, name, clips[method], fps, rng)
     return files
 
 
@@ -79,13 +81,18 @@ def _rate(edits: Edits, row: Row) -> float:
     return float(open_footage(edits.folder / file, frames=FrameRange(count=1)).fps)
 
 
-def _write(page: Path, name: str, frames: Float[Tensor, "f 3 h w"], fps: float) -> str:
-    shown = enlarged(frames)
+def _write(page: Path, name: str, frames: Float[Tensor, "f 3 h w"], fps: float, rng: random.Random) -> str:
+    """With something in it that no player looks at, and without letters: files of the same frames are not the same."""
+    shown, noise = enlarged(frames), bytes(each | 0x80 for each in rng.randbytes(rng.randrange(16, NOISE)))
     path = page / FOLDER / f"{name}{'.png' if len(shown) == 1 else '.mp4'}"
     if len(shown) == 1:
-        Image.fromarray(to_bytes(shown)[0]).save(path)
+        chunks = PngInfo()
+        chunks.add(b"noIs", noise)
+        Image.fromarray(to_bytes(shown)[0]).save(path, pnginfo=chunks)
     else:
         write_video(path, shown, fps)
+        with path.open("ab") as file:
+            file.write((len(noise) + 8).to_bytes(4, "big") + b"free" + noise)
     os.utime(path, (MOMENT, MOMENT))
     return f"{FOLDER}/{path.name}"
 

@@ -31,19 +31,45 @@ def fault_of(rater: Any) -> str | None:
 
 
 def turns(public: Mapping[str, Any], rater: str) -> list[Turn]:
+    """One item of each stack; nothing here says which of them are checks. What is repeated comes after its first time,
+    and in the second half."""
+    if "stacks" not in public:
+        return _turns_of_the_first_format(public, rater)
+    draw = generator(f"{public['study']}\n{rater}")
+    items = {each["id"]: each for each in public["items"]}
+    taken = spread(shuffled(draw, [items[stack[draw() % len(stack)]] for stack in public["stacks"]]))
+    plain = [each for each in taken if not each["say"]]
+    half = max(public["repeats"], len(plain) // 2)
+    again = shuffled(draw, plain[:half])[: public["repeats"]]
+    sides = _sides(draw, public)
+    middle = len(taken) / 2
+    placed: list[tuple[float, Mapping[str, Any], bool]] = [(k, each, False) for k, each in enumerate(taken)]
+    for k, each in enumerate(again):
+        later = max(middle + (k + 1) * middle / len(again), taken.index(each) + 1.5)
+        placed.append((later, each, True))
+    placed.sort(key=lambda each: each[0])
+    return [Turn(each["id"], twice, _order(each, sides, twice)) for _, each, twice in placed]
+
+
+def _turns_of_the_first_format(public: Mapping[str, Any], rater: str) -> list[Turn]:
+    """As pages draw that were made when these still knew which items everybody sees: the checks."""
     draw = generator(f"{public['study']}\n{rater}")
     real = shuffled(draw, [each for each in public["items"] if not each["always"]])
     real = spread(real[: public["each"]] if public["each"] else real)
     extra = shuffled(draw, [each for each in public["items"] if each["always"]])
     half = max(public["repeats"], len(real) // 2)
     again = shuffled(draw, real[:half])[: public["repeats"]]
-    sides = shuffled(draw, list(range(max(len(each["entries"]) for each in public["items"]))))
+    sides = _sides(draw, public)
     placed = [(k, each, False) for k, each in enumerate(real)]
     count, middle = len(real), len(real) / 2
     placed += [((k + 1) * count / (len(extra) + 1) - 0.5, each, False) for k, each in enumerate(extra)]
     placed += [(middle + (k + 1) * middle / len(again), each, True) for k, each in enumerate(again)]
     placed.sort(key=lambda each: each[0])
     return [Turn(each["id"], twice, _order(each, sides, twice)) for _, each, twice in placed]
+
+
+def _sides(draw: Callable[[], int], public: Mapping[str, Any]) -> list[int]:
+    return shuffled(draw, list(range(max(len(each["entries"]) for each in public["items"]))))
 
 
 def generator(seed: str) -> Callable[[], int]:

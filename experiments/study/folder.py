@@ -11,7 +11,7 @@ from freemask.errors import UserError, nearest
 
 STUDIES, KEY, PAGE, ANSWERS, INDEX = "studies", "key.json", "page", "answers", "index.html"
 TOKEN = "token"  # that is asked of raters who come to the server: their links hold when it is started again
-FORMAT = 1
+FORMAT, READ = 2, (1, 2)  # 1: its page knew which items are checks
 SOURCE = ""  # stands for a method: the clip itself
 
 
@@ -47,8 +47,8 @@ class Study:
         path = folder / KEY
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            if found["format"] != FORMAT:
-                raise ValueError(f"its format is {found['format']}, not {FORMAT}")
+            if found["format"] not in READ:
+                raise ValueError(f"its format is {found['format']}, not one of {', '.join(map(str, READ))}")
             design = Design.of(found["design"])
             named = ("id", "public", "meant", "methods", "reference", "files", "settings")
             return cls(folder, design=design, **{name: found[name] for name in named})

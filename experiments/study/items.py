@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from experiments.study.design import LETTERS, Design
@@ -20,15 +21,18 @@ TOLD = {
 
 @dataclass
 class Drawn:
-    """`shown`: items as raters get them, with names of files still to be written. `meant`: by id, what they are.
-    `names`: the opaque name of each (task, method)."""
+    """`shown`: items as raters get them, with names of files still to be written. `stacks`: ids of which a rater sees
+    one each. `meant`: by id, what they are. `names`: the opaque names of each (task, method), one for every place where
+    it is judged: whose edit comes more often is the reference. The original beside edits has one name."""
 
     material: Material
     design: Design
     rng: random.Random
     shown: list[dict[str, Any]] = field(default_factory=list)
+    stacks: list[list[str]] = field(default_factory=list)
     meant: dict[str, dict[str, Any]] = field(default_factory=dict)
-    names: dict[tuple[str, str], str] = field(default_factory=dict)
+    names: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    originals: dict[str, str] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
 
     def id(self) -> str:
@@ -36,25 +40,31 @@ class Drawn:
 
     def add(
         self, task: str, methods: Sequence[str], check: str = "", say: str = "", wanted: Any = None
-    ) -> None:
-        """`methods` in the order that they are stored in, which says nothing."""
+    ) -> str:
+        """`methods` in the order that they are stored in, which says nothing. Gives the item's id."""
         row, id = self.material.row(task), self.id()
         entries = [{"id": self.id(), "file": self._file(task, each)} for each in methods]
         self.shown.append(
             {
-                **{"id": id, "group": self.groups.setdefault(task, len(self.groups)), "always": bool(check)},
+                **{"id": id, "group": self.groups.setdefault(task, len(self.groups))},
                 **{"text": row.get("target", ""), "before": row.get("source", ""), "say": say},
-                **{"source": self._file(task, SOURCE) if self.design.source else None, "entries": entries},
+                **{"source": self._original(task) if self.design.source else None, "entries": entries},
             }
         )
         named = {each["id"]: method for each, method in zip(entries, methods, strict=True)}
         self.meant[id] = {"task": task, "clip": str(row.get("clip")), "entries": named}
         self.meant[id] |= {"check": check, "wanted": wanted}
+        return id
 
     def _file(self, task: str, method: str) -> str:
-        if (task, method) not in self.names:
-            self.names[task, method] = self.id()
-        return self.names[task, method]
+        name = self.id()
+        self.names.setdefault((task, method), []).append(name)
+        return name
+
+    def _original(self, task: str) -> str:
+        if task not in self.originals:
+            self.originals[task] = self._file(task, SOURCE)
+        return self.originals[task]
 
 
 def draw(material: Material, tasks: Sequence[str], design: Design, rng: random.Random) -> Drawn:
@@ -64,16 +74,30 @@ def draw(material: Material, tasks: Sequence[str], design: Design, rng: random.R
         raise UserError("these are too few or too many to compare", came=came, expected="2 to 26", todo=todo)
     drawn = Drawn(material, design, rng)
     sets = _sets(material, tasks, design, rng)
-    for task, shown in rng.sample(sets, len(sets)):
-        drawn.add(task, shown)
+    drawn.stacks = _stacks([drawn.add(*each) for each in rng.sample(sets, len(sets))], design.each)
+    # Stacks of checks are as high as the others: nothing but what an item says tells them apart.
+    heights = [len(each) for each in drawn.stacks]
     for _ in range(design.told):
-        task, shown = rng.choice(sets)
-        value = None if design.scale is None else rng.choice(design.values[1:-1] or design.values)
-        drawn.add(task, shown, "told", TOLD[design.kind].format(value), value)
+        drawn.stacks.append([_told(drawn, sets) for _ in range(rng.choice(heights))])
     for _ in range(design.unchanged):
-        _unchanged(drawn, tasks)
-    rng.shuffle(drawn.shown)
+        drawn.stacks.append([_unchanged(drawn, tasks) for _ in range(rng.choice(heights))])
+    for each in (drawn.shown, drawn.stacks, *drawn.stacks):
+        rng.shuffle(each)
     return drawn
+
+
+def _stacks(ids: Sequence[str], count: int | None) -> list[list[str]]:
+    """So many, of which no two differ by more than one item; at most one for each item."""
+    many = min(count or len(ids), len(ids))
+    ends = [len(ids) * k // many for k in range(many + 1)]
+    return [list(ids[start:end]) for start, end in pairwise(ends)]
+
+
+def _told(drawn: Drawn, sets: Sequence[tuple[str, list[str]]]) -> str:
+    design, rng = drawn.design, drawn.rng
+    task, shown = rng.choice(sets)
+    value = None if design.scale is None else rng.choice(design.values[1:-1] or design.values)
+    return drawn.add(task, shown, "told", TOLD[design.kind].format(value), value)
 
 
 def _sets(
@@ -106,7 +130,7 @@ def latin(names: Sequence[str], count: int, rng: random.Random) -> list[list[str
     return found[:count]
 
 
-def _unchanged(drawn: Drawn, tasks: Sequence[str]) -> None:
+def _unchanged(drawn: Drawn, tasks: Sequence[str]) -> str:
     """The clip itself as if it were an edit, of a task that wants it changed: no good answer to the first question."""
     material, rng = drawn.material, drawn.rng
     able = [task for task in tasks if material.row(task).get("source") != material.row(task).get("target")]
@@ -119,4 +143,4 @@ def _unchanged(drawn: Drawn, tasks: Sequence[str]) -> None:
         "ranking": [SOURCE, *rng.sample(methods, len(methods) - 1)],
         "paired": [SOURCE, material.reference],
     }[drawn.design.kind]
-    drawn.add(rng.choice(able), rng.sample(shown, len(shown)), "unchanged")
+    return drawn.add(rng.choice(able), rng.sample(shown, len(shown)), "unchanged")

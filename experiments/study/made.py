@@ -77,8 +77,8 @@ def _public(design: Design, found: Drawn, files: Mapping[str, str]) -> dict[str,
         **{
             "values": design.values,
             "tie": design.tie,
-            "each": design.each,
             "repeats": design.repeats,
+            "stacks": found.stacks,
             "items": items,
         },
     }

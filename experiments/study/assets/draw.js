@@ -33,18 +33,17 @@ function spread(items) {
 
 function turns(study, rater) {
   const draw = generator(`${study.study}\n${rater}`);
-  let real = shuffled(draw, study.items.filter((each) => !each.always));
-  real = spread(study.each ? real.slice(0, study.each) : real);
-  const extra = shuffled(draw, study.items.filter((each) => each.always));
-  const half = Math.max(study.repeats, Math.floor(real.length / 2));
-  const again = shuffled(draw, real.slice(0, half)).slice(0, study.repeats);
+  const items = new Map(study.items.map((each) => [each.id, each]));
+  const taken = spread(shuffled(draw, study.stacks.map((stack) => items.get(stack[draw() % stack.length]))));
+  const plain = taken.filter((each) => !each.say), half = Math.max(study.repeats, Math.floor(plain.length / 2));
+  const again = shuffled(draw, plain.slice(0, half)).slice(0, study.repeats);
   const widest = Math.max(...study.items.map((each) => each.entries.length));
   const sides = shuffled(draw, [...Array(widest).keys()]);
-  const count = real.length, middle = count / 2;
+  const middle = taken.length / 2;
+  const later = (item, k) => Math.max(middle + ((k + 1) * middle) / again.length, taken.indexOf(item) + 1.5);
   const placed = [
-    ...real.map((item, k) => ({ at: k, item, again: false })),
-    ...extra.map((item, k) => ({ at: ((k + 1) * count) / (extra.length + 1) - 0.5, item, again: false })),
-    ...again.map((item, k) => ({ at: middle + ((k + 1) * middle) / again.length, item, again: true })),
+    ...taken.map((item, k) => ({ at: k, item, again: false })),
+    ...again.map((item, k) => ({ at: later(item, k), item, again: true })),
   ].sort((a, b) => a.at - b.at);
   return placed.map(({ item, again: twice }) => {
     const shown = sides.filter((side) => side < item.entries.length).map((side) => item.entries[side]);

@@ -241,6 +241,13 @@ def test_of_a_rater_who_answers_twice_the_first_counts(empty):
     ]
 
 
+def test_a_comment_gives_a_terminal_no_orders(empty, capsys):
+    study = empty["freemask"]
+    hand_in(study, answers(study, "anna") | {"comment": "fine\x1b]0;mine\x07 ü\nnext"})
+    assert main(["study", "read", str(study.folder)]) == 0
+    assert "comment of anna: fine ]0;mine  ü\nnext" in capsys.readouterr().out
+
+
 ANY = st.recursive(
     st.none()
     | st.booleans()

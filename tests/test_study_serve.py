@@ -10,6 +10,7 @@ from raters import answers, hand_in, opinion, run_of, study_of
 from experiments.cli.app import main
 from experiments.commands import study as verb
 from experiments.study.answers import MOST, hear
+from experiments.study.desk import Desk
 from experiments.study.serve import server_of
 
 
@@ -191,6 +192,48 @@ def test_with_a_token_raters_are_answered_who_have_their_invitation(study):
         server.shutdown()
         server.server_close()
         (study.answers / "anna.json").unlink(missing_ok=True)
+
+
+MORE = {
+    "'note', which the page does not send": lambda found: found.update(note="x" * 100_000),
+    "it lacks 'comment'": lambda found: found.pop("comment"),
+    "'comment' is no text of up to 2000": lambda found: found.update(comment="x" * 2001),
+    "'finished' is no text of up to 40": lambda found: found.update(finished=["2026"]),
+    "answer 2: it holds 'x'": lambda found: found["answers"][1].update(x=1),
+    "answer 1: it lacks 'seconds'": lambda found: found["answers"][0].pop("seconds"),
+    "answer 3: 'seconds' is no number": lambda found: found["answers"][2].update(seconds=float("nan")),
+    "answer 4: 'seconds' is no number": lambda found: found["answers"][3].update(seconds=[1] * 1000),
+}
+
+
+@pytest.mark.parametrize("said", MORE)
+def test_only_what_the_page_sends_is_taken(study, said):
+    found = answers(study, "anna")
+    MORE[said](found)
+    status, why = Desk(study).take(json.dumps(found).encode())
+    assert status == 400 and said in why and not list(study.answers.iterdir())
+
+
+def test_what_is_kept_was_written_anew(study):
+    """A field that stands twice in a file, the first time with anything, is read once."""
+    body = json.dumps(answers(study, "anna"))
+    assert Desk(study).take(b'{"comment": "' + b"x" * 100_000 + b'", ' + body[1:].encode())[0] == 201
+    kept = study.answers / "anna.json"
+    assert json.loads(kept.read_text()) == json.loads(body) and "xxx" not in kept.read_text()
+    kept.unlink()
+
+
+def test_of_so_many_raters_answers_are_taken(study, capsys):
+    hand_in(study, answers(study, "early"))
+    desk = Desk(study, most=2)
+    assert desk.take(json.dumps(answers(study, "anna")).encode())[0] == 201
+    status, why = desk.take(json.dumps(answers(study, "bert")).encode())
+    assert status == 503 and "no more answers" in why and "most=N" in capsys.readouterr().out
+    assert desk.take(json.dumps(answers(study, "anna")).encode())[0] == 200  # as sent again
+    assert {path.stem for path in study.answers.iterdir()} == {"anna", "early"}
+    for path in study.answers.iterdir():
+        path.unlink()
+    assert main(["study", "serve", str(study.folder), "most=0"]) == 2
 
 
 def test_ctrl_c_ends_it_with_what_came(study, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from experiments.runs.run import find
 from experiments.study import told
 from experiments.study.answers import hear
 from experiments.study.design import Design
+from experiments.study.desk import Desk
 from experiments.study.drawn import SAMPLE, turns
 from experiments.study.folder import INDEX, KEY, Study, find_study
 from experiments.study.results import results_of
@@ -65,9 +66,12 @@ class Options(Keys):
     host: str
     port: int
     token: str | None
+    most: int
     allowed: int | None
 
     def __post_init__(self) -> None:
+        if self.most < 1:
+            raise UserError("most is too small", came=f"most={self.most}", expected="1 rater or more")
         if self.allowed is not None and self.allowed < 0:
             expected = "0 or more failed checks, or null: as the design says"
             raise UserError("allowed is too small", came=f"allowed={self.allowed}", expected=expected)
@@ -147,7 +151,7 @@ def _came(study: Study) -> None:
 
 
 def _serve(study: Study, options: Options) -> int:
-    server = server_of(study, options.host, options.port, options.token)
+    server = server_of(study, options.host, options.port, options.token, Desk(study, options.most))
     if not is_own(options.host):
         who = (
             "everyone who reaches this machine"

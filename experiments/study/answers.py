@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any, TypeGuard
 from experiments.study.checks import failed
 from experiments.study.drawn import Turn, fault_of, turns
 from experiments.study.folder import Study
+from experiments.study.form import TEXT
 
 WHAT = "answers of a video study"
 MOST = 5_000_000  # bytes of a file
-LARGE, WORDS = 1e9, 2000  # beyond any number, and characters of a text, that the page hands in
+LARGE = 1e9  # beyond any number that the page hands in
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ class Fault(Exception):
 
 def parse(study: Study, text: str | bytes, file: str = "") -> Said:
     """Raises a Fault where anything is not as the study's page would have left it."""
-    found = _read(text)
+    return believed(study, read(text), file)
+
+
+def believed(study: Study, found: Mapping[str, Any], file: str = "") -> Said:
     if found.get("what") != WHAT:
         raise Fault("it is no file of answers that the page of a study left")
     if found.get("study") != study.id:
@@ -74,7 +79,7 @@ def parse(study: Study, text: str | bytes, file: str = "") -> Said:
     return Said(str(rater), file, values=values, seconds=_seconds(given), **told)
 
 
-def _read(text: str | bytes) -> dict[str, Any]:
+def read(text: str | bytes) -> dict[str, Any]:
     if len(text) > MOST:
         raise Fault("it is too large")
     try:
@@ -116,8 +121,11 @@ def _is_number(value: Any) -> TypeGuard[float | int]:
 
 
 def _plain(value: Any) -> str:
-    """A text that can be written, and is no book."""
-    return value[:WORDS].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    """A text that can be written and shown in a terminal, and is no book."""
+    if not isinstance(value, str):
+        return ""
+    text = value[:TEXT].encode("utf-8", "replace").decode()
+    return "".join(each if each == "\n" or unicodedata.category(each) != "Cc" else " " for each in text)
 
 
 def hear(study: Study, allowed: int | None = None) -> Heard:

@@ -11,7 +11,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import socket
-from typing import ClassVar
+from threading import BoundedSemaphore
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from experiments.study.answers import MOST
@@ -22,6 +23,7 @@ from experiments.web.place import address, is_own, taken
 
 TYPES = {".html": "text/html; charset=utf-8", ".mp4": "video/mp4", ".png": "image/png"}
 POST = "/answers"
+LINES = 500  # that are open at once; a browser has up to six
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -123,14 +125,29 @@ class Server(ThreadingHTTPServer):
         super().__init__(bound.getsockname()[:2], handler, bind_and_activate=False)
         self.socket.close()
         self.socket, self.desk, self.gate = bound, handler.desk, handler.gate
+        self.lines = BoundedSemaphore(LINES)
         self.invitation = self.gate.invited(address(host, bound))
         self.server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.lines.acquire(timeout=1):
+            super().process_request(request, client_address)
+        else:  # browsers try again
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.lines.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A line that breaks off is the visitor's matter."""
 
 
-def server_of(study: Study, host: str, port: int, token: str | None = None) -> Server:
+def server_of(
+    study: Study, host: str, port: int, token: str | None = None, desk: Desk | None = None
+) -> Server:
     """Listening, and not serving yet."""
     bound = taken(host, port)
     gate = Gate.of(host, bound.getsockname()[1], token_of(token, study.folder / TOKEN))
@@ -138,7 +155,7 @@ def server_of(study: Study, host: str, port: int, token: str | None = None) -> S
         # Raters come by any name that leads here, as that of a server in front; their token is what counts.
         gate = replace(gate, names=None)
     files = {f"/{name}": study.page / name for name in study.files}
-    made = {"desk": Desk(study), "gate": gate, "files": {**files, "/": study.page / INDEX}}
+    made = {"desk": desk or Desk(study), "gate": gate, "files": {**files, "/": study.page / INDEX}}
     return Server(bound, host, type("Mine", (Handler,), made))
 
 

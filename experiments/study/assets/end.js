@@ -26,7 +26,7 @@ async function send(state) {
     const answer = await fetch("answers", { method: "POST", headers: { "Content-Type": "application/json" },
       body: JSON.stringify(record(state)) });
     if (answer.ok) return "sent";
-    return [400, 409, 413].includes(answer.status) ? await answer.text() : "";
+    return [400, 403, 409, 413, 503].includes(answer.status) ? await answer.text() : "";
   } catch {
     return "";
   }

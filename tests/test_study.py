@@ -432,7 +432,9 @@ def test_where_there_is_no_study_or_several(run, studies, tmp_path, capsys):
     (tmp_path / "bare").mkdir()
     assert main(["study", "serve", str(tmp_path / "bare")]) == 2
     assert "no study of this run yet" in capsys.readouterr().err
-    assert main(["study"]) == 2
+    for nothing in ([], ["no-such-run"], [str(tmp_path / "bare")]):
+        assert main(["study", *nothing]) == 2
+        assert "keep=all" in capsys.readouterr().err
     (tmp_path / "bare" / KEY).write_text('{"format": 1}')
     assert main(["study", "read", str(tmp_path / "bare")]) == 2
     assert "cannot be read" in capsys.readouterr().err

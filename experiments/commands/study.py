@@ -82,7 +82,7 @@ def main(cfg: DictConfig, flags: Mapping[str, Any]) -> int:
     options = Options.of(config)
     asked = every(flags.get("overrides", ()), "run") or [str(options.run)] * (options.run is not None)
     if not asked:
-        todo = "freemask study runs/NAME"
+        todo = "freemask study NAME, after freemask run name=NAME keep=all"
         raise UserError(
             "which run?", came="nothing", expected="the folder of a run whose videos were kept", todo=todo
         )

@@ -94,5 +94,7 @@ def find(asked: str, runs: str | Path) -> Path:
     near = named.parent
     known = sorted(each.name for each in near.iterdir() if each.is_dir()) if near.is_dir() else []
     expected = nearest(Path(asked).name, known) if known else f"a folder, or a run below {runs}"
-    todo = "freemask run name=NAME makes one; freemask status shows all"
+    todo = (
+        "freemask run name=NAME makes one, with keep=all one with all its videos; freemask status shows all"
+    )
     raise UserError(f"there is no run '{asked}'", came=asked, expected=expected, todo=todo)

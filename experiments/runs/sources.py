@@ -83,7 +83,7 @@ def no_rows(folder: Path) -> UserError:
         f"{folder} holds no rows yet",
         came=folder,
         expected="the folder of a run, of a run of variants, or of a sweep",
-        todo="wait for the run, or freemask run name=NAME",
+        todo="wait for the run, or freemask run name=NAME (keep=all keeps all its videos)",
     )
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from freemask.errors import UserError
+from freemask.fields import fit as fit_module
 from freemask.fields import networks
 from freemask.fields.atlas_fit import AtlasRecipe, AtlasWork
 from freemask.fields.canonical import Canonical, read
@@ -282,6 +284,26 @@ def test_a_fit_that_was_killed_goes_on_to_the_same_bits(kind, tmp_path):
     assert not list(tmp_path.glob("??/*-half.safetensors"))
     other = replace(work, recipe=replace(work.recipe, seed=1))
     assert other.name != work.name and not fitted(other, store, "cpu", silent).kept
+
+
+def test_a_fit_tells_where_it_was_made_and_has_the_same_name_everywhere(tmp_path, monkeypatch):
+    """Begun on one device, gone on with on another, kept for a third."""
+    work, store = WORKS["canonical"], Kept(tmp_path, 1, "fit")
+    monkeypatch.setattr(fit_module, "device_of", lambda weights: "slow")
+    with pytest.raises(Killed):
+        fitted(work, store, "cpu", killing(5))
+    monkeypatch.setattr(fit_module, "device_of", lambda weights: "fast")
+    assert fitted(work, store, "cpu", silent).facts()["fit_device"] == "slow, fast"
+    monkeypatch.undo()
+    found = fitted(work, store, "cpu", silent)
+    assert found.kept and found.device == "slow, fast"
+    assert fitted(work, NOWHERE, "cpu", silent).device == "cpu"
+    (path,) = tmp_path.glob("??/*.safetensors")
+    weights, about = load_file(path), {**store.facts(path.stem)}
+    del about["device"]  # as older ones are
+    store.save(path.stem, weights, about)
+    older = fitted(work, store, "cpu", silent)
+    assert older.kept and "fit_device" not in older.facts()
 
 
 def test_a_fit_that_was_killed_within_a_step_is_not_kept_in_pieces(tmp_path, monkeypatch):

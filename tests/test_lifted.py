@@ -156,6 +156,7 @@ def test_a_fit_serves_every_prompt_of_a_clip_and_no_other_clip(backbone, tmp_pat
         first = method(backbone, clip(), TASK, seeded())
         second = method(backbone, clip(), STYLE, seeded())
         assert not first.facts["fit_kept"] and second.facts["fit_kept"]
+        assert first.facts["fit_device"] == second.facts["fit_device"] == "cpu"
         assert second.facts["fit_seconds"] == pytest.approx(first.facts["fit_seconds"], abs=0.2)
         assert first.facts["fit_psnr"] == second.facts["fit_psnr"] and first.facts["fit_iterations"] == 3
         assert any("dB only" in each for each in first.warnings)

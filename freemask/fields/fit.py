@@ -45,15 +45,18 @@ class Work(Protocol):
 
 
 class Fitted(NamedTuple):
-    """`seconds` are those of the fit itself, whichever edit paid for it; `error` is the mean of its last steps."""
+    """`seconds` are those of the fit itself, whichever edit paid for it; `error` is the mean of its last steps.
+    `device`: where it was made; None: it was kept before that was written down."""
 
     weights: dict[str, Tensor]
     seconds: float
     error: float
     kept: bool
+    device: str | None = None
 
     def facts(self) -> dict[str, str | float | int | bool | None]:
-        return {"fit_kept": self.kept, "fit_seconds": round(self.seconds, 1), "fit_error": self.error}
+        known = {"fit_kept": self.kept, "fit_seconds": round(self.seconds, 1), "fit_error": self.error}
+        return known if self.device is None else {**known, "fit_device": self.device}
 
 
 @dataclass
@@ -125,32 +128,36 @@ def fitted(work: Work, store: Kept, device: torch.device | str, progress: Progre
         known, about = store.load(key), store.facts(key)
         if known is not None and {"seconds", "error"} <= set(about):  # another process may make room just now
             weights = {name: each.to(device) for name, each in known.items()}
-            return Fitted(weights, float(about["seconds"]), float(about["error"]), kept=True)
+            numbers = float(about["seconds"]), float(about["error"])
+            return Fitted(weights, *numbers, kept=True, device=about.get("device"))
         learner = Learner(work, {name: each.to(device) for name, each in work.begin().items()})
-        seconds = _learn(learner, store, f"{key}-half", progress)
+        seconds, where = _learn(learner, store, f"{key}-half", progress)
         last = learner.errors[-max(1, len(learner.errors) // 20) :]
         weights = {name: each.detach() for name, each in learner.weights.items()}
-        made = Fitted(weights, seconds, float(f"{sum(last) / max(1, len(last)):.4g}"), kept=False)
-        about = {"seconds": f"{seconds:.1f}", "error": repr(made.error), "work": work.name}
+        made = Fitted(weights, seconds, float(f"{sum(last) / max(1, len(last)):.4g}"), False, where)
+        about = {"seconds": f"{seconds:.1f}", "error": repr(made.error), "work": work.name, "device": where}
         if store.save(key, weights, about):
             store.drop(f"{key}-half")
         return made
 
 
-def _learn(learner: Learner, store: Kept, half: str, progress: Progress) -> float:
-    """All steps, from where an earlier try ended; the seconds of all tries."""
+def _learn(learner: Learner, store: Kept, half: str, progress: Progress) -> tuple[float, str]:
+    """All steps, from where an earlier try ended; the seconds and the devices of all tries."""
     before, begun, total = 0.0, store.load(half), learner.work.steps
+    where = device_of(learner.weights)
     if begun is not None:
         learner.go_on(begun)
+        about = store.facts(half)
+        where = together(about.get("device"), where)
         with suppress(ValueError):
-            before = float(store.facts(half).get("seconds", "0"))
+            before = float(about.get("seconds", "0"))
     started = saved = time.perf_counter()
 
     def spent() -> float:
         return before + time.perf_counter() - started
 
     def save() -> None:
-        store.save(half, learner.tensors(), {"seconds": f"{spent():.1f}"})
+        store.save(half, learner.tensors(), {"seconds": f"{spent():.1f}", "device": where})
 
     progress(WHAT, len(learner.errors), total)
     try:
@@ -164,7 +171,19 @@ def _learn(learner: Learner, store: Kept, half: str, progress: Progress) -> floa
         if not isinstance(ended, Exception) and learner.whole:
             save()
         raise
-    return spent()
+    return spent(), where
+
+
+def device_of(weights: Weights) -> str:
+    """As people call it."""
+    device = next(iter(weights.values())).device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def together(*devices: str | None) -> str:
+    """Each once, in the order in which they were at work."""
+    every = [name for each in devices if each for name in each.split(", ")]
+    return ", ".join(dict.fromkeys(every))
 
 
 def name_of(kind: str, clip: str, settings: Mapping[str, Any]) -> str:

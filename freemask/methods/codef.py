@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from freemask.diffusion.noise_paths import one_of
 from freemask.fields.canonical import read
 from freemask.fields.canonical_fit import CanonicalRecipe, CanonicalWork
-from freemask.fields.fit import Fitted, fitted
+from freemask.fields.fit import Fitted, fitted, together
 from freemask.fields.recipe import frame_of
 from freemask.masks.strategies.none import NoMask
 from freemask.methods.common import Stopwatch, at_least, of_kind, whole
@@ -172,6 +172,8 @@ class Codef(MaskSettings, Lifting):
         facts = shown[0].fit.facts()
         facts["fit_seconds"] = round(sum(each.fit.seconds for each in shown), 1)
         facts["fit_kept"] = all(each.fit.kept for each in shown)
+        if devices := together(*(each.fit.device for each in shown)):
+            facts["fit_device"] = devices
         beyond = [out_of(each.where, each.canonical) for each in shown]
         moved = {"canonical_parts": len(shown), "beyond_picture": round(max(beyond), 4)}
         return {**facts, "fit_iterations": recipe.iterations, "fit_psnr": psnr, **moved}

@@ -37,6 +37,7 @@ MILLIONS = {
     "modelscope": {"unet": 1411.2, "vae": 83.65, "text_encoder": 340.4},
     "sd14": {"unet": 859.5, "vae": 83.65, "text_encoder": 123.1},
     "sd15": {"unet": 859.5, "vae": 83.65, "text_encoder": 123.1},
+    "instruct_pix2pix": {"unet": 859.5, "vae": 83.65, "text_encoder": 123.1},
     "sd2_depth": {"unet": 865.9, "vae": 83.65, "text_encoder": 340.4},
     "wan": {"transformer": 1419, "vae": 126.9, "text_encoder": 5681},
     "wan_14b": {"transformer": 14288, "vae": 126.9, "text_encoder": 5681},

@@ -42,6 +42,10 @@ class Codec:
         parts = [self._latents(part * 2 - 1) for part in self._moved(frames)]
         return ((torch.cat(parts) - self.shift) * self.scale).contiguous()
 
+    def unscaled(self, latents: Float[Tensor, "f c lh lw"]) -> Float[Tensor, "f c lh lw"]:
+        """As the autoencoder has them."""
+        return latents / self.scale + self.shift
+
     @torch.no_grad()
     def spread(self, frames: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f c lh lw"]:
         """How far latents may lie from those of `encode`: the standard deviation that the autoencoder says."""
@@ -50,7 +54,7 @@ class Codec:
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "f c lh lw"]) -> Float[Tensor, "f 3 h w"]:
-        parts = [self.vae.decode(part).sample for part in self._moved(latents / self.scale + self.shift)]
+        parts = [self.vae.decode(part).sample for part in self._moved(self.unscaled(latents))]
         return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1).cpu()
 
     def _moved(self, stack: Tensor) -> list[Tensor]:

@@ -22,7 +22,7 @@ from freemask.backbones.weightless import Weights
 from freemask.control.depth import Depth, as_channel
 from freemask.control.edges import Edges
 from freemask.control.how import WHOLE, How, Strength, Window
-from freemask.control.images import DEPTH, Images, Paths, listed, shown
+from freemask.control.images import DEPTH, LATENTS, Images, Paths, listed, shown
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.settings import Effect
@@ -47,6 +47,7 @@ class Inflated2D(UNet):
         """`alone` is its name without ControlNets."""
         self.inflation, self.alone = inflation, alone or name
         self.depth: Depth | None = None  # shown as a channel beside the latents
+        self.shows_latents = False  # those of the clip, beside the noisy ones
         self.control = _beside(parts, []) if control is None else control
         self.gated = gated.Gated.of(parts.unet)
         super().__init__(
@@ -102,9 +103,10 @@ class Inflated2D(UNet):
         `control_edges` makes them, depth, as `control_depth` does, or a folder of pictures (None: what it was taught);
         `control_strength` and `control_window`: how strongly they act, and in which share of the path from noise to a
         picture; `control_middle`: the middle block sees their last addition, as in diffusers before 0.15;
-        `control_attention`: whom frames look at inside them, as in `attention`. `channels`: what a network with one
-        channel too many is shown of a clip that does not bring it: depth, as `control_depth` knows it (None: nothing).
-        The rest as for UNet3D.
+        `control_attention`: whom frames look at inside them, as in `attention`. `channels`: what a network with
+        channels too many is shown of a clip that does not bring it: depth, as `control_depth` knows it, in one;
+        latents, those of the clip as the autoencoder has them, in as many as those have (InstructPix2Pix); None:
+        nothing. The rest as for UNet3D.
         """
         controlnets.refuse_foreign(path, control)
         depth = _depth(channels, control_depth)
@@ -123,14 +125,8 @@ class Inflated2D(UNet):
         made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
         slicing, alone = attention_slicing, _name(files, inflation, temporal, [])
         whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, alone=alone)
-        whole.depth = depth
-        if depth is not None and whole.more != 1:
-            raise UserError(
-                "This network takes no image of depth beside its latents.",
-                came=f"model.channels={channels}, a network with {whole.more} channels more than it puts out",
-                expected="one more, as Stable Diffusion 2 with depth has",
-                todo="model.channels=null",
-            )
+        whole.depth, whole.shows_latents = depth, channels == LATENTS
+        _refuse_others(channels, whole.more, int(parts.unet.config.out_channels))
         whole.guidance = of_prompts(guidance)
         return whole
 
@@ -200,10 +196,15 @@ class Inflated2D(UNet):
         control_middle: bool = False,
         control_attention: str | Sequence[int | str] = "frame",
         control_edges: Edges | None = None,
+        channels: str | None = None,
     ) -> "Inflated2D":
-        """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets."""
+        """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets.
+        `channels`: latents, or None."""
         control = _number(control)
-        made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True)
+        if channels is not None:
+            one_of("channels of a random network (model.channels)", channels, (LATENTS,))
+        more = 0 if channels is None else tiny.LATENT
+        made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True, more=more)
         nets = tiny.control_nets(made.unet, seed, control)
         parts_alone = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
         modules = parts_alone | {f"control {place}": net for place, net in enumerate(nets)}
@@ -220,7 +221,9 @@ class Inflated2D(UNet):
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)
         moved = [net.to(parts.unet.device) for net in nets]
-        return cls(parts, inflation, name=name, control=_beside(parts, moved, how), alone=alone)
+        whole = cls(parts, inflation, name=name, control=_beside(parts, moved, how), alone=alone)
+        whole.shows_latents = channels == LATENTS
+        return whole
 
     def fresh(self, kind: str, *, seed: int, bias: bool, rank: int) -> dict[str, Tensor]:
         if any(hasattr(module, "attn_temporal") for module in self.unet.modules()):
@@ -249,7 +252,11 @@ class Inflated2D(UNet):
 
     def seen(self, clip: Clip) -> Mapping[str, Tensor]:
         shown = self.control.seen(clip)
-        if self.depth is None or "channels" in clip.conditions:
+        if "channels" in clip.conditions:
+            return shown
+        if self.shows_latents:
+            return {**shown, "channels": self.codec.unscaled(self.encode(clip.frames))}
+        if self.depth is None:
             return shown
         height, width = (side // self.multiple for side in clip.frames.shape[-2:])
         near = self.depth(clip, str(self.device))[:, :1]
@@ -298,11 +305,27 @@ def _number(control: object) -> int:
 
 
 def _depth(channels: str | None, depth: Depth | None) -> Depth | None:
-    """Who shows the network what it takes beside latents."""
-    if channels is None:
-        return None
-    one_of("image beside latents (model.channels)", channels, (DEPTH,))
-    return depth or Depth()
+    """Who shows the network what it takes beside latents; its own autoencoder needs nobody."""
+    if channels is not None:
+        one_of("what is shown beside latents (model.channels)", channels, (DEPTH, LATENTS))
+    return (depth or Depth()) if channels == DEPTH else None
+
+
+def _refuse_others(channels: str | None, more: int, latents: int) -> None:
+    """`more`: input channels that the network has beside those of its latents."""
+    wanted = {None: more, DEPTH: 1, LATENTS: latents}[channels]
+    if more == wanted:
+        return
+    what, who = {
+        DEPTH: ("image of depth beside its latents", "one more, as Stable Diffusion 2 with depth has"),
+        LATENTS: ("latents of the clip beside its own", f"{latents} more, as InstructPix2Pix has"),
+    }[channels or DEPTH]
+    raise UserError(
+        f"This network takes no {what}.",
+        came=f"model.channels={channels}, a network with {more} channels more than it puts out",
+        expected=who,
+        todo="model.channels=null",
+    )
 
 
 def _beside(parts: Loaded, nets: Sequence[Any], how: How | None = None) -> Control:

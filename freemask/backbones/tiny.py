@@ -28,6 +28,7 @@ VAE: dict[str, Any] = {
     "norm_num_groups": 4,
     "scaling_factor": 0.5,
 }
+LATENT = 4  # channels of latents
 TEXT = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**TEXT, "image_size": 16, "patch_size": 8, "projection_dim": 16}
 SEEN = {
@@ -57,9 +58,10 @@ def parts(  # noqa: PLR0913 -- what there is to choose
     *,
     image: bool = False,
     animated: bool = False,
+    more: int = 0,
 ) -> Parts:
     """Four levels and sixteen text layers like Zeroscope (`image`: like Stable Diffusion, `animated`: like I2VGen-XL,
-    with an image encoder), as narrow as can be; latents at half the pixel size."""
+    with an image encoder), as narrow as can be; latents at half the pixel size. `more`: input channels beside them."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
@@ -70,7 +72,7 @@ def parts(  # noqa: PLR0913 -- what there is to choose
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kind = I2VGenXLUNet if animated else UNet2DConditionModel if image else UNet3DConditionModel
-        unet = kind(**(UNET2D if image or animated else UNET))
+        unet = kind(**(UNET2D if image or animated else UNET), in_channels=LATENT + more)
         vae = AutoencoderKL(**VAE)
         marks = {f"{mark}_token_id": getattr(reader, f"{mark}_token_id") for mark in ("bos", "eos", "pad")}
         size = {"vocab_size": len(reader), "max_position_embeddings": max_tokens}

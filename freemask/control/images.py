@@ -16,6 +16,9 @@ from freemask.types import Clip
 
 EDGES, DEPTH = "edges", "depth"
 WORDS = (EDGES, DEPTH)
+LATENTS = (
+    "latents"  # what a network of more input channels may be shown of a clip, beside depth; no ControlNet is
+)
 # What ControlNets that ship were taught, and are shown where nobody says.
 TAUGHT: Mapping[str, str] = MappingProxyType({"embedded_edges": EDGES, "embedded_depth": DEPTH})
 

@@ -111,8 +111,9 @@ class Pix2Video(MaskSettings):
             edited = sample(backbone, noisy, chain.predict, subject.times, on=on, progress=progress)
         with watch.stage("decoding"):
             frames = backbone.decode(edited, len(clip.frames))
+        channels = subject.given["cond"].parts.get("channels")
         facts: Facts = {
-            "sees_depth": "channels" in backbone.takes,
+            "sees_depth": channels is not None and channels.shape[-3] == 1,
             "layers": len(chain.layers),
             "pulled_steps": chain.pulled,
         }

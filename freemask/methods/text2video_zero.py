@@ -1,8 +1,8 @@
 """Text2Video-Zero (Khachatryan et al., 2023): an image model whose frames all look at the first one makes a clip anew,
-held by what a ControlNet is shown of each frame, or of a prompt alone, with a motion that is made up.
+held by what a ControlNet is shown of each frame; or of a prompt alone, with a motion that is made up; or a network of
+InstructPix2Pix follows an instruction.
 
-The motion stands in `freemask.methods.text2video_zero_field`. The paper's third way, on InstructPix2Pix, is not here:
-it needs noise at every step of sampling, and latents of the clip as channels in a scale that no backbone gives.
+The motion stands in `freemask.methods.text2video_zero_field`, the instruction in `text2video_zero_pix2pix`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +36,16 @@ from freemask.methods.held import of_clip_alone
 from freemask.methods.masked import of_target
 from freemask.methods.renoised import Held, Masked
 from freemask.methods.text2video_zero_field import grown, moved, smoothed
+from freemask.methods.text2video_zero_pix2pix import (
+    Instructed,
+    check_channels,
+    shares,
+    shown_latents,
+    streams,
+)
 from freemask.types import Backbone, Clip, Edit, EditTask, Entry, Grid, Progress, Taps, silent
 
-Mode = Literal["control", "text"]
+Mode = Literal["control", "text", "pix2pix"]
 Facts = dict[str, str | float | int | bool | None]
 ALONE = "one frame: there is no other to look at, and nothing moves"
 UNSEEN = "made of the prompt alone: of the clip nothing is seen but its length and size"
@@ -60,10 +67,15 @@ class Text2VideoZero(Masked):
     `chunk` frames (one of them the first); it brings a latent one training step less far. paper: the first frame is
     itself, and noise differs in all. `mask` tells the background there, of the clip that was made: a share `smoothing`
     of it becomes the first frame's, moved, and all go down a second time. In the released code that cannot run.
+
+    pix2pix: the target prompt is an instruction, and all that is seen of the clip are its latents, beside the noisy
+    ones. Guidance leads from the clip alone to the instruction, `image_guidance` from nothing to the clip. Every frame
+    begins with its own noise and gets more in every step. `mask` as in control.
     """
 
     steps: int = 50
     guidance: float | int | None = None
+    image_guidance: float | int = 1
     mode: Mode = "control"
     look: Sequence[Entry] = ("first",)
     suffix: str = ""
@@ -80,7 +92,8 @@ class Text2VideoZero(Masked):
         for name, least in (("steps", 1), ("chunk", 2)):
             whole(name, getattr(self, name))
             at_least(name, getattr(self, name), least)
-        at_least("guidance", self.guidance, 0)
+        for name in ("guidance", "image_guidance"):
+            at_least(name, getattr(self, name), 0)
         entries(self.look)
         one_of("mode", self.mode, get_args(Mode))
         one_of("variant", self.variant, get_args(Variant))
@@ -97,7 +110,7 @@ class Text2VideoZero(Masked):
             raise UserError("'smoothing' is a share.", came=self.smoothing, expected="0 (none) to 1")
 
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
-        if self.mode == "control":
+        if self.mode != "text":
             return super().check(task, clip)
         mask = self.acting_mask(task)
         self.able_to_smooth(mask)
@@ -115,6 +128,8 @@ class Text2VideoZero(Masked):
     def check_model(self, model: Mapping[str, Any]) -> None:
         if self.mode == "control":
             controlled(bool(model.get("control")), model.get("control"))
+        elif self.mode == "pix2pix":
+            check_channels(model.get("channels"))
         else:
             text_alone([name for name in ("control", "channels") if model.get(name)])
 
@@ -124,11 +139,14 @@ class Text2VideoZero(Masked):
         only_images("Text2Video-Zero", backbone.sites)
         if self.mode == "control":
             controlled("control" in backbone.takes)
-        else:
+        elif self.mode == "text":
             text_alone([name for name in backbone.takes if name != "text"])
         held = Held.of(backbone, clip, task, self.steps, rng, negative=self.negative)
-        noise = drawing(rng, held.clean[:1])()
-        edit = (self.by_control if self.mode == "control" else self.by_text)(held, noise, rng, progress)
+        if self.mode == "pix2pix":
+            edit = self.by_instruction(held, progress)
+        else:
+            noise = drawing(rng, held.clean[:1])()
+            edit = (self.by_control if self.mode == "control" else self.by_text)(held, noise, rng, progress)
         edit = replace(edit, facts={"mode": self.mode, **edit.facts})
         return replace(edit, warnings=(*edit.warnings, *[ALONE] * (len(clip.frames) == 1)))
 
@@ -149,6 +167,19 @@ class Text2VideoZero(Masked):
         steps = replace(self.steps_of(held, len(start)), held=held.put_back(start))
         self.masks_for(held, progress)
         of_clip_alone(self.acting_mask(held.subject.task), held.keeps)
+        with held.watch.stage("sampling"):
+            made = steps.all(start, progress)
+        return self.finished(held, made, {"network_calls": self.steps})
+
+    def by_instruction(self, held: Held, progress: Progress) -> Edit:
+        shown_latents(held.subject.given["cond"].parts.get("channels"), held.clean)
+        instruction = held.backbone.embed(held.subject.task.target + self.suffix).given
+        given, start = streams(held, instruction), held.draw()
+        self.masks_for(held, progress)
+        of_clip_alone(self.acting_mask(held.subject.task), held.keeps)
+        counts = shares(strength(self.guidance, held.backbone), self.image_guidance)
+        taps = Taps(look=lambda where: tuple(self.look))
+        steps = Instructed(held.backbone, given, counts, held.levels, taps, held.draw, held.put_back(start))
         with held.watch.stage("sampling"):
             made = steps.all(start, progress)
         return self.finished(held, made, {"network_calls": self.steps})

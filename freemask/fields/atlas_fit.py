@@ -116,6 +116,9 @@ class AtlasWork:
     def rate(self, step: int) -> float:
         return self.recipe.rate
 
+    def share(self, name: str) -> float:
+        return 1.0
+
     def begin(self) -> dict[str, Tensor]:
         rng = rng_of(self.recipe.seed, -1)
         made: dict[str, Tensor] = {}

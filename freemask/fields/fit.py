@@ -41,6 +41,10 @@ class Work(Protocol):
 
     def rate(self, step: int) -> float: ...
 
+    def share(self, name: str) -> float:
+        """Of the rate, for the weight of this name."""
+        ...
+
     def loss(self, weights: Weights, step: int) -> Tensor: ...
 
 
@@ -72,9 +76,11 @@ class Learner:
         self.adam = self._adam()
 
     def _adam(self) -> torch.optim.Adam:
-        for each in self.weights.values():
-            each.requires_grad_()
-        return torch.optim.Adam(list(self.weights.values()), lr=self.work.rate(0))
+        groups: dict[float, list[Tensor]] = {}
+        for name, each in self.weights.items():
+            groups.setdefault(self.work.share(name), []).append(each.requires_grad_())
+        alike = [{"params": found, "share": share} for share, found in groups.items()]
+        return torch.optim.Adam(alike, lr=self.work.rate(0))
 
     @torch.enable_grad()
     def step(self) -> None:
@@ -82,7 +88,7 @@ class Learner:
         if at in self.work.restarts:
             self.adam = self._adam()
         for group in self.adam.param_groups:
-            group["lr"] = self.work.rate(at)
+            group["lr"] = self.work.rate(at) * group["share"]
         self.adam.zero_grad()
         loss = self.work.loss(self.weights, at)
         loss.backward()

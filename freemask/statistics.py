@@ -59,6 +59,15 @@ def quotient_apart(
     return interval(here[0] - there[0], here[1] - there[1], counts)
 
 
+def spearman(one: Sequence[float | int], other: Sequence[float | int]) -> float:
+    """How far two lists are in the same order: 1, and -1 where one is the other's reverse. Equal values share the mean
+    of their ranks; 0 where all of a list are equal."""
+    ranks = [_ranks(np.asarray(each, dtype=np.float64)) for each in (one, other)]
+    apart = [each - each.mean() for each in ranks]
+    length = math.sqrt(float((apart[0] ** 2).sum() * (apart[1] ** 2).sum()))
+    return float((apart[0] * apart[1]).sum()) / length if length else 0.0
+
+
 def by_clip(values: np.ndarray, clips: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
     """Of values tasks x k, the sums clips x k and how many tasks each clip has."""
     places: dict[object, int] = {}
@@ -133,3 +142,9 @@ def _widened(student: float, skew: float) -> float:
     inner = student - skew / 6
     root = math.cbrt(1 + skew * inner)
     return 3 * inner / (root**2 + root + 1)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """From 0 on."""
+    below = (values[None] < values[:, None]).sum(axis=1)
+    return below + ((values[None] == values[:, None]).sum(axis=1) - 1) / 2

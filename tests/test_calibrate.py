@@ -3,6 +3,7 @@
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from experiments.cli.verbs import VERBS
 from experiments.config.compose import config_of
 from experiments.jobs.calibrate import Heat, Measure, mask_of, words_of
 from experiments.loggers.csv import Csv
-from experiments.report import calibration, optimum
+from experiments.report import alike, calibration, optimum
 from experiments.runs.store import RunStore
 from freemask.backbones.lavie import LaVie
 from freemask.data.world import World
@@ -128,6 +129,44 @@ def test_the_best_is_compared_with_others_on_the_same_clips():
     )
     assert "second (" not in layer
     assert optimum.told(rows[:1], book) == []  # one clip has no interval
+
+
+SHAPED = {"sites": ["a", "b", "c", "d"], "times": [1, 981], "strides": [1] * 4, "grids": [[4, 4]] * 4}
+ABOUT = {"model": "m", "data": {}, "binarise": {}, "phrase": "all", "heat": "word", "overlap": "foreground"}
+
+
+def made_of(costs, clips=None):
+    """Rows, and their codebook, of costs items x layers x times."""
+    known = {"status": "done", "model": "m", "word": "car", "steps": 2, "commit": "c", "finished": "now"}
+    made = [
+        {**known, **SHAPED, "clip": f"clip {k if clips is None else clips[k]}", "iou": (1 / each).tolist()}
+        for k, each in enumerate(costs)
+    ]
+    return made, calibration.codebook(made, {**ABOUT, "floor": 0.01}, len(made))
+
+
+def test_halves_of_the_clips_agree_where_the_network_decides_and_not_where_the_clips_do():
+    """Every clip has another level. Two layers change places with the clip: in 3 of 8, the other is better."""
+    level = torch.linspace(2, 40, 8, dtype=torch.float64)[:, None, None]
+    layers, times = torch.tensor([3.0, 1, 4, 2])[:, None], torch.tensor([0.0, 0.5])
+    layer, time = alike.told(*made_of(level + layers + times))
+    assert "two halves of the 8 clips: Spearman 1.00 (95 % of splits: 1.00 to 1.00)" in layer
+    assert layer.startswith("layers") and time.startswith("times") and "the same best one in 100%" in time
+    turned = torch.stack([layers if k % 2 else 5 - layers for k in range(8)])
+    said, _ = alike.told(*made_of(level + turned + times))
+    found = float(said.partition("Spearman ")[2].split()[0])
+    assert found < 0  # what one half has too many of, the other has too few of
+    assert alike.told(*made_of((level + layers + times)[:3])) == []
+    assert alike.told(*made_of(level + layers + times, [0, 0, 1, 1, 2, 2, 2, 2])) == []  # three clips
+
+
+def test_models_with_the_same_layers_are_compared():
+    costs = 5 + torch.tensor([3.0, 1, 4, 2])[None, :, None] + torch.tensor([0.0, 0.5])
+    one, turned = made_of(costs)[1], made_of(20 - costs)[1]
+    (said,) = alike.between({"one": one, "turned": turned, "other": replace(one, sites=["e", "f", "g", "h"])})
+    assert said == "one and turned, rankings compared: Spearman of their 4 layers -1.00, of times -1.00"
+    (said,) = alike.between({"one": one, "two": replace(one, times=[1, 961])})
+    assert said == "one and two, rankings compared: Spearman of their 4 layers 1.00"
 
 
 def test_a_second_start_does_only_what_is_missing(capsys):

@@ -13,7 +13,7 @@ from evaluation.stats import simulation
 from evaluation.stats.many import holm, ranks
 from evaluation.stats.paired import adjusted, difference, quotient_difference
 from evaluation.stats.values import Parts, common, distinct, mean_of, parts_of, quotient_of, values_of
-from freemask.statistics import MOST, by_clip, freedom, mean, quantile, quotient, quotient_apart
+from freemask.statistics import MOST, by_clip, freedom, mean, quantile, quotient, quotient_apart, spearman
 
 RNG = np.random.default_rng(5)
 
@@ -233,3 +233,18 @@ def test_intervals_cover_and_null_tables_carry_few_marks(monkeypatch):
     assert 0.93 <= ours <= 0.98 and plain < ours
     assert simulation.marked("normal", 10)[0] <= 0.07
     assert simulation.marked("normal", 20, 2.0)[0] > 0.9
+
+
+def test_rankings_are_compared_as_the_library_does():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        one, other = (
+            rng.integers(0, 5, 9).tolist(),
+            rng.normal(size=9).tolist(),
+        )  # the first with equal values
+        assert spearman(one, other) == pytest.approx(stats.spearmanr(one, other).statistic, abs=1e-12)
+    assert (spearman([1, 2, 9], [0, 5, 6]), spearman([1, 2, 9], [3, 2, 1]), spearman([1, 1], [1, 2])) == (
+        1,
+        -1,
+        0,
+    )

@@ -13,7 +13,7 @@ from evaluation.tables import render
 from evaluation.tables.grid import Grid, Shown, lines_of
 from experiments.jobs.calibrate import NO_MASK
 from experiments.loggers.base import Guarded
-from experiments.report import optimum
+from experiments.report import alike, optimum
 from experiments.runs.rows import write_text
 from freemask.attention.record import parted
 from freemask.masks.codebook import Codebook
@@ -129,13 +129,15 @@ def together(folder: Path, books: Mapping[str, Codebook]) -> None:
     from experiments.figures.mmc import curves
 
     curves(folder / CURVES, books)
-    parts = [_head(folder.name), _picture(CURVES)]
+    agreement = alike.between(books)
+    parts = [_head(folder.name), _picture(CURVES), *([_lines(agreement)] if agreement else [])]
     for name, book in books.items():
         parts.append(f"<h2><a href='{quote(name)}/index.html'>{escape(name)}</a></h2>{_lines(_facts(book))}")
     write_text(folder / "index.html", render.html_page(folder.name, parts))
     print()
     for name, book in books.items():
         print(f"{name}: {'; '.join(_best(book))}")
+    print(*agreement, sep="\n", end="\n" if agreement else "")
     print(f"all curves:             {folder / CURVES}")
     print(f"page to look at:        {folder / 'index.html'}")
 
@@ -168,7 +170,7 @@ def _facts(book: Codebook, rows: Sequence[Row] = ()) -> list[str]:
         f"best single map: {single[0]} at {single[1]:g}, overlap {book.overlap_at(*single):.3f}",
         *_allowed(book),
         *([f"masks that miss (overlap at most {book.floor}): {floors[0]['share']:.1%}"] if floors else []),
-        *(optimum.told(rows, book) if rows else []),
+        *([*optimum.told(rows, book), *alike.told(rows, book)] if rows else []),
         *([f"warning: {book.warning}"] if book.warning else []),
     ]
 

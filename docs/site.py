@@ -102,17 +102,13 @@ def _used(method: str) -> str:
 
 
 def _methods(experiment: str) -> set[str]:
-    return set(_named(choices.content("experiment", experiment)))
+    along = chosen_by("experiment", experiment).get("method")
+    return {*_named(choices.content("experiment", experiment)), *([along] if along else [])}
 
 
 def _named(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            if isinstance(each, str) and str(key).endswith("/method"):
-                yield each
-            yield from _named(each)
-    elif isinstance(value, list):
-        for each in value:
+    if isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
             yield from _named(each)
     elif isinstance(value, str):
         yield from re.findall(r"^method=(\w+)$", value)

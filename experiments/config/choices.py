@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import yaml
 
@@ -58,8 +59,19 @@ def option(group_name: str, name: str) -> Option:
 
 
 def content(group_name: str, name: str) -> dict:
-    """An option's YAML as plain values, nothing followed."""
-    return yaml.safe_load(source(group_name, name)) or {}
+    """An option's YAML as plain values, over those of the options of its group that it is built upon."""
+    own = yaml.safe_load(source(group_name, name)) or {}
+    found: dict = {}
+    for entry in own.pop("defaults", ()):
+        if isinstance(entry, str) and "@" not in entry and entry != "_self_":
+            found = _over(found, content(group_name, entry))
+    return _over(found, own)
+
+
+def _over(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _over(below.get(key), each) for key, each in above.items()}
 
 
 def source(place: str, name: str | None = None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from evaluation.tables.filled import Filled, Line
 from evaluation.tables.papers import PaperLine, PaperTable
 from experiments.config import choices
+from experiments.config.explained import chosen_by
 
 NO_METHOD, NO_ROWS, NO_NUMBERS = "no method yet", "not run yet", "every edit failed"
 
@@ -101,8 +102,9 @@ def _unmeasured(filled: Filled) -> list[Lack]:
 
 def _metric(table: PaperTable) -> str:
     """The suite that the table's experiment measures."""
-    chosen = [each for each in content(table.experiment).get("defaults") or () if isinstance(each, dict)]
-    return next((each["override /metric"] for each in chosen if "override /metric" in each), "default")
+    known = {each.name for each in choices.group("experiment")}
+    chosen = chosen_by("experiment", table.experiment) if table.experiment in known else {}
+    return chosen.get("metric", "default")
 
 
 def missing(lacks: Sequence[Lack]) -> list[str]:

@@ -10,7 +10,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from freemask.attention.math import attend
 from freemask.attention.rewire import by_themselves
-from freemask.backbones import tiny
+from freemask.backbones import gated_weights, tiny
 from freemask.backbones.controlnets import Control
 from freemask.backbones.gated import MOST
 from freemask.backbones.inflated2d import Inflated2D
@@ -149,14 +149,20 @@ def test_a_network_that_reads_pictures_of_things_is_refused():
         Inflation.of(config, "frame", None, False)
 
 
-def test_a_checkpoint_from_its_files(tmp_path):
-    """In the layout of diffusers, as GLIGEN's inpainting network lies there."""
+def saved(folder, unet):
+    """In the layout of diffusers."""
     made = tiny.parts(0, torch.float32, "epsilon", 77, image=True)
     options = {key: value for key, value in made.scheduler.items() if not key.startswith("_")}
     StableDiffusionPipeline(
-        made.vae, made.text_encoder, made.tokenizer, torch.nn.Module.float(network(5)),
+        made.vae, made.text_encoder, made.tokenizer, torch.nn.Module.float(unet),
         DDIMScheduler(**options), None, None, requires_safety_checker=False,
-    ).save_pretrained(tmp_path)  # fmt: skip
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def test_a_checkpoint_from_its_files(tmp_path):
+    """As GLIGEN's inpainting network lies there."""
+    saved(tmp_path, network(5))
     backbone = Inflated2D.load(tmp_path, attention="all", shared_norm=False)
     assert {"boxes", "phrases", "gates", "channels"} <= set(backbone.takes)
     assert backbone.describe()["gated layers"] == "boxes with phrases"
@@ -164,3 +170,96 @@ def test_a_checkpoint_from_its_files(tmp_path):
     x = drawn(1, FRAMES, 4, 6, 10).float()
     made = backbone.predict(x, 500, {"a": Given({name: each.float() for name, each in parts.items()})})
     assert made.shape == x.shape and bool(torch.isfinite(made).all())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A network with gated layers, and its twin without."""
+    whole = network()
+    plain = UNet2DConditionModel(**{**tiny.UNET2D, "in_channels": 4, "out_channels": 4})
+    plain.load_state_dict(
+        {key: value for key, value in whole.state_dict().items() if key in plain.state_dict()}
+    )
+    made = tmp_path_factory.mktemp("gated")
+    return saved(made / "whole", whole), saved(made / "plain", plain)
+
+
+def test_gated_layers_of_another_network_are_as_if_they_had_been_there(folders):
+    whole, plain = folders
+    options = {"attention": "all", "least_channels": 0}
+    own, alone = (Inflated2D.load(each, **options) for each in folders)
+    lent = Inflated2D.load(plain, gated=whole, **options)
+    parts = {name: each.float() for name, each in given().parts.items()} | {"text": own.embed("a car").tokens}
+    x = drawn(1, FRAMES, 4, 6, 10).float()
+    one, other = (each.predict(x, 500, {"a": Given(parts)}) for each in (own, lent))
+    torch.testing.assert_close(other, one, rtol=0, atol=0)
+    silent = lent.predict(x, 500, {"a": Given({**parts, "gates": torch.tensor(0.0)})})
+    torch.testing.assert_close(silent, alone.predict(x, 500, {"a": Given({"text": parts["text"]})}))
+    assert float((silent - other).abs().max()) > 1e-4
+    names = {Inflated2D.identify(plain, gated=each) for each in (None, whole)}
+    assert len(names) == 2 and lent.identity == Inflated2D.identify(plain, gated=whole, **options)
+
+
+def test_fresh_gated_layers_change_nothing_and_listen(folders):
+    """All that they add is zero, but not what they would learn from."""
+    unet = network().float()
+    for name in [name for name, _ in unet.named_modules() if name.endswith(gated_weights.LAYER)]:
+        unet.get_submodule(name.removesuffix(f".{gated_weights.LAYER}")).fuser = None
+    gated_weights.put(unet, gated_weights.build(unet))
+    x, text = drawn(1, 4, 6, 10).float(), drawn(1, 5, 16).float()
+    boxes = torch.tensor([[[0.1, 0.1, 0.6, 0.6]]])
+    told = {"boxes": boxes, "masks": torch.ones(1, 1), "positive_embeddings": drawn(1, 1, 16).float()}
+    seen = unet(x, 500, text, cross_attention_kwargs={"gligen": told}).sample
+    torch.testing.assert_close(seen, unet(x, 500, text).sample)
+    seen.square().sum().backward()
+    assert all(
+        float(p.grad.abs().max()) > 0
+        for n, p in unet.named_parameters()
+        if "to_out.0.weight" in n and "fuser" in n
+    )
+
+
+def test_gated_layers_that_do_not_fit_are_refused(folders, tmp_path):
+    from safetensors.torch import save_file
+
+    whole, plain = folders
+    weights, file = gated_weights.read(whole), tmp_path / "layers.safetensors"
+    key = next(key for key in weights if key.endswith("fuser.linear.weight"))
+    for wrong, said in (
+        (weights | {key: weights[key][:, :3].contiguous()}, "do not fit.*fuser.linear"),
+        ({name: each for name, each in weights.items() if name != key}, "no such tensor"),
+        (
+            weights | {f"up_blocks.9.{gated_weights.LAYER}.linear.weight": weights[key].clone()},
+            "no such layer",
+        ),
+        ({"conv_in.weight": weights[key].clone()}, "no gated layers among"),
+    ):
+        save_file(wrong, file)
+        with pytest.raises(UserError, match=f"(?s){said}"):
+            Inflated2D.load(plain, gated=file)
+    file.write_bytes(b"no weights")
+    for path, layers, said in (
+        (plain, file, "could not be read"),
+        (plain, tmp_path / "none", "no gated layers here"),
+        (whole, whole, "gated layers of its own"),
+        ("somebody/model", "embedded_boxes", "trained for model=embedded_image"),
+    ):
+        with pytest.raises(UserError, match=said):
+            Inflated2D.load(path, gated=layers)
+
+
+def test_a_random_network_may_have_gated_layers_or_none():
+    with_them, without = (Inflated2D.random(0, gated=each, shared_norm=False) for each in (True, None))
+    assert "boxes" in with_them.takes and "boxes" not in without.takes
+    assert with_them.identity != without.identity == Inflated2D.random(0, shared_norm=False).identity
+    x = drawn(1, FRAMES, 4, 6, 10).float()
+    parts = {name: each.float() for name, each in given().parts.items()} | {
+        "text": with_them.embed("a car").tokens
+    }
+    read, not_read = (
+        with_them.predict(x, 500, {"a": Given({**parts, "gates": torch.tensor(gate)})}) for gate in (1.0, 0.0)
+    )
+    assert float((read - not_read).abs().max()) > 1e-3
+    with pytest.raises(UserError, match="model.gated=embedded_boxes") as refused:
+        Inflated2D.random(0, gated="embedded_boxes")
+    assert refused.value.todo == "add model.gated=true"

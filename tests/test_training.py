@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import freemask
-from experiments.workshop import recipes
+from experiments.workshop import boxes, recipes
 from experiments.workshop.attention import Attention
 from experiments.workshop.clip import hard_negatives, swap_word
 from experiments.workshop.codec import Reconstruction, patches, principal, set_linear_encoder
@@ -37,10 +37,11 @@ from freemask.backbones.inflated2d import Inflated2D
 from freemask.backbones.unet3d import UNet3D
 from freemask.backbones.wan import Wan
 from freemask.control.edges import Edges
-from freemask.data.world.source import clip_of
-from freemask.data.world.spec import CLASSES, COLORS, SPLITS, sample_scene
+from freemask.data.world.source import clip_of, truth
+from freemask.data.world.spec import CLASSES, COLORS, PARTS, SPLITS, sample_scene
 from freemask.diffusion.guidance import given_to
 from freemask.errors import UserError
+from freemask.methods.ground_a_video_field import box_of
 from freemask.types import Clip, Given
 from tests.given import given
 
@@ -428,6 +429,55 @@ def test_images_are_those_of_the_frames_that_are_learnt_from(kind):
 
 
 RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator": "cpu"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_recipe_of_boxes_leaves_gated_layers_for_an_image_network_that_stays(tmp_path, monkeypatch):
+    """They begin as nothing, learn, and are read by the network that they are put into."""
+    (tmp_path / "weights").mkdir()
+    for name, like in (("codec", "t2i/vae"), ("t2i", "t2i")):
+        (tmp_path / "weights" / name).symlink_to(WEIGHTS / like)
+    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
+    run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
+    settings = {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
+    recipes.boxes(run, **settings, matrix_lr=0.01, vector_lr=0.01)
+    made = Inflated2D.load(
+        tmp_path / "weights/t2i", gated=tmp_path / "weights/boxes", attention="frame", shared_norm=False
+    )
+    scene = sample_scene(0)
+    (phrase, box), *_ = boxes.told(scene, 0)
+    text, spoken = made.embed(scene.caption), made.embed(phrase)
+    x = made.encode(clip_of(scene, "c").frames[:1])
+    told = {"boxes": box[None, None], "phrases": spoken.tokens[spoken.length - 1][None, None]}
+
+    def said(gates):
+        given = text.given.plus(**told, gates=torch.tensor(gates))
+        return made.predict(x[None], 500, {"cond": given})[0]
+
+    plain = Inflated2D.load(tmp_path / "weights/t2i", attention="frame", shared_norm=False)
+    torch.testing.assert_close(said(0.0), plain.predict(x[None], 500, {"cond": text.given})[0])
+    assert float((said(1.0) - said(0.0)).abs().max()) > 1e-3
+
+
+def test_boxes_are_told_of_by_what_is_in_them():
+    """By colour and class, by a class alone, parts by theirs; and the last tokens of phrases are the reader's."""
+    scene = next(each for each in map(sample_scene, range(100)) if each.things[0].part_color)
+    thing = scene.things[0]
+    masks = truth(scene)
+    full, part = f"{thing.color} {thing.cls}", f"{thing.part_color} {PARTS[thing.cls]}"
+    found = dict(boxes.told(scene, 2, ((1, 1, 0),)))
+    assert list(found) == [full, part] and list(dict(boxes.told(scene, 2, ((1, 0, 1),)))) == [thing.cls]
+    assert not boxes.told(scene, 2, ((0, 1, 1),))
+    torch.testing.assert_close(found[full], box_of(masks.things[0])[2])
+    torch.testing.assert_close(found[part], box_of(masks.parts[0][PARTS[thing.cls]])[2])
+    from transformers import CLIPTextModel
+
+    reader = Inflated2D.load()
+    encoder = CLIPTextModel.from_pretrained(WEIGHTS / "t2i/text_encoder", dtype=torch.float32)
+    said = boxes._last_tokens(encoder, [full, thing.cls])
+    for row, phrase in zip(said, (full, thing.cls), strict=True):
+        text = reader.embed(phrase)
+        torch.testing.assert_close(row, text.tokens[text.length - 1])
 
 
 @pytest.mark.filterwarnings("ignore")

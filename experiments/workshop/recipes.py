@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from experiments.workshop.boxes import BoxDiffusion
 from experiments.workshop.clip import Contrast, write_clip
 from experiments.workshop.codec import Reconstruction, linear_autoencoder
 from experiments.workshop.control import IMAGES, ControlDiffusion
@@ -65,6 +66,21 @@ def control(run: dict[str, Any], *, kind: str, **settings: Any) -> None:
         controlnet.half().save_pretrained(folder)
 
     _train(f"control_{kind}", build, write, run, settings)
+
+
+def boxes(run: dict[str, Any], **settings: Any) -> None:
+    from safetensors.torch import save_file
+
+    vae, flat, encoder = _codec(run), _image(run), _text_encoder(run)
+    latents, _ = _latents(run, vae)
+    build = partial(BoxDiffusion, flat, encoder, _corpus(run), latents, batch=settings["batch"])
+
+    def write(folder: Path, layers: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {key: value.half().contiguous() for key, value in layers.tensors().items()}
+        save_file(tensors, folder / "gated.safetensors")
+
+    _train("boxes", build, write, run, settings)
 
 
 def i2v(run: dict[str, Any], **settings: Any) -> None:

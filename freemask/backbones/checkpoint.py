@@ -29,6 +29,8 @@ SHIPPED_PARTS = {
     "embedded_edges": WEIGHTS_FOLDER / "control_edges",
     "embedded_depth": WEIGHTS_FOLDER / "control_depth",
 }
+# Gated layers that go into another.
+SHIPPED_LAYERS = {"embedded_boxes": WEIGHTS_FOLDER / "boxes"}
 WEIGHTS = ("*.safetensors",)
 PICKLES = ("*.bin",)
 

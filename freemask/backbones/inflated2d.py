@@ -11,7 +11,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from freemask.attention.processor import Call, SiteProcessor
-from freemask.backbones import controlnets, fresh, gated, identity, inflate, inflate_weights, tiny, weightless
+from freemask.backbones import (
+    controlnets,
+    fresh,
+    gated,
+    gated_weights,
+    identity,
+    inflate,
+    inflate_weights,
+    tiny,
+    weightless,
+)
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.controlnets import Control, in_frames
 from freemask.backbones.inflation import Inflation
@@ -74,6 +84,7 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
+        gated: Annotated[str | Path | None, Effect.FILES] = None,
         control: Annotated[Paths, Effect.FILES] = None,
         control_images: Annotated[Paths, Effect.FILES] = None,
         control_edges: Edges | None = None,
@@ -98,7 +109,8 @@ class Inflated2D(UNet):
         `attention`: whom self-attention looks at: middle, self_and_middle, first_and_previous, window, all, frame, or
         a list of first, mid, last and frame offsets. Layers narrower than `least_channels` stay frame by frame
         (None: those of the finest level). `shared_norm`: group norms of convolution blocks over the whole clip.
-        `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. `control`: ControlNets, which
+        `temporal`: temporal layers, from a file or from the folder of a tuned checkpoint. `gated`: gated layers, which
+        read boxes, for a network that came without: 'embedded_boxes', a file or a folder. `control`: ControlNets, which
         run frame by frame; `control_images`: what each is shown of a clip that does not bring it: edges, as
         `control_edges` makes them, depth, as `control_depth` does, or a folder of pictures (None: what it was taught);
         `control_strength` and `control_window`: how strongly they act, and in which share of the path from noise to a
@@ -109,6 +121,7 @@ class Inflated2D(UNet):
         nothing. The rest as for UNet3D.
         """
         controlnets.refuse_foreign(path, control)
+        gated_weights.refuse_foreign(path, gated)
         depth = _depth(channels, control_depth)
         options = {"into_middle": control_middle, "attention": control_attention}
         how = How.of(len(listed(control)), control_strength, control_window, **options)
@@ -117,13 +130,15 @@ class Inflated2D(UNet):
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
         controlnets.refuse_misfits(nets, files.config("unet"))
-        name = _name(files, inflation, temporal, controlnets.identities(nets, how))
+        name = _name(files, inflation, temporal, gated, controlnets.identities(nets, how))
         vae = {"batch": vae_batch, "slicing": vae_slicing, "tiling": vae_tiling}
         parts = load(files, UNET, device=device, dtype=dtype, vae=vae)
         if temporal is not None:
             inflate_weights.mount(parts.unet, inflate_weights.read(temporal, allow_pickle=allow_pickle))
+        if gated is not None:
+            gated_weights.mount(parts.unet, gated_weights.read(gated))
         made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
-        slicing, alone = attention_slicing, _name(files, inflation, temporal, [])
+        slicing, alone = attention_slicing, _name(files, inflation, temporal, gated, [])
         whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, alone=alone)
         whole.depth, whole.shows_latents = depth, channels == LATENTS
         _refuse_others(channels, whole.more, int(parts.unet.config.out_channels))
@@ -139,6 +154,7 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: str | Path | None = None,
+        gated: str | Path | None = None,
         control: Paths = None,
         control_strength: Strength = 1,
         control_window: Window = WHOLE,
@@ -151,12 +167,13 @@ class Inflated2D(UNet):
     ) -> str:
         """The identity of what `load` would make, from the files alone."""
         controlnets.refuse_foreign(path, control)
+        gated_weights.refuse_foreign(path, gated)
         options = {"into_middle": control_middle, "attention": control_attention}
         how = How.of(len(listed(control)), control_strength, control_window, **options)
         files = weightless.find(path, weights, revision, local_files_only, allow_pickle)
         inflation = Inflation.of(_config(files), attention, least_channels, shared_norm)
         nets = controlnets.find(control, local_files_only=local_files_only, allow_pickle=allow_pickle)
-        return _name(files, inflation, temporal, controlnets.identities(nets, how))
+        return _name(files, inflation, temporal, gated, controlnets.identities(nets, how))
 
     @classmethod
     def shows(  # noqa: PLR0913 -- those arguments of `load` that choose images
@@ -192,6 +209,7 @@ class Inflated2D(UNet):
         least_channels: int | None = None,
         shared_norm: bool = True,
         temporal: Annotated[str | Path | None, Effect.FILES] = None,
+        gated: bool | str | None = False,
         control: int | str | Sequence[str] | None = 0,
         control_middle: bool = False,
         control_attention: str | Sequence[int | str] = "frame",
@@ -199,17 +217,19 @@ class Inflated2D(UNet):
         channels: str | None = None,
     ) -> "Inflated2D":
         """A tiny network with random weights: no files, no meaning, every code path. `control`: so many ControlNets.
-        `channels`: latents, or None."""
-        control = _number(control)
+        `gated`: whether it has gated layers, which read boxes. `channels`: latents, or None."""
+        control, boxes = _number(control), _whether(gated)
         if channels is not None:
             one_of("channels of a random network (model.channels)", channels, (LATENTS,))
         more = 0 if channels is None else tiny.LATENT
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True, more=more)
+        if boxes:
+            gated_weights.put(made.unet, tiny.gated_layers(made.unet, seed))
         nets = tiny.control_nets(made.unet, seed, control)
         parts_alone = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
         modules = parts_alone | {f"control {place}": net for place, net in enumerate(nets)}
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
-        bare = {"scheduler": made.scheduler, "tokens": max_tokens}
+        bare = {"scheduler": made.scheduler, "tokens": max_tokens}  # gated layers count among the weights
         how = How.of(control, 1, WHOLE, into_middle=control_middle, attention=control_attention)
         how = how.showing((control_edges,) * control)
         facts = bare | ({"into the middle": True} if control and control_middle else {})
@@ -304,6 +324,17 @@ def _number(control: object) -> int:
     )
 
 
+def _whether(gated: object) -> bool:
+    if gated is None or isinstance(gated, bool):
+        return bool(gated)
+    raise UserError(
+        "This model makes its gated layers itself, with random weights.",
+        came=f"model.gated={gated}",
+        expected="true or false",
+        todo="add model.gated=true",
+    )
+
+
 def _depth(channels: str | None, depth: Depth | None) -> Depth | None:
     """Who shows the network what it takes beside latents; its own autoencoder needs nobody."""
     if channels is not None:
@@ -338,9 +369,14 @@ def _config(files: Checkpoint) -> dict[str, Any]:
 
 
 def _name(
-    files: Checkpoint, inflation: Inflation, temporal: str | Path | None, control: Sequence[str]
+    files: Checkpoint,
+    inflation: Inflation,
+    temporal: str | Path | None,
+    boxes: str | Path | None,
+    control: Sequence[str],
 ) -> str:
     layers = (
         None if temporal is None else inflate_weights.identity_of(temporal, allow_pickle=files.allow_pickle)
     )
-    return files.marked(inflation.identity(files.identity(COMPONENTS), layers, control))
+    read = None if boxes is None else gated_weights.identity_of(boxes)
+    return files.marked(inflation.identity(files.identity(COMPONENTS), layers, control, read))

@@ -52,8 +52,11 @@ class Inflation:
         """Self-attention of layers that are wide enough looks across frames."""
         return self.wanted if layer.query_dim >= self.least_channels else ()
 
-    def identity(self, parts: str, temporal: str | None, control: Sequence[str] = ()) -> str:
+    def identity(
+        self, parts: str, temporal: str | None, control: Sequence[str] = (), gated: str | None = None
+    ) -> str:
         facts = {"parts": parts, "temporal": temporal, **asdict(self)}
+        facts |= {"gated": gated} if gated else {}
         return identity.of_facts(facts | ({"control": list(control)} if control else {}))
 
 

@@ -112,6 +112,20 @@ def control_nets(unet: Any, seed: int, count: int) -> list[Any]:
     return made
 
 
+def gated_layers(unet: Any, seed: int) -> dict[str, Any]:
+    """Gated layers that fit a tiny image network, and change what it does."""
+    from freemask.backbones.gated_weights import build
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        made = build(unet)
+        for layer in made.values():
+            for weight in layer.parameters():
+                if weight.ndim > 1 and not weight.any():
+                    torch.nn.init.normal_(weight, std=0.2)
+    return {name: torch.nn.Module.to(layer, unet.dtype) for name, layer in made.items()}
+
+
 def tokenizer(max_tokens: int) -> Any:
     """Byte-pair encoding with one merge path per known word; other words fall into letters."""
     from transformers import CLIPTokenizer

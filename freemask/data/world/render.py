@@ -160,14 +160,8 @@ def render(scene: Scene) -> Truth:
     owners = np.stack([_owner(canvas, scene) for canvas in canvases])
     parts = []
     for index, thing in enumerate(scene.things):
-        named: dict[str, Tensor] = {}
-        for name in dict.fromkeys(part.name for part in SHAPES[thing.cls]):
-            ids = [n + 1 + MAX_PARTS * index for n, p in enumerate(SHAPES[thing.cls]) if p.name == name]
-            cover = np.stack(
-                [_shrink(np.isin(c, ids).astype(float), scene.height, scene.width) for c in canvases]
-            )
-            named[name] = torch.from_numpy(cover >= 0.5)
-        parts.append(named)
+        names = dict.fromkeys(part.name for part in SHAPES[thing.cls])
+        parts.append({name: _part(canvases, scene, index, name) for name in names})
     flow, visible = _flow(scene, owners)
     return Truth(
         frames=torch.from_numpy(frames).permute(0, 3, 1, 2).float().clamp(0, 1).contiguous(),
@@ -178,6 +172,21 @@ def render(scene: Scene) -> Truth:
         flow=torch.from_numpy(flow).float(),
         visible_next=torch.from_numpy(visible),
     )
+
+
+def _part(canvases: np.ndarray, scene: Scene, index: int, name: str) -> Bool[Tensor, "f h w"]:
+    shapes = SHAPES[scene.things[index].cls]
+    ids = [place + 1 + MAX_PARTS * index for place, part in enumerate(shapes) if part.name == name]
+    cover = [_shrink(np.isin(each, ids).astype(float), scene.height, scene.width) for each in canvases]
+    return torch.from_numpy(np.stack(cover) >= 0.5)
+
+
+def part_map(
+    scene: Scene, index: int, name: str, only: tuple[int, ...] | None = None
+) -> Bool[Tensor, "f h w"]:
+    """Where that part of thing `index` is seen, for every frame; `only` picks some."""
+    chosen = range(scene.frames) if only is None else only
+    return _part(np.stack([_stack(scene, f) for f in chosen]), scene, index, name)
 
 
 def owner_map(scene: Scene, only: tuple[int, ...] | None = None) -> Int[Tensor, "f h w"]:

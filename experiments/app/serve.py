@@ -106,9 +106,12 @@ def made(start: Sequence[str], host: str, port: int, token: str | None = None, d
     bound = taken(host, port)
     from experiments.app import page  # imports Gradio
 
+    blocks = page.page(house, debug)
+    # Gradio reads any file that a visitor names, uploaded or not, until a page was launched; a mounted one never is.
+    blocks.has_launched = True
     inner = gradio.mount_gradio_app(
         fastapi.FastAPI(openapi_url=None),
-        page.page(house, debug),
+        blocks,
         path="/",
         footer_links=[],
         run_history=False,

@@ -150,9 +150,9 @@ def test_from_the_first_page_to_a_file_that_counts(chromium, studies, tmp_path, 
 @pytest.fixture
 def served(studies):
     study = studies["fatezero"]
-    server = server_of(study, "127.0.0.1", 0)
+    server = server_of(study, "127.0.0.1", 0, "auto")
     Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield study, f"http://127.0.0.1:{server.server_address[1]}/"
+    yield study, server.invitation
     server.shutdown()
     server.server_close()
     for path in study.answers.iterdir():

@@ -1,21 +1,18 @@
 """Edits-seen: does each of several edits of one clip show the right thing in its place, and do the others stay?"""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from evaluation.backbones import clip
-from evaluation.backbones.weights import Found
+from evaluation.backbones.judge import Judge
 from evaluation.case import Case
-from evaluation.metric import Column, MetricWarning
+from evaluation.metric import Column
 from evaluation.metrics.object_seen import instead, place_of
 from evaluation.ops import closer, cosine
-from freemask.settings import Effect
 from freemask.types import EditTask
 from freemask.words import bare, places
 
@@ -31,7 +28,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class EditsSeen:
+class EditsSeen(Judge):
     """In the region of each edit stands what the method made, around it the true answer: then only that region tells
     whether the picture shows the target prompt. CLIP looks at a square around it. It is right where that is nearer to
     the target prompt than to the prompt with the source's words in it, and than to those with a rival in the place of
@@ -39,27 +36,18 @@ class EditsSeen:
     edit may change them.
 
     `rivals` are groups of words that could be taken for each other, as in `ObjectSeen`; a thing of whose words none has
-    rivals is not asked for. Other settings as in `ClipText`.
+    rivals is not asked for. Other settings as in `Judge`.
     """
 
     rivals: Sequence[Sequence[str]] = ()
-    backbone: str = "auto"
-    weights: Annotated[str | None, Effect.FILES] = None
-    device: Annotated[str, Effect.NONE] = "auto"
 
-    found: Found = field(init=False, repr=False)
-    columns: tuple[Column, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        found = clip.resolve(self.backbone, self.weights)
+    def told(self, label: str) -> Iterator[Column]:
         needs = "a counterfactual, and several edits with words and regions"
         right = "share of frames and edits whose region is seen as what the target prompt says"
         kept = "the same of the things that no edit is about"
         whole = "1 where every edit and every other thing is right in more than half of the frames, else 0"
-        named = [("edits_right", right), ("others_kept", kept), ("all_right", whole)]
-        columns = tuple(Column(f"{name}[{found.label}]", "", True, about, needs) for name, about in named)
-        object.__setattr__(self, "found", found)
-        object.__setattr__(self, "columns", columns)
+        for name, about in (("edits_right", right), ("others_kept", kept), ("all_right", whole)):
+            yield Column(f"{name}[{label}]", "", True, about, needs)
 
     def __call__(self, case: Case) -> dict[str, float]:
         if case.oracle is None or not case.each:
@@ -69,7 +57,7 @@ class EditsSeen:
         whole = min((float(share.mean() > 0.5) for share in (*edits, *others)), default=None)
         if silent := len(case.each) - len(edits):
             whole = None
-            self._note(
+            self.note(
                 f"says nothing of {silent} of the edits of '{case.task.id}': no other word, or nothing to see"
             )
         values = [_mean(edits), _mean(others), whole]
@@ -82,10 +70,10 @@ class EditsSeen:
         seen = asked.where.flatten(1).sum(1) >= LEAST
         model = clip.load(self.found, self.device)
         if any(model.truncates(prompt) for prompt in asked.prompts):
-            self._note(f"saw only the beginning of the prompt of '{case.task.id}', which is too long")
+            self.note(f"saw only the beginning of the prompt of '{case.task.id}', which is too long")
         texts = torch.cat([clip.prompt(case, each, self.found, self.device) for each in asked.prompts])
         if any(torch.equal(texts[0], each) for each in texts[1:]):
-            self._note(f"is left out: words of '{case.task.id}' are the same to CLIP")
+            self.note(f"is left out: words of '{case.task.id}' are the same to CLIP")
             return None
         if not bool(seen.any()):
             return None
@@ -144,9 +132,6 @@ class EditsSeen:
     def _rivals_of(self, word: str) -> list[str]:
         group = next((each for each in self.rivals if word.casefold() in map(str.casefold, each)), ())
         return [rival for rival in group if rival.casefold() != word.casefold()]
-
-    def _note(self, what: str) -> None:
-        warnings.warn(f"{self.columns[0].name} {what}", MetricWarning, stacklevel=3)
 
 
 def _mean(shares: Sequence[Tensor]) -> float | None:

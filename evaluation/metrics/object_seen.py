@@ -1,58 +1,35 @@
 """Object-seen: does the edited region show the new thing, the old one still, or something else?"""
 
 import re
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from evaluation.backbones import clip
-from evaluation.backbones.weights import Found
+from evaluation.backbones.judge import Judge
 from evaluation.case import Case
-from evaluation.metric import Column, MetricWarning
+from evaluation.metric import Column
 from evaluation.ops import cosine
-from freemask.settings import Effect
 
 
 @dataclass(frozen=True)
-class ObjectSeen:
+class ObjectSeen(Judge):
     """Share of frames that CLIP finds nearest to the target prompt, and nearest to that prompt with the source's word
     in it, among all that are asked about. Only the region counts: around it stand the source's own pixels.
 
     `rivals` are groups of words that could be taken for each other; the group that holds the target's word is asked
     about too, so that a smudge does not count as the new thing only because it is no longer the old one. Other settings
-    as in `ClipText`.
+    as in `Judge`.
     """
 
     rivals: Sequence[Sequence[str]] = ()
-    backbone: str = "auto"
-    weights: Annotated[str | None, Effect.FILES] = None
-    device: Annotated[str, Effect.NONE] = "auto"
 
-    found: Found = field(init=False, repr=False)
-    columns: tuple[Column, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        found = clip.resolve(self.backbone, self.weights)
+    def told(self, label: str) -> Iterator[Column]:
         needs = "an editable region, and one word for another"
-        about = "share of frames whose region is seen as what the target prompt says{}"
-        object.__setattr__(self, "found", found)
-        object.__setattr__(
-            self,
-            "columns",
-            (
-                Column(f"object_seen[{found.label}]", "", True, about.format(""), needs),
-                Column(
-                    f"object_kept[{found.label}]",
-                    "",
-                    False,
-                    about.format(" with the source's word in it"),
-                    needs,
-                ),
-            ),
-        )
+        about = "share of frames whose region is seen as what the target prompt says"
+        yield Column(f"object_seen[{label}]", "", True, about, needs)
+        yield Column(f"object_kept[{label}]", "", False, f"{about} with the source's word in it", needs)
 
     def __call__(self, case: Case) -> dict[str, float]:
         prompts = self._prompts(case)
@@ -60,10 +37,10 @@ class ObjectSeen:
             return {}
         model = clip.load(self.found, self.device)
         if any(model.truncates(prompt) for prompt in prompts):
-            self._note(f"saw only the beginning of the prompt of '{case.task.id}', which is too long")
+            self.note(f"saw only the beginning of the prompt of '{case.task.id}', which is too long")
         texts = torch.cat([clip.prompt(case, each, self.found, self.device) for each in prompts])
         if any(torch.equal(texts[0], each) for each in texts[1:]):
-            self._note(f"is left out: the words of '{case.task.id}' are the same to CLIP")
+            self.note(f"is left out: the words of '{case.task.id}' are the same to CLIP")
             return {}
         images = model.images(torch.where(case.editable[:, None], case.edited, case.source))
         near = torch.stack([cosine(images, text.expand_as(images)) for text in texts]).argmax(dim=0)
@@ -83,9 +60,6 @@ class ObjectSeen:
         own = {old.casefold(), new.casefold()}
         others = [old, *(rival for rival in group if rival.casefold() not in own)]
         return [target, *(instead(target, new, each) for each in others)]
-
-    def _note(self, what: str) -> None:
-        warnings.warn(f"{self.columns[0].name} {what}", MetricWarning, stacklevel=3)
 
 
 def place_of(word: str) -> re.Pattern[str]:

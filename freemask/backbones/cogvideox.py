@@ -12,7 +12,7 @@ from freemask.backbones import cogvideox_attention, identity, tiny_cogvideox
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import CausalCodec
 from freemask.backbones.network import device_of, dtype_of
-from freemask.backbones.parts import Cells, Parts
+from freemask.backbones.parts import Parts
 from freemask.backbones.text import PaddedReader
 from freemask.backbones.transformer import VideoTransformer
 from freemask.errors import UserError
@@ -50,11 +50,6 @@ class CogVideoX(VideoTransformer):
                 came=f"max_tokens={self.max_tokens}",
                 expected=config.max_text_seq_length,
             )
-
-    @staticmethod
-    def cells(network: Any) -> Cells:
-        side = network.config.patch_size
-        return network.config.patch_size_t or 1, side, side
 
     @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:

@@ -12,17 +12,16 @@ from torch import Tensor
 from freemask.attention.processor import Slot
 from freemask.backbones import hunyuan_attention, identity, tiny_hunyuan, weightless
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.codec import CausalCodec
 from freemask.backbones.hunyuan_text import HunyuanReader, Pair
 from freemask.backbones.network import device_of, dtype_of
-from freemask.backbones.parts import Cells, Parts, Wishes, refuse_more
+from freemask.backbones.parts import Parts, Wishes, refuse_more
 from freemask.backbones.transformer import VideoTransformer
 from freemask.backbones.turns import Offload
 from freemask.backbones.weightless import Weights
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
-from freemask.types import Given, Site
+from freemask.types import Site
 
 GUIDANCE = 6.0  # of the library's pipeline
 TOLD = 1000  # what the network is told of it
@@ -56,18 +55,9 @@ class Hunyuan(VideoTransformer):
         self.embedded_guidance, self.guided = embedded_guidance, parts.network.config.guidance_embeds
 
     @staticmethod
-    def cells(network: Any) -> Cells:
-        side = network.config.patch_size
-        return network.config.patch_size_t, side, side
-
-    @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
         _check(network)
         return hunyuan_attention.install(network, slot)
-
-    @classmethod
-    def codec_of(cls, vae: Any, *, patch: int, tiling: bool = False) -> CausalCodec:
-        return CausalCodec(vae, int(vae.temporal_compression_ratio), patch=patch, tiling=tiling)
 
     @classmethod
     def reader_of(
@@ -171,11 +161,6 @@ class Hunyuan(VideoTransformer):
         )
         model.guidance = 1.0
         return model
-
-    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
-        if "mask" in given.parts or "text" not in given.parts:
-            return given
-        return given.plus(mask=torch.ones(given.parts["text"].shape[-2]))
 
     def _call(
         self, x: Float[Tensor, "s lf c lh lw"], told: Float[Tensor, " s"], parts: Mapping[str, Tensor]

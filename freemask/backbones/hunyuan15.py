@@ -11,10 +11,9 @@ from torch import Tensor
 from freemask.attention.processor import Slot
 from freemask.backbones import hunyuan_attention, identity, tiny_hunyuan15
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.codec import CausalCodec
 from freemask.backbones.hunyuan_text import Hunyuan15Reader, Pair
 from freemask.backbones.network import device_of, dtype_of
-from freemask.backbones.parts import Cells, Parts, refuse_more
+from freemask.backbones.parts import Parts, refuse_more
 from freemask.backbones.transformer import VideoTransformer
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
@@ -37,18 +36,9 @@ class Hunyuan15(VideoTransformer):
     conditions = {**VideoTransformer.conditions, "mask": "l, 1 where the text has a column"}
 
     @staticmethod
-    def cells(network: Any) -> Cells:
-        side = network.config.patch_size
-        return network.config.patch_size_t, side, side
-
-    @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
         _check(network)
         return hunyuan_attention.install(network, slot)
-
-    @classmethod
-    def codec_of(cls, vae: Any, *, patch: int, tiling: bool = False) -> CausalCodec:
-        return CausalCodec(vae, int(vae.temporal_compression_ratio), patch=patch, tiling=tiling)
 
     @classmethod
     def reader_of(

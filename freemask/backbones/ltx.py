@@ -21,7 +21,7 @@ from freemask.backbones.weightless import Weights
 from freemask.diffusion.flow import Flow
 from freemask.errors import UserError
 from freemask.settings import Effect
-from freemask.types import Given, Site
+from freemask.types import Site
 
 FPS = 25  # of the library's pipeline
 
@@ -158,11 +158,6 @@ class Ltx(VideoTransformer):
         way = Flow(shift=shift, grid=grid, terminal=0.1)
         parts = Parts(made.transformer.to(place), codec, reader, way)
         return cls(parts, name=identity.of_modules(modules, facts), native=(32, 32), fps=fps)
-
-    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
-        if "mask" in given.parts or "text" not in given.parts:
-            return given
-        return given.plus(mask=torch.ones(given.parts["text"].shape[-2]))
 
     def _call(
         self, x: Float[Tensor, "s lf c lh lw"], told: Float[Tensor, " s"], parts: Mapping[str, Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor
 from freemask.attention.processor import Call, Slot
 from freemask.backbones import identity, weightless
 from freemask.backbones.checkpoint import Checkpoint
-from freemask.backbones.codec import Codec
+from freemask.backbones.codec import CausalCodec, Codec
 from freemask.backbones.network import Network, of_prompts
 from freemask.backbones.parts import Cells, Parts, Wishes, read, sides
 from freemask.backbones.turns import Offload, Turns
@@ -20,7 +20,7 @@ from freemask.backbones.weightless import Weights
 from freemask.diffusion.scheduler import noise_path
 from freemask.errors import UserError
 from freemask.settings import Effect
-from freemask.types import Grid, Role, Site, Text
+from freemask.types import Given, Grid, Role, Site, Text
 
 COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -28,7 +28,8 @@ COMPONENTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 class VideoTransformer(Network):
     """A transformer over the tokens of all frames, with its autoencoder and text encoder, behind one door.
 
-    A family says which classes its parts have, and fills in `cells`, `attention`, `codec_of`, `reader_of` and `_call`.
+    A family says which classes its parts have, fills in `attention`, `reader_of` and `_call`, and says where its cells
+    and its autoencoder are of another kind.
     The transformer runs in `dtype` (what its class keeps in single precision stays so), the text encoder in
     `text_dtype`; autoencoder and latents stay in single precision (double for float64).
     """
@@ -69,7 +70,8 @@ class VideoTransformer(Network):
 
     @staticmethod
     def cells(network: Any) -> Cells:
-        raise NotImplementedError
+        side = network.config.patch_size
+        return network.config.patch_size_t or 1, side, side
 
     @staticmethod
     def attention(network: Any, slot: Slot) -> Mapping[str, Site]:
@@ -77,14 +79,20 @@ class VideoTransformer(Network):
         raise NotImplementedError
 
     @classmethod
-    def codec_of(cls, vae: Any, *, patch: int, tiling: bool) -> Codec:
-        raise NotImplementedError
+    def codec_of(cls, vae: Any, *, patch: int, tiling: bool = False) -> Codec:
+        return CausalCodec(vae, int(vae.temporal_compression_ratio), patch=patch, tiling=tiling)
 
     @classmethod
     def reader_of(
         cls, files: Checkpoint, *, device: torch.device, dtype: torch.dtype, max_tokens: int
     ) -> Any:
         raise NotImplementedError
+
+    def _completed(self, given: Given, x: Float[Tensor, "lf c lh lw"]) -> Given:
+        """Where the network is told which columns of a text count: all, if nothing is said."""
+        if "mask" not in self.conditions or "mask" in given.parts or "text" not in given.parts:
+            return given
+        return given.plus(mask=torch.ones(given.parts["text"].shape[-2]))
 
     def _call(
         self, x: Float[Tensor, "s lf c lh lw"], told: Float[Tensor, " s"], parts: Mapping[str, Tensor]

@@ -19,7 +19,7 @@ from freemask.diffusion.solvers import EULER, OWN_LEVEL
 from freemask.errors import UserError
 from freemask.masks.plan import Subject
 from freemask.masks.strategies.none import NoMask
-from freemask.methods.common import Stopwatch, at_least, finer, of_kind, paths, whole
+from freemask.methods.common import Stopwatch, at_least, finer, of_kind, paths, share, whole
 from freemask.methods.composite import composited
 from freemask.methods.ddim import PROMPTS
 from freemask.methods.first_frame import FirstFrame, Unedited
@@ -73,9 +73,8 @@ class AnyV2V(MaskSettings):
         of_kind("first_frame", self.first_frame, FirstFrame)
         one_of("inversion_prompt", self.inversion_prompt, PROMPTS)
         one_of("solver", self.solver, (OWN_LEVEL, EULER))
-        whole("steps", self.steps)
+        whole("steps", self.steps, 1)
         whole("start", self.start)
-        at_least("steps", self.steps, 1)
         finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         at_least("fps", self.fps, 0.01)
@@ -90,9 +89,7 @@ class AnyV2V(MaskSettings):
                 expected="still=false, or mask=none",
             )
         for name in ("convolution_share", "attention_share", "temporal_share"):
-            share = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise UserError(f"'{name}' is a share of the steps.", came=share, expected="0 to 1")
+            share(name, getattr(self, name), "the steps")
 
     def check(self, task: EditTask, clip: Callable[[], Clip]) -> None:
         super().check(task, clip)

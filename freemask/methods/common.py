@@ -48,9 +48,18 @@ def at_least(name: str, came: float | int | None, least: float | int) -> None:
         raise UserError(f"'{name}' is too small.", came=came, expected=f"at least {least}")
 
 
-def whole(name: str, came: object) -> None:
+def whole(name: str, came: object, least: int | None = None) -> None:
     if not isinstance(came, int) or isinstance(came, bool):
         raise UserError(f"'{name}' must be a whole number.", came=came, expected="such as 50")
+    if least is not None:
+        at_least(name, came, least)
+
+
+def share(name: str, came: float | int | None, of: str = "", *, above: bool = False) -> None:
+    """`of` what, such as the steps; `above`: none at all is no share."""
+    if came is not None and not (0 < came <= 1 if above else 0 <= came <= 1):
+        expected = "above 0, at most 1" if above else "0 to 1"
+        raise UserError(f"'{name}' is a share{of and f' of {of}'}.", came=came, expected=expected)
 
 
 def of_kind(name: str, came: object, kind: type) -> None:
@@ -121,8 +130,7 @@ def path_warnings(backbone: Backbone) -> tuple[str, ...]:
 
 def finer(steps: int, inversion_steps: int | None) -> None:
     if inversion_steps is not None:
-        whole("inversion_steps", inversion_steps)
-        at_least("inversion_steps", inversion_steps, steps)
+        whole("inversion_steps", inversion_steps, steps)
 
 
 def paths(

@@ -55,16 +55,14 @@ class ControlVideo(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
         of_kind("interpolation", self.interpolation, Interpolator)
         one_of("variant", self.variant, get_args(Variant))
         if self.long not in (True, False, "auto"):
             raise UserError("'long' is unknown.", came=self.long, expected="true, false or auto")
         if self.window is not None:
-            whole("window", self.window)
-            at_least("window", self.window, SMALLEST)
+            whole("window", self.window, SMALLEST)
         wrong = [each for each in self.smooth or () if each not in range(1, self.steps + 1)]
         if wrong:
             raise UserError(

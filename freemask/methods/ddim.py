@@ -40,8 +40,7 @@ class Ddim:
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         one_of("solver", self.solver, SOLVERS)
         one_of("inversion_prompt", self.inversion_prompt, PROMPTS)
         finer(self.steps, self.inversion_steps)

@@ -19,7 +19,17 @@ from freemask.diffusion.motion import Motion
 from freemask.diffusion.noise_paths import noise_between, one_of
 from freemask.errors import UserError
 from freemask.masks.plan import MaskPlan, Subject
-from freemask.methods.common import Noise, Stopwatch, at_least, drawing, finer, path_warnings, paths, whole
+from freemask.methods.common import (
+    Noise,
+    Stopwatch,
+    at_least,
+    drawing,
+    finer,
+    path_warnings,
+    paths,
+    share,
+    whole,
+)
 from freemask.methods.composite import composited
 from freemask.methods.held import free, of_masks, planned, put_back, wish_of
 from freemask.methods.masked import MaskSettings
@@ -69,16 +79,12 @@ class Dmt(MaskSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("steps", 1), ("updates", 0), ("coarse", 1)):
-            whole(name, getattr(self, name))
-            at_least(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         one_of("start", self.start, STARTS)
         one_of("variant", self.variant, VARIANTS)
-        if not 0 <= self.guided_share <= 1:
-            raise UserError(
-                "'guided_share' is a share of the steps.", came=self.guided_share, expected="0 to 1"
-            )
+        share("guided_share", self.guided_share, "the steps")
         if len(self.rates) != 2 or not all(0 < rate < float("inf") for rate in self.rates):
             raise UserError(
                 "'rates' are those of the first and of the last guided step.",

@@ -16,9 +16,8 @@ from freemask.diffusion.guidance import strength
 from freemask.diffusion.inversions import Inversion, Inversions, Wish
 from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.solvers import EULER, LOWER
-from freemask.errors import UserError
 from freemask.masks.plan import Subject
-from freemask.methods.common import Stopwatch, of_kind, only_images, paths
+from freemask.methods.common import Stopwatch, of_kind, only_images, paths, share
 from freemask.methods.composite import composited
 from freemask.methods.following import followed
 from freemask.methods.held import free, of_masks, planned, wish_of
@@ -68,8 +67,7 @@ class Flatten(MaskSettings):
         super().__post_init__()
         of_kind("flow", self.flow, FlowSource)
         one_of("variant", self.variant, get_args(Variant))
-        if not 0 <= self.inject <= 1:
-            raise UserError("'inject' is a share of the steps.", came=self.inject, expected="0 to 1")
+        share("inject", self.inject, "the steps")
         self.settings()
 
     def settings(self) -> Pnp:

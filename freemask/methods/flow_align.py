@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from freemask.diffusion.guidance import cfg, strength
-from freemask.errors import UserError
-from freemask.methods.common import at_least, whole
+from freemask.methods.common import at_least, share, whole
 from freemask.methods.renoised import Held, Masked, follows_velocities
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
@@ -27,14 +26,10 @@ class FlowAlign(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         for name in ("guidance", "emphasis", "pull"):
             at_least(name, getattr(self, name), 0)
-        if not 0 < self.reach <= 1:
-            raise UserError(
-                "'reach' is a share of the steps.", came=self.reach, expected="above 0, at most 1"
-            )
+        share("reach", self.reach, "the steps", above=True)
 
     @torch.no_grad()
     def __call__(

@@ -56,8 +56,7 @@ class FlowEdit(Masked):
         super().__post_init__()
         for name, least in (("steps", 1), ("noises", 1), ("skip", 0)):
             if name != "skip" or self.skip is not None:
-                whole(name, getattr(self, name))
-            at_least(name, getattr(self, name), least)
+                whole(name, getattr(self, name), least)
         for name in ("guidance", "source_guidance", "emphasis", "source_emphasis"):
             at_least(name, getattr(self, name), 0)
         one_of("coupling", self.coupling, COUPLINGS)

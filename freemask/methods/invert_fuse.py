@@ -90,8 +90,7 @@ class InvertFuse:
     heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
         for name, value, choices in (
             ("attention", self.attention, PASSES),

@@ -17,7 +17,7 @@ from freemask.fields.footage import Footage
 from freemask.masks.plan import MaskStrategy, Subject
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
-from freemask.methods.common import Stopwatch, at_least, of_kind, whole
+from freemask.methods.common import Stopwatch, of_kind, whole
 from freemask.methods.first_frame import FirstFrame, Picture, Unedited
 from freemask.methods.held import planned, wish_of
 from freemask.optical.sources import Auto, FlowSource
@@ -44,8 +44,7 @@ class Lifting:
     heat_gb: Annotated[float | int, Effect.NONE] = 2
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         of_kind("first_frame", self.first_frame, FirstFrame)
         of_kind("flow", self.flow, FlowSource)
         of_kind("mask", self.mask, MaskStrategy)

@@ -71,8 +71,7 @@ class NullTextP2P:
 
     def __post_init__(self) -> None:
         for name, value, least in (("steps", self.steps, 1), ("inner", self.inner, 0)):
-            whole(name, value)
-            at_least(name, value, least)
+            whole(name, value, least)
         at_least("guidance", self.guidance, 0)
         at_least("source_guidance", self.source_guidance, 0)
         of_kind("mask", self.mask, MaskStrategy)

@@ -19,7 +19,7 @@ from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.null_text import SCALE
 from freemask.errors import UserError
-from freemask.methods.common import Stopwatch, at_least, only_images, path_warnings
+from freemask.methods.common import Stopwatch, at_least, only_images, path_warnings, share
 from freemask.methods.composite import composited
 from freemask.methods.held import free, of_masks, planned, wish_of
 from freemask.methods.masked import MaskSettings
@@ -71,8 +71,7 @@ class Pix2Video(MaskSettings):
         super().__post_init__()
         one_of("variant", self.variant, get_args(Variant))
         at_least("pull", self.pull, 0)
-        if not 0 <= self.pull_share <= 1:
-            raise UserError("'pull_share' is a share of the steps.", came=self.pull_share, expected="0 to 1")
+        share("pull_share", self.pull_share, "the steps")
         for each in entries(self.look):
             if each != "first" and not (isinstance(each, int) and each < 0):
                 raise UserError(

@@ -17,7 +17,7 @@ from freemask.diffusion.loops import Callbacks, sample
 from freemask.diffusion.noise_paths import noise_between
 from freemask.errors import UserError
 from freemask.masks.plan import MaskPlan, Subject
-from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, whole
+from freemask.methods.common import Stopwatch, at_least, finer, path_warnings, paths, share, whole
 from freemask.methods.held import holding, of_frames, put_back
 from freemask.methods.pnp_layers import Lent, attentions, convolutions
 from freemask.settings import Effect
@@ -65,14 +65,11 @@ class Pnp:
     inversions_gb: Annotated[float | int, Effect.NONE] = 4
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         finer(self.steps, self.inversion_steps)
         at_least("guidance", self.guidance, 0)
         for name in ("convolution_share", "attention_share"):
-            share = getattr(self, name)
-            if not 0 <= share <= 1:
-                raise UserError(f"'{name}' is a share of the steps.", came=share, expected="0 to 1")
+            share(name, getattr(self, name), "the steps")
         if self.start not in get_args(Start):
             raise UserError("There is no such start.", came=self.start, expected=", ".join(get_args(Start)))
 

@@ -10,7 +10,7 @@ from freemask.diffusion.inversions import Watched
 from freemask.diffusion.loops import invert, sample
 from freemask.diffusion.noise_paths import one_of
 from freemask.diffusion.solvers import EULER, SOLVERS
-from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
+from freemask.methods.common import Stopwatch, path_warnings, whole
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 
@@ -24,8 +24,7 @@ class Reconstruct:
     solver: str = EULER
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         one_of("solver", self.solver, SOLVERS)
 
     def __call__(

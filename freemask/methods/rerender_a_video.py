@@ -21,7 +21,7 @@ from freemask.diffusion.guidance import strength
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.interpolation.far import Far
-from freemask.methods.common import at_least, controlled, drawing, of_kind, only_images, whole
+from freemask.methods.common import at_least, controlled, drawing, of_kind, only_images, share, whole
 from freemask.methods.composite import composited
 from freemask.methods.following import OPEN
 from freemask.methods.held import of_clip_alone
@@ -79,18 +79,14 @@ class RerenderAVideo(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
         of_kind("flow", self.flow, FlowSource)
         one_of("variant", self.variant, get_args(Variant))
         if self.interval is not None:
-            whole("interval", self.interval)
-            at_least("interval", self.interval, 1)
+            whole("interval", self.interval, 1)
         for name in ("shape", "weight", "colours"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
-                raise UserError(f"'{name}' is a share.", came=share, expected="0 to 1")
+            share(name, getattr(self, name))
         if self.strength is not None and not 0 < self.strength <= 1:
             raise UserError(
                 "'strength' is a share of the path.",

@@ -13,8 +13,7 @@ from freemask.attention.record import GIB, Recording
 from freemask.diffusion.guidance import given_to, guided
 from freemask.diffusion.loops import Callbacks, invert, sample
 from freemask.diffusion.noise_paths import one_of
-from freemask.errors import UserError
-from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
+from freemask.methods.common import Stopwatch, at_least, path_warnings, share, whole
 from freemask.settings import Effect
 from freemask.types import QKV, Backbone, Clip, Edit, EditTask, Progress, Taps, Time, Where, silent
 
@@ -42,13 +41,11 @@ class RfSolver:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("inject", 0)):
-            whole(name, getattr(self, name))
-            at_least(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         at_least("guidance", self.guidance, 0)
         one_of("solver", self.solver, SOLVERS)
         one_of("inversion_prompt", self.inversion_prompt, ("empty", "source"))
-        if not 0 <= self.blocks <= 1:
-            raise UserError("'blocks' is a share of the layers.", came=self.blocks, expected="0 to 1")
+        share("blocks", self.blocks, "the layers")
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent

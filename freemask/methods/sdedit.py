@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Generator
 
 from freemask.diffusion.guidance import given_to, guided
 from freemask.diffusion.loops import sample
-from freemask.errors import UserError
-from freemask.methods.common import Stopwatch, at_least, path_warnings, whole
+from freemask.methods.common import Stopwatch, at_least, drawing, path_warnings, share, whole
 from freemask.types import Backbone, Clip, Edit, EditTask, Progress, silent
 
 
@@ -21,11 +19,9 @@ class SdEdit:
     strength: float | int = 0.6
 
     def __post_init__(self) -> None:
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
-        if not 0 < self.strength <= 1:
-            raise UserError("'strength' is a share.", came=self.strength, expected="above 0, at most 1")
+        share("strength", self.strength, above=True)
 
     def __call__(
         self, backbone: Backbone, clip: Clip, task: EditTask, rng: Generator, progress: Progress = silent
@@ -35,8 +31,7 @@ class SdEdit:
         with watch.stage("encode"):
             latents = backbone.encode(clip.frames)
             target = given_to(backbone, clip, backbone.embed(task.target))
-        # Drawn on the CPU in single precision: the same noise on every device and in every dtype.
-        noise = torch.randn(latents.shape, generator=rng, dtype=torch.float32).to(latents)
+        noise = drawing(rng, latents)()
         with watch.stage("sampling"):
             noised = backbone.noise_path.noised(latents, noise, times[-1])
             edited = sample(

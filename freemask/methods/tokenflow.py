@@ -15,7 +15,7 @@ from freemask.attention.record import GIB
 from freemask.diffusion.noise_paths import one_of
 from freemask.errors import UserError
 from freemask.masks.plan import MaskPlan
-from freemask.methods.common import Stopwatch, at_least, controlled, only_images, whole
+from freemask.methods.common import Stopwatch, controlled, only_images, share, whole
 from freemask.methods.composite import composited
 from freemask.methods.held import free, of_masks, planned, wish_of
 from freemask.methods.masked import MaskSettings
@@ -65,11 +65,9 @@ class TokenFlow(MaskSettings):
         super().__post_init__()
         one_of("base", self.base, get_args(Base))
         one_of("variant", self.variant, get_args(Variant))
-        whole("chunk", self.chunk)
-        at_least("chunk", self.chunk, 1)
+        whole("chunk", self.chunk, 1)
         self.settings()
-        if not 0 < self.strength <= 1:
-            raise UserError("'strength' is a share.", came=self.strength, expected="above 0, at most 1")
+        share("strength", self.strength, above=True)
         if self.base == "sdedit" and self.variant == "official" and self.strength * self.steps < 2:
             raise UserError(
                 "The released code would travel the whole path here.",

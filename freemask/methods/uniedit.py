@@ -20,7 +20,7 @@ from freemask.errors import UserError
 from freemask.masks.plan import MaskPlan, MaskStrategy, Subject
 from freemask.masks.strategies.none import NoMask
 from freemask.methods import shown
-from freemask.methods.common import Stopwatch, at_least, check_mask, path_warnings, whole
+from freemask.methods.common import Stopwatch, at_least, check_mask, path_warnings, share, whole
 from freemask.methods.composite import composited
 from freemask.methods.held import of_clip_alone, planned, wish_of
 from freemask.methods.masked import MaskSettings, of_target
@@ -76,17 +76,14 @@ class UniEdit(MaskSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("steps", 1), ("inner", 0)):
-            whole(name, getattr(self, name))
-            at_least(name, getattr(self, name), least)
+            whole(name, getattr(self, name), least)
         at_least("guidance", self.guidance, 0)
         one_of("mode", self.mode, get_args(Mode))
         one_of("variant", self.variant, get_args(Variant))
         if self.prompt is not None:
             one_of("prompt", self.prompt, ("source", "empty"))
         for name in ("structure", "background", "content", "temporal"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
-                raise UserError(f"'{name}' is a share of the steps.", came=share, expected="0 to 1")
+            share(name, getattr(self, name), "the steps")
         if self.variant == "official" and self.steps > MOST_STEPS:
             raise UserError(
                 "Null texts learn less with every step, and then nothing.",

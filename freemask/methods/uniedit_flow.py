@@ -32,8 +32,7 @@ class UniEditFlow(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         at_least("omega", self.omega, 0)
         if not 0 < self.reach <= 1 or not self.acting:
             raise UserError(

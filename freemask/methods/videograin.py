@@ -100,8 +100,7 @@ class VideoGrain(MaskSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole("steps", self.steps)
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         at_least("guidance", self.guidance, 0)
         of_kind("flow", self.flow, FlowSource)
         one_of("variant", self.variant, get_args(Variant))

@@ -9,6 +9,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from experiments.config.choices import option
 from experiments.config.declared import declared
 from experiments.config.fits import check_value
+from freemask.data.names import CLIP
 from freemask.data.paths import existing, existing_folder
 from freemask.data.shipped import list_path
 from freemask.errors import UserError
@@ -23,7 +24,6 @@ PLACES = (
     "method.interpolation.weights",
     "tuning.path",
 )
-CLIP = "{clip}"  # stands in some of these for the name of each clip
 SHOWS = {"source": "what the clip shows", "target": "what it is to show"}
 REFERRED = (
     "mask",

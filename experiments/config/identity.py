@@ -18,19 +18,18 @@ from hydra.utils import get_object
 from experiments.config.build import build
 from experiments.config.fingerprint import Identity as Identity
 from experiments.config.fingerprint import digest
-from freemask.backbones.checkpoint import SHIPPED, SHIPPED_PARTS
+from freemask.backbones.checkpoint import COMPONENTS, SHIPPED, SHIPPED_PARTS
 from freemask.backbones.identity import of_file, of_folder
 from freemask.backbones.weightless import find
 from freemask.control.images import WORDS
+from freemask.data.names import CLIP
 from freemask.masks import bookshelf
 from freemask.masks.codebook import Codebook
 from freemask.settings import Effect, Spellings, declared
 from freemask.types import EditTask
 
 UNTUNED = "freemask.tuning.recipe.NoTuning"
-CLIP = "{clip}"  # stands in some paths for the name of each clip
 CONTENT = "content"  # stands before the digest of what lies at a place
-COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]
 FOUND_BY = ("weights", "revision", "local_files_only", "allow_pickle")  # how the files of a model are found
 Content = Callable[[Mapping[str, Any], str], Any]  # what counts of a node's setting, instead of its value
 

@@ -17,9 +17,7 @@ from experiments.runs.rows import Row, latest
 from experiments.tables.rows import stores
 from freemask.data.write import to_bytes
 from freemask.errors import UserError
-from freemask.masks.codebook import Codebook
-
-BOOK = "codebook.json"
+from freemask.masks.codebook import BOOK, Codebook
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config.compose import typed
+from experiments.config.compose import OPTIONAL, typed
 from experiments.config.fingerprint import leaves
 from experiments.config.texts import RUN
 from experiments.runs.record import Record
@@ -29,7 +29,6 @@ GROUPS = (
     "metric",
 )
 YOUNG = ("flow", "first_frame", "interpolation", "tuning")  # groups that older records do not know
-INSIDE = ("mask", "fusion", "flow", "first_frame", "interpolation")  # groups that a method may refer to
 CONTENT = "content "  # of a file, where its name does not count (`experiments/config/identity.py`)
 SILENT = ("data.task_list",)  # what differs there has a name of its own
 ONCE = ("start", "retry")  # said of one start, and not when all is repeated
@@ -103,12 +102,12 @@ def _made(run: Run, name: str | None, record: Record, config: Mapping[str, Any] 
 def _as_typed(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> dict[str, Any]:
     """With mask and fusion beside the method, as they are typed; without them where the method looks at neither."""
     method, found = dict(config.get("method") or {}), {}
-    for group in INSIDE:
+    for group in OPTIONAL:
         if choices.get(group) and isinstance(method.get(group), Mapping):
             found[group], method[group] = method[group], f"${{{group}}}"
         elif choices.get(group) and group in config:
             found[group] = config[group]
-    rest = {key: each for key, each in config.items() if key not in ("method", *INSIDE)}
+    rest = {key: each for key, each in config.items() if key not in ("method", *OPTIONAL)}
     return {**({"method": method} if method else {}), **found, **rest}
 
 

@@ -31,6 +31,8 @@ SHIPPED_PARTS = {
 }
 # Gated layers that go into another.
 SHIPPED_LAYERS = {"embedded_boxes": WEIGHTS_FOLDER / "boxes"}
+# Of U-Nets; the last is one that some have.
+COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]
 WEIGHTS = ("*.safetensors",)
 PICKLES = ("*.bin",)
 

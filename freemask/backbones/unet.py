@@ -9,6 +9,7 @@ from torch import Tensor
 
 from freemask.attention.processor import Slot
 from freemask.backbones import gated, sites, tiny
+from freemask.backbones.checkpoint import COMPONENTS as COMPONENTS
 from freemask.backbones.checkpoint import Checkpoint
 from freemask.backbones.codec import Codec
 from freemask.backbones.given import must_be, text_must_be
@@ -17,7 +18,6 @@ from freemask.backbones.text import TextReader
 from freemask.diffusion.scheduler import noise_path
 from freemask.types import Given, NoisePath
 
-COMPONENTS = ["unet", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder"]  # the last: of some
 VAES = ("AutoencoderKL", "AutoencoderDC")
 CHANNELS = "f c lh lw, or 1 c lh lw for all frames: the input channels beside the noisy ones"
 

@@ -10,11 +10,11 @@ from torch.nn.functional import interpolate
 
 from freemask.data.folder import list_images
 from freemask.data.images import read_image
+from freemask.data.names import CLIP
 from freemask.data.paths import existing_folder
 from freemask.errors import UserError
 from freemask.types import Clip
 
-CLIP = "{clip}"  # stands for the name of each clip
 ALIKE = 1.05  # how far shapes may be apart before pictures would be stretched visibly
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from freemask.control.depth import Depth
 from freemask.control.edges import Edges
-from freemask.control.files import CLIP, Files
+from freemask.control.files import Files
+from freemask.data.names import CLIP
 from freemask.errors import UserError, near
 from freemask.types import Clip
 

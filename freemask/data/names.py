@@ -6,6 +6,7 @@ from pathlib import Path
 
 from freemask.errors import UserError
 
+CLIP = "{clip}"  # stands in some paths for the name of each clip
 EXPECTED = "a name below the folder, such as clips/bear"
 LONGEST = 1000
 LONGEST_PART = 200  # bytes of one name, so that a suffix still fits into the 255 of most file systems

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol, runtime_checkable
 
+from freemask.data.names import CLIP
 from freemask.data.paths import existing
 from freemask.errors import UserError
 from freemask.optical import files, raft
@@ -12,7 +13,6 @@ from freemask.optical.ops import seen_there
 from freemask.settings import Effect
 from freemask.types import Clip, OpticalFlow
 
-CLIP = "{clip}"
 RAFT = "raft_large"
 
 

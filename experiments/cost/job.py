@@ -130,20 +130,11 @@ class Measuring:
         return {"mb": sizes, "difference": float((frames - self.reference).abs().max())}
 
     def _about(self) -> dict[str, Any]:
-        edits, backbone, method = self.edits, self.edits.backbone, self.edits.method
+        edits = self.edits
         return {
-            **machine(),
-            "device": device_of(backbone.device),
-            "fusion": fusion_of(method),
-            "masks": masks_of(method, edits.task),
-            "guidance": strength(getattr(method, "guidance", None), backbone),
-            "dirty": environment.commit()[1],
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "speed": str(getattr(backbone, "speed", PLAIN)),
-            "gpu": backbone.device.type == "cuda",
+            **about(edits),
             "size": [edits.height, edits.width],
-            "latents": list(backbone.encode(edits.clip(1).frames).shape[1:]),
-            "limits": limits(),
+            "latents": list(edits.backbone.encode(edits.clip(1).frames).shape[1:]),
             "official": self._official(),
         }
 
@@ -159,6 +150,23 @@ class Measuring:
             reach = reach_of(backbone, frames)
             sizes[str(frames)] = official_maps(found, reach, frames=frames, steps=steps, bytes_each=each)
         return {"computed": True, "steps": steps, "bytes_each": each, "mb_by_frames": sizes}
+
+
+def about(edits: Edits) -> dict[str, Any]:
+    """What was measured, and where."""
+    backbone, method = edits.backbone, edits.method
+    return {
+        **machine(),
+        "device": device_of(backbone.device),
+        "fusion": fusion_of(method),
+        "masks": masks_of(method, edits.task),
+        "guidance": strength(getattr(method, "guidance", None), backbone),
+        "dirty": environment.commit()[1],
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "speed": str(getattr(backbone, "speed", PLAIN)),
+        "gpu": backbone.device.type == "cuda",
+        "limits": limits(),
+    }
 
 
 def fusion_of(method: Any) -> dict[str, str]:

@@ -10,18 +10,16 @@ from typing import Any
 
 from experiments.config.build import build
 from experiments.cost.counting import Counted, Launched, Staged
-from experiments.cost.job import SETTING, fusion_of, masks_of, with_something_to_measure
-from experiments.cost.machine import PLAIN, device_of, keep_what_is_freed, limits, machine, settle, wait
+from experiments.cost.job import SETTING, about, with_something_to_measure
+from experiments.cost.machine import keep_what_is_freed, settle, wait
 from experiments.cost.rungs import TRIED, Clock, Rung, rung_of, told
 from experiments.cost.work import Edits, in_mode
 from experiments.jobs import seeds, thrift
 from experiments.jobs.attempt import Attempt
 from experiments.jobs.edit import made_on, model_of
 from experiments.jobs.job import Done, Job, Lane
-from experiments.runs import environment
 from experiments.runs.plan import Item, Plan
 from freemask.backbones.weightless import is_random
-from freemask.diffusion.guidance import strength
 from freemask.memory import Meter
 from freemask.types import Edit, EditTask, Progress
 
@@ -151,21 +149,12 @@ class Climbing:
         return method(edits.backbone, clip, edits.task, seeds.generator(0, edits.task.id))
 
     def _about(self) -> dict[str, Any]:
-        edits, backbone, method = self.edits, self.edits.backbone, self.edits.method
+        backbone = self.edits.backbone
         return {
-            **machine(),
-            "device": device_of(backbone.device),
+            **about(self.edits),
             "load_seconds": self.load_seconds,
             "random": is_random(backbone.identity),
             "parameters": backbone.describe()["parameters"],
-            "fusion": fusion_of(method),
-            "masks": masks_of(method, edits.task),
-            "guidance": strength(getattr(method, "guidance", None), backbone),
-            "dirty": environment.commit()[1],
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "speed": str(getattr(backbone, "speed", PLAIN)),
-            "gpu": backbone.device.type == "cuda",
-            "limits": limits(),
         }
 
 

@@ -1,21 +1,21 @@
-"""jaxtyping's check of types and axes at a fraction of its price, which was a third of all tests: arguments are
-checked once and not again beside the result, and the check of a function within another is made once, not by call.
+"""jaxtyping's check of types and axes at a fraction of its price, which was a third of all tests: each argument is
+looked at once, functions that name no axes are left to beartype alone, and the check of a function within another is
+made once and not whenever that is called."""
 
-What is refused is refused by jaxtyping itself, in its own words."""
-
-import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
 from typing import Any, get_args, get_origin
 
 import jaxtyping
+from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, TypeCheckError, _decorator
-from jaxtyping._storage import pop_shape_memo, push_shape_memo
+from jaxtyping._storage import pop_shape_memo, push_shape_memo, shape_str
 
 theirs = _decorator.jaxtyped
-Check = Callable[..., object]
-_known: dict[tuple, tuple[object, Check | None, Check | None]] = {}
+Function = Callable[..., Any]
+CONF = BeartypeConf(violation_type=TypeCheckError)
+_known: dict[tuple, tuple[FunctionType, Function]] = {}
 
 
 def install() -> None:
@@ -24,56 +24,65 @@ def install() -> None:
 
 
 def jaxtyped(fn: Any = _decorator._sentinel, *, typechecker: Any = _decorator._sentinel) -> Any:
-    if isinstance(fn, FunctionType) and callable(typechecker) and not hasattr(fn, "__no_type_check__"):
-        return _checked(fn, typechecker)
-    return theirs(fn, typechecker=typechecker)
-
-
-def _checked(fn: FunctionType, typechecker: Callable[..., Any]) -> Callable[..., Any]:
-    arguments, result = _checks(fn, typechecker)
+    known = isinstance(fn, FunctionType) and callable(typechecker)
+    if not known or hasattr(fn, "__no_type_check__"):
+        return theirs(fn, typechecker=typechecker)
+    said = {
+        name: _decorator._destring_annotation(each, fn.__globals__)
+        for name, each in fn.__annotations__.items()
+    }
+    typed = _typed_within(fn, said) if "<locals>" in fn.__qualname__ else _typed(fn, said)
+    if not any(map(_names_axes, said.values())):
+        return typed
 
     @wraps(fn)
     def checked(*given: Any, **named: Any) -> Any:
         __tracebackhide__ = True
-        push_shape_memo({})
+        axes = push_shape_memo({})
         try:
-            if arguments is None or _holds(arguments, *given, **named):
-                found = fn(*given, **named)
-                if result is not None:
-                    try:
-                        result(found)
-                    except Exception as error:
-                        said = f"the result of {fn.__module__}.{fn.__qualname__}: {error}"
-                        raise TypeCheckError(said) from None
-                return found
+            return typed(*given, **named)
+        except TypeCheckError as error:
+            if not hasattr(error, "__notes__"):
+                error.add_note(shape_str(axes))
+            raise
         finally:
             pop_shape_memo()
-        return theirs(fn, typechecker=typechecker)(*given, **named)
 
     return checked
 
 
-def _holds(check: Check, *given: Any, **named: Any) -> bool:
-    try:
-        check(*given, **named)
-    except Exception:
-        return False
-    return True
+def _typed(fn: FunctionType, said: dict[str, Any]) -> Function:
+    """`said`: its annotations, those that were strings read as far as they can be by now."""
+    like = FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
+    like.__kwdefaults__, like.__annotations__, like.__dict__ = fn.__kwdefaults__, said, {**fn.__dict__}
+    like.__module__, like.__qualname__, like.__doc__ = fn.__module__, fn.__qualname__, fn.__doc__
+    made = beartype(conf=CONF)(like)
+    return fn if made is like else wraps(fn)(made)
 
 
-def _checks(fn: FunctionType, typechecker: Callable[..., Any]) -> tuple[Check | None, Check | None]:
-    """Of the arguments and of the result; None where nothing is said of them."""
-    if "<locals>" not in fn.__qualname__:
-        return _made(fn, typechecker)
-    defaults = (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
-    said = (each for name, annotation in fn.__annotations__.items() for each in (name, _alike(annotation)))
-    key = (fn.__code__, *said, *map(id, defaults))
+def _typed_within(fn: FunctionType, said: dict[str, Any]) -> Function:
+    """The check of another function of the same code and annotations, with this one in its place."""
+    key = (fn.__code__, *((name, _alike(annotation)) for name, annotation in said.items()))
     try:
         if key not in _known:
-            _known[key] = (defaults, *_made(fn, typechecker))  # kept, so that their ids stay theirs
+            _known[key] = fn, _typed(fn, said)
     except TypeError:  # an annotation that cannot be a key
-        return _made(fn, typechecker)
-    return _known[key][1:]
+        return _typed(fn, said)
+    first, made = _known[key]
+    if first is fn or made is first:  # made for it, or nothing is said of such a function
+        return made if first is fn else fn
+    again = FunctionType(made.__code__, made.__globals__, made.__name__, made.__defaults__, made.__closure__)
+    again.__kwdefaults__ = {
+        **(made.__kwdefaults__ or {}),
+        "__beartype_func": fn,
+    }  # how beartype knows whom to call
+    return wraps(fn)(again)
+
+
+def _names_axes(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
+        return True
+    return any(map(_names_axes, annotation if isinstance(annotation, list) else get_args(annotation)))
 
 
 def _alike(annotation: Any) -> Any:
@@ -82,26 +91,3 @@ def _alike(annotation: Any) -> Any:
         return annotation.array_type, annotation.dtypes, annotation.dim_str
     parts = annotation if isinstance(annotation, list) else get_args(annotation)
     return (get_origin(annotation), *map(_alike, parts)) if parts else annotation
-
-
-def _made(fn: FunctionType, typechecker: Callable[..., Any]) -> tuple[Check | None, Check | None]:
-    def told(annotation: Any) -> Any:
-        return _decorator._destring_annotation(annotation, fn.__globals__)
-
-    given = inspect.signature(fn)
-    takes = given.replace(
-        parameters=[each.replace(annotation=told(each.annotation)) for each in given.parameters.values()],
-        return_annotation=Any,
-    )
-    gives = inspect.Parameter(
-        "result", inspect.Parameter.POSITIONAL_ONLY, annotation=told(given.return_annotation)
-    )
-    nothing = (Any, inspect.Parameter.empty)
-
-    def check(signature: inspect.Signature) -> Check | None:
-        if all(each.annotation in nothing for each in signature.parameters.values()):
-            return None
-        names = fn.__name__, fn.__qualname__, fn.__module__
-        return typechecker(_decorator._make_fn_with_signature(*names, signature, output=False))
-
-    return check(takes), check(inspect.Signature([gives], return_annotation=Any))

@@ -1,6 +1,7 @@
 """What ControlNets are shown of a clip: edges and depth, by words, and pictures of any kind from files."""
 
 import json
+from functools import wraps
 
 import pytest
 import torch
@@ -213,7 +214,10 @@ def test_what_cannot_work_is_refused_before_a_model_is_there(words, said, tmp_pa
     (own).mkdir()
     (own / "config.json").write_text('{"_class_name": "ControlNetModel"}')
     filmed = written(tmp_path / "film")
-    monkeypatch.setattr(Inflated2D, "load", lambda **_: pytest.fail("a model was loaded"))
+    never = wraps(Inflated2D.load)(
+        lambda **_: pytest.fail("a model was loaded")
+    )  # what it says of settings is kept
+    monkeypatch.setattr(Inflated2D, "load", never)
     words = [each.replace("FOLDER", str(own)).replace("CLIP", str(filmed)) for each in words]
     prompts = ["source=a red car on grass", "target=a blue car on grass"]
     assert main(["edit", "model=embedded_image", "method=ddim", f"out={tmp_path}/out", *prompts, *words]) == 2

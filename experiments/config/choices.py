@@ -1,5 +1,6 @@
 """What can be chosen: the option files below conf and in plug-ins, with the facts in their first comment lines."""
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -60,7 +61,7 @@ def option(group_name: str, name: str) -> Option:
 
 def content(group_name: str, name: str) -> dict:
     """An option's YAML as plain values, over those of the options of its group that it is built upon."""
-    own = yaml.safe_load(source(group_name, name)) or {}
+    own = pickle.loads(_packed(source(group_name, name)))
     found: dict = {}
     for entry in own.pop("defaults", ()):
         if isinstance(entry, str) and "@" not in entry and entry != "_self_":
@@ -79,6 +80,12 @@ def source(place: str, name: str | None = None) -> str:
     if name is None:
         return _text(places()[OWN] / f"{place}.yaml")
     return _text(places()[option(place, name).package] / place / f"{name}.yaml")
+
+
+@cache
+def _packed(text: str) -> bytes:
+    """A command asks for the same options again and again, and may change what it gets."""
+    return pickle.dumps(yaml.safe_load(text) or {})
 
 
 @cache

@@ -67,19 +67,34 @@ def sweep_params(verb: str, overrides: Sequence[str]) -> dict[str, Any]:
 def plain(cfg: DictConfig, *, lacking: bool = False) -> dict:
     """Plain Python values, every reference followed. With `lacking`, what is needed and not there stays `???`."""
     try:
-        missing = sorted(OmegaConf.missing_keys(cfg))
-        if missing and not lacking:
-            wrong = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
-            words = [" ".join(f"{key}={value}" for key in missing) for value in ("VALUE", "...")]
-            raise UserError(wrong, expected=words[0], todo=f"add {words[1]} to the command")
         values = OmegaConf.to_container(cfg, resolve=True)
+        if not lacking and _has_gap(values):
+            _refuse_gaps(cfg)
     except OmegaConfBaseException as error:
+        with suppress(OmegaConfBaseException):
+            if not lacking:
+                _refuse_gaps(cfg)
         wrong = "the configuration refers to something that is not there"
         key = getattr(error, "full_key", None)
         came = f"{key}: {first_line(error)}" if key else first_line(error)
         raise UserError(wrong, came=came) from error
     assert isinstance(values, dict)
     return values
+
+
+def _has_gap(values: object) -> bool:
+    """Whether there is a key without its value; to ask the configuration itself takes as long as to read it."""
+    if isinstance(values, dict | list):
+        return any(map(_has_gap, values.values() if isinstance(values, dict) else values))
+    return isinstance(values, str) and values == "???"
+
+
+def _refuse_gaps(cfg: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        wrong = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} needed"
+        words = [" ".join(f"{key}={value}" for key in missing) for value in ("VALUE", "...")]
+        raise UserError(wrong, expected=words[0], todo=f"add {words[1]} to the command")
 
 
 def typed(overrides: Sequence[str], texts: Sequence[str]) -> str:

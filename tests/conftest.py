@@ -48,6 +48,8 @@ def made_once() -> Iterator[None]:
 
     torch.set_num_threads(1)
     atexit.register(gc.unfreeze)
+    gc.freeze()  # the libraries need not be searched for garbage time and again
+    gc.set_threshold(20_000, 10, 20)
     load, handed_out = OmegaConf.load, []
     parsed = cache(lambda text: pickle.dumps(load(io.StringIO(text))))
 
@@ -100,7 +102,7 @@ def _remembered(make: Callable[..., Any], models: list[tuple]) -> Callable[..., 
     def made(*given: Any, **named: Any) -> Any:
         model = make(*given, **named)
         models.append(((given, named), model, _state(model)))
-        gc.freeze()  # by now the libraries are loaded, and need not be searched for garbage time and again
+        gc.freeze()  # nor what stays as long as they do
         return model
 
     return made

@@ -183,7 +183,7 @@ def test_the_bench_measures_each_speed_in_a_folder_and_files_of_its_own(
     tmp_path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = "bench what=speed model=random mask=oracle frames=[2] sizes=[32] at_steps=2 modes=[plain] model.seed=21"
+    words = "bench what=speed model=random mask=oracle frames=[1] sizes=[16] at_steps=1 modes=[plain] model.seed=21"
     for more in ([], ["speed=channels_last", "model.seed=22"]):
         assert main([*words.split(), *more]) == 0, capsys.readouterr().err
     names = ["bench-speed-fusion-random", "bench-speed-fusion-random-channels_last"]

@@ -437,3 +437,4 @@ def test_the_yaml_makes_the_constructors_defaults():
         assert made[name] == getattr(usual, name)
     model = config["model"]
     assert (model["control"], model["attention"], model["least_channels"]) == ("embedded_depth", "all", 0)
+    assert model["gated"] == "embedded_boxes"

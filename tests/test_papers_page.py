@@ -18,6 +18,12 @@ NAMED = ("table", "figure")  # verbs whose names are looked up instead
 LACKING = re.findall(r"no `([^`]+)`", PAGE)
 
 
+@pytest.fixture(autouse=True)
+def composed_once(monkeypatch):
+    """By us, with our messages; Hydra would do it once more, to show what it has."""
+    monkeypatch.setattr("experiments.cli.hydra_app.hydra.main", lambda **_: lambda task: lambda: None)
+
+
 def composes(command, capsys):
     """What `--cfg job` says of it, which runs nothing."""
     code = main([*shlex.split(command)[1:], *(["--cfg", "job"] if command.split()[1] != "list" else [])])

@@ -323,7 +323,13 @@ def test_codebooks_are_of_the_model_without_its_controlnets(folders):
     assert loaded.alone == Inflated2D.identify() != loaded.origin and Inflated2D.load().alone == loaded.alone
     made, bare = (Inflated2D.random(0, control=count, control_middle=True) for count in (2, 0))
     assert made.alone == bare.origin == bare.alone != made.origin
+    boxes, none = (Inflated2D.random(0, gated=each) for each in (True, False))
+    assert boxes.alone == none.origin == none.alone != boxes.origin
+    lent = Inflated2D.load(gated="embedded_boxes")
+    assert lent.alone == loaded.alone != lent.origin
     words = ["method=freemask", "model=embedded_image", "fusion.temporal=off", "mask=mmc_by_layer"]
+    grounded = ["model=embedded_image", "model.gated=embedded_boxes"]
+    assert base_identity(plain(config_of("run", grounded))["model"]) == lent.alone
     words += [f"model.control={folders / 'edges'}", "model.control_strength=[0.5]"]
     config = plain(config_of("run", words))
     assert base_identity(config["model"]) == loaded.alone

@@ -188,8 +188,8 @@ def backbone_identity(model: Mapping[str, Any]) -> str:
 
 
 def base_identity(model: Mapping[str, Any]) -> str:
-    """The same without ControlNets beside it."""
-    bare = {key: value for key, value in model.items() if not key.startswith("control")}
+    """The same without what is lent to it: ControlNets beside it, gated layers within."""
+    bare = {key: value for key, value in model.items() if not key.startswith("control") and key != "gated"}
     return backbone_identity(bare)
 
 

@@ -54,7 +54,7 @@ class Inflated2D(UNet):
         control: Control | None = None,
         alone: str = "",
     ) -> None:
-        """`alone` is its name without ControlNets."""
+        """`alone` is its name without ControlNets and lent gated layers, as codebooks were measured."""
         self.inflation, self.alone = inflation, alone or name
         self.depth: Depth | None = None  # shown as a channel beside the latents
         self.shows_latents = False  # those of the clip, beside the noisy ones
@@ -138,7 +138,7 @@ class Inflated2D(UNet):
         if gated is not None:
             gated_weights.mount(parts.unet, gated_weights.read(gated))
         made = _beside(parts, controlnets.load(nets, dtype_of(dtype), parts.unet.device), how)
-        slicing, alone = attention_slicing, _name(files, inflation, temporal, gated, [])
+        slicing, alone = attention_slicing, _name(files, inflation, temporal, None, [])
         whole = cls(parts, inflation, name=name, attention_slicing=slicing, control=made, alone=alone)
         whole.depth, whole.shows_latents = depth, channels == LATENTS
         _refuse_others(channels, whole.more, int(parts.unet.config.out_channels))
@@ -223,20 +223,21 @@ class Inflated2D(UNet):
             one_of("channels of a random network (model.channels)", channels, (LATENTS,))
         more = 0 if channels is None else tiny.LATENT
         made = tiny.parts(seed, dtype_of(dtype), prediction, max_tokens, image=True, more=more)
-        if boxes:
-            gated_weights.put(made.unet, tiny.gated_layers(made.unet, seed))
+        layered = tiny.gated_layers(made.unet, seed) if boxes else {}
         nets = tiny.control_nets(made.unet, seed, control)
         parts_alone = {"unet": made.unet, "vae": made.vae, "text_encoder": made.text_encoder}
-        modules = parts_alone | {f"control {place}": net for place, net in enumerate(nets)}
+        modules = parts_alone | {f"control {place}": net for place, net in enumerate(nets)} | layered
         inflation = Inflation.of(made.unet.config, attention, least_channels, shared_norm)
-        bare = {"scheduler": made.scheduler, "tokens": max_tokens}  # gated layers count among the weights
+        bare = {"scheduler": made.scheduler, "tokens": max_tokens}
         how = How.of(control, 1, WHOLE, into_middle=control_middle, attention=control_attention)
         how = how.showing((control_edges,) * control)
         facts = bare | ({"into the middle": True} if control and control_middle else {})
         facts |= {"controls look": how.look} if control and how.look else {}
         layers = None if temporal is None else inflate_weights.identity_of(temporal)
         name = inflation.identity(identity.of_modules(modules, facts), layers)
-        alone = inflation.identity(identity.of_modules(parts_alone, bare), layers) if control else name
+        beside = bool(nets or layered)
+        alone = inflation.identity(identity.of_modules(parts_alone, bare), layers) if beside else name
+        gated_weights.put(made.unet, layered)
         if temporal is not None:
             inflate_weights.mount(made.unet, inflate_weights.read(temporal))
         parts = placed(made, device)

@@ -329,6 +329,11 @@ CASES: dict[str, Case] = {
         "out/kept holds a run with another configuration",
         nothing,
     ),
+    "variants over those of an experiment": (
+        ["run", "experiment=demo", "name=new", "variants={x: ['seed=1']}"],
+        "+variants.NAME",
+        nothing,
+    ),
     "variants in a plain run": ([*KEPT, "variants={x:['seed=1']}"], "out/kept", nothing),
     "a record that is torn": (
         [*RUN[:-1], "name=torn"],

@@ -38,6 +38,7 @@ def composed(verb: str, overrides: Sequence[str]) -> Composed:
         made = from_hydra.made(verb, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         _check_keys(verb, read, choosing)
+        _check_names(read, first_line(error))
         todo = f"freemask {verb} --help, or --debug for the whole story"
         raise UserError(
             "the configuration does not fit together", came=first_line(error), todo=todo
@@ -155,6 +156,19 @@ def _check_keys(verb: str, read: Sequence[Override], choosing: Sequence[str]) ->
         known = set(_flat(OmegaConf.to_container(from_hydra.made(verb, choosing).cfg, resolve=False), ""))
         for each in read:
             _check_key(each, known, choices.defaults(verb), verb)
+
+
+def _check_names(read: Sequence[Override], said: str) -> None:
+    """Hydra adds no names to a mapping that has some, such as an experiment's variants."""
+    for each in read:
+        key = each.key_or_group
+        if isinstance(each.value(), dict) and said.startswith(f"Could not override '{key}'"):
+            raise UserError(
+                f"'{key}' has names of its own here, to which this would add others",
+                came=each.input_line,
+                expected=f"+{key}.NAME=..., which adds one",
+                todo=f"~{key} beside +{key}=... puts others in their place",
+            )
 
 
 def _is_choice(each: Override, chosen: dict[str, str | None]) -> bool:

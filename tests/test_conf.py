@@ -98,6 +98,8 @@ def test_the_default_of_everything_is_embedded():
         (int, True, False),
         (float, 3, True),
         (float, "3", False),
+        (float | None, float("inf"), False),
+        (list[float], [1.0, float("nan")], False),
         (int | None, None, True),
         (str | None, 5, False),
         (bool, "yes", False),

@@ -1,5 +1,6 @@
 """Whether a value from a configuration fits what a constructor or a field says of it. Neither Hydra nor torch."""
 
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,8 @@ def _refused(key: str, annotation: Any, value: Any) -> UserError:
     if words and unknown:
         came = f"{key}={value}"
         return UserError(f"{key} cannot be '{unknown[0]}'", came=came, expected=nearest(unknown[0], words))
+    if isinstance(value, float) and not math.isfinite(value):
+        return UserError(f"{key} is not finite", came=f"{key}={value}", expected=_spell(annotation))
     return UserError(f"{key} is of the wrong kind", came=f"{key}={value!r}", expected=_spell(annotation))
 
 
@@ -87,7 +90,9 @@ def words_of(annotation: Any) -> Iterator[str]:
 def _is_plain(kind: type, value: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, kind)
 
 
 def _spell(annotation: Any) -> str:

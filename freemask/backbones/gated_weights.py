@@ -13,6 +13,7 @@ from freemask.errors import UserError
 
 READER, LAYER = "position_net", "fuser"  # of boxes and phrases, and the gated layer of a block
 KIND = "model.gated"
+WITHOUT = f"{KIND}=null does without, or leaves a network with those of its own"
 
 
 def build(unet: Any) -> dict[str, nn.Module]:
@@ -61,6 +62,7 @@ def find(path: str | Path) -> Path:
             "There are no gated layers here.",
             came=place,
             expected=f"{', '.join(SHIPPED_LAYERS)}, a .safetensors file, or a folder with one in it or in its unet/",
+            todo=WITHOUT,
         )
     return found[0]
 
@@ -88,13 +90,19 @@ def read(path: str | Path) -> dict[str, Tensor]:
     try:
         found = load_file(file)
     except Exception as error:  # the reader raises many unrelated kinds
-        raise UserError("The gated layers could not be read.", came=f"{file}: {error}") from error
+        raise UserError(
+            "The gated layers could not be read.",
+            came=f"{file}: {error}",
+            expected="a file of safetensors, whole",
+            todo=WITHOUT,
+        ) from error
     kept = {key: value for key, value in found.items() if is_gated(key)}
     if not kept:
         raise UserError(
             "There are no gated layers among these weights.",
             came=f"{len(found)} tensors in {file}, such as {next(iter(found), 'none')}",
             expected=f"names with {READER} and {LAYER}, as in a network of GLIGEN",
+            todo=WITHOUT,
         )
     return kept
 
@@ -102,7 +110,12 @@ def read(path: str | Path) -> dict[str, Tensor]:
 def mount(unet: Any, weights: Mapping[str, Tensor]) -> None:
     """Put the gated layers into the network: all or none of them."""
     if getattr(unet, READER, None) is not None:
-        raise UserError("This network has gated layers of its own.", came=KIND, todo=f"leave {KIND} out")
+        raise UserError(
+            "This network has gated layers of its own.",
+            came=f"{KIND} beside them",
+            expected=f"{KIND}=null",
+            todo=f"add {KIND}=null",
+        )
     layers, like = build(unet), next(unet.parameters())
     wanted = {
         f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()
@@ -115,7 +128,7 @@ def mount(unet: Any, weights: Mapping[str, Tensor]) -> None:
                 f"These gated layers do not fit the network: '{key}'.",
                 came=f"{came} in the file",
                 expected=f"{expected} in the network",
-                todo="take those that were trained for this model",
+                todo=f"take those that were trained for this model; {WITHOUT}",
             )
     for name, layer in layers.items():
         layer.load_state_dict({key: weights[f"{name}.{key}"] for key in layer.state_dict()})

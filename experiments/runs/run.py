@@ -83,6 +83,11 @@ def edits(place: Path) -> list[Run]:
     return [each for each in found if each.record.job in EDITS]
 
 
+def _known(place: Path) -> list[str]:
+    """Names of the folders there that are runs, or hold some: inversions and tuned weights may lie beside them."""
+    return sorted(each.name for each in place.iterdir() if each.is_dir() and any(below(each, (RECORD, ROWS))))
+
+
 def find(asked: str, runs: str | Path) -> Path:
     """The folder of a run, or of a sweep: as a path, or by its name below paths.runs."""
     given, named = Path(asked).expanduser(), Path(runs).expanduser() / asked
@@ -92,7 +97,7 @@ def find(asked: str, runs: str | Path) -> Path:
     if given.is_file():
         raise UserError("a run is a folder", came=given, expected="the folder that `freemask run` left")
     near = named.parent
-    known = sorted(each.name for each in near.iterdir() if each.is_dir()) if near.is_dir() else []
+    known = _known(near) if near.is_dir() else []
     expected = nearest(Path(asked).name, known) if known else f"a folder, or a run below {runs}"
     todo = (
         "freemask run name=NAME makes one, with keep=all one with all its videos; freemask status shows all"

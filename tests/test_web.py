@@ -96,7 +96,9 @@ def test_the_token_opens_in_the_address_and_then_by_its_cookie():
 
 
 def test_tokens_are_made_kept_and_switched_off(tmp_path):
-    assert token_of(None) is token_of("null") is token_of("") is None
+    assert token_of(None) is token_of("null") is None
+    with pytest.raises(UserError, match="lets everybody in"):
+        token_of("")
     assert token_of("word") == "word" == token_of("word", tmp_path / "token")
     made = {token_of("auto") for _ in range(3)}
     assert len(made) == 3 and min(map(len, map(str, made))) > 20

@@ -12,6 +12,7 @@ from typing import Self
 from urllib.parse import parse_qs, quote, urlsplit
 
 from experiments.web.place import is_number, is_own
+from freemask.errors import UserError
 
 AUTO = "auto"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -24,9 +25,14 @@ LOCKED = (
 
 def token_of(said: str | None, kept: Path | None = None) -> str | None:
     """`auto` makes one that nobody can guess, or takes the one that was `kept` when it was made; None: none is asked
-    for."""
-    if said in (None, "", "null"):
+    for. No word at all is refused: it is what a variable leaves that is not set."""
+    if said in (None, "null"):
         return None
+    if said == "":
+        came, expected = "token= with nothing behind it", "a word, or auto: a random one"
+        raise UserError(
+            "this token lets everybody in", came=came, expected=expected, todo="token=null says so"
+        )
     if said != AUTO:
         return said
     made = secrets.token_urlsafe(24)

@@ -101,9 +101,10 @@ def _there(folder: Path, settings: Mapping[str, Any]) -> Study:
     study = Study.read(folder)
     differ = [key for key, each in settings.items() if study.settings.get(key) != each]
     if differ:
+        told = ["another design" if key == "design" else f"other {key}" for key in differ]
         raise UserError(
             "another study of this name is there already, and stays: its page may be with people",
-            came=f"{folder}, made with other {' and other '.join(differ)}",
+            came=f"{folder}, made with {' and '.join(told)}",
             expected="the same study, or a name of its own",
             todo="name=NAME makes another one",
         )

@@ -31,7 +31,10 @@ def token_of(said: str | None, kept: Path | None = None) -> str | None:
     if said == "":
         came, expected = "token= with nothing behind it", "a word, or auto: a random one"
         raise UserError(
-            "this token lets everybody in", came=came, expected=expected, todo="token=null says so"
+            "this token lets everybody in",
+            came=came,
+            expected=expected,
+            todo="token=null where everybody is to come in",
         )
     if said != AUTO:
         return said

@@ -9,6 +9,7 @@ from PIL import Image
 from experiments.workshop import measures, report
 from experiments.workshop.page import write_page
 from freemask.backbones.checkpoint import WEIGHTS_FOLDER
+from freemask.errors import UserError
 
 SETTINGS = {"first": 50_000, "steps": 2, "sampling_steps": 2, "guidance": 2.0, "threshold": 0.3}
 
@@ -61,3 +62,9 @@ def test_numbers_of_pictures_and_clips_stay_apart_and_every_bar_is_judged(rows, 
         assert f"embedded-{name}.png" in page
         with Image.open(tmp_path / f"embedded-{name}.png") as picture:
             assert min(picture.size) > 60
+
+
+@pytest.mark.parametrize(("count", "first"), [(0, 5), (-1, 5), (1, -1)])
+def test_scenes_that_are_none_are_refused(count, first):
+    with pytest.raises(UserError, match="Nothing can be measured"):
+        measures.even_scenes(count, first)

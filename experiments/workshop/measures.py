@@ -34,6 +34,7 @@ from freemask.data.world.spec import (
 )
 from freemask.diffusion.guidance import guided
 from freemask.diffusion.loops import invert, sample
+from freemask.errors import UserError
 from freemask.masks.clock import Clock
 from freemask.types import Backbone, Taps
 
@@ -51,6 +52,11 @@ def even_scenes(count: int, first: int, split: str = "heldout") -> list[Scene]:
 
     Each property is a list with equal shares, shuffled on its own, so that no two properties go together.
     """
+    if count < 1 or first < 0:
+        came = f"{count} of them, from seed {first} of the split"
+        raise UserError(
+            "Nothing can be measured on these scenes.", came=came, expected="1 or more, from 0 on"
+        )
     rng = np.random.default_rng([first, 23])
 
     def turns(values: Sequence) -> list:

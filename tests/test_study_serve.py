@@ -199,6 +199,7 @@ MORE = {
     "it lacks 'comment'": lambda found: found.pop("comment"),
     "'comment' is no text of up to 2000": lambda found: found.update(comment="x" * 2001),
     "'finished' is no text of up to 40": lambda found: found.update(finished=["2026"]),
+    "'finished' is no time": lambda found: found.update(finished="a while ago"),
     "answer 2: it holds 'x'": lambda found: found["answers"][1].update(x=1),
     "answer 1: it lacks 'seconds'": lambda found: found["answers"][0].pop("seconds"),
     "answer 3: 'seconds' is no number": lambda found: found["answers"][2].update(seconds=float("nan")),

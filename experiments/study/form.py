@@ -2,6 +2,7 @@
 held against it before anything is kept; files that people put into the folder themselves are not."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 TEXT, MOMENT = 2000, 40  # signs of a comment, and of a time
@@ -17,6 +18,9 @@ def strange(found: Mapping[str, Any]) -> str:
     for name, most in (("started", MOMENT), ("finished", MOMENT), ("comment", TEXT)):
         if not isinstance(found[name], str) or len(found[name]) > most:
             return f"'{name}' is no text of up to {most} signs"
+    for name in ("started", "finished"):
+        if not _is_time(found[name]):
+            return f"'{name}' is no time, such as 2027-01-31T12:00:00Z"
     for place, each in enumerate(found["answers"], 1):
         if why := _other(each, EACH):
             return f"answer {place}: {why}"
@@ -24,6 +28,14 @@ def strange(found: Mapping[str, Any]) -> str:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONG:
             return f"answer {place}: 'seconds' is no number of seconds"
     return ""
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _other(found: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -17,7 +17,7 @@ BAD = [
     ),
     (["model=random_image", "model.control_edges.low=20"], "(model=random_image: =1)"),
     (["model=embedded", "model.control=embedded_edges"], "model=embedded_image model.control=embedded_edges"),
-    (["model=embedded", "model.control=DIR"], "embedded_image, random_image, sd14, sd15"),
+    (["model=embedded", "model.control=DIR"], "embedded_image, instruct_pix2pix, random_image, sd14, sd15"),
     (["method=controlvideo", "model=random_image"], "add model.control=1"),
     (["method=controlvideo", "model=random_image", "model.control=0"], "came:     model.control=0"),
     (["method=controlvideo", "model=sd15"], "this model needs one of its own"),

@@ -339,7 +339,7 @@ def _whether(gated: object) -> bool:
 def _depth(channels: str | None, depth: Depth | None) -> Depth | None:
     """Who shows the network what it takes beside latents; its own autoencoder needs nobody."""
     if channels is not None:
-        one_of("what is shown beside latents (model.channels)", channels, (DEPTH, LATENTS))
+        one_of("image beside latents (model.channels)", channels, (DEPTH, LATENTS))
     return (depth or Depth()) if channels == DEPTH else None
 
 

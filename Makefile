@@ -27,7 +27,7 @@ $(STAMP): requirements.txt pyproject.toml
 demo: setup ## FreeMask beside plain DDIM on a few clips; table, videos, page in runs/demo (under 3 minutes)
 	$(BIN)/freemask run experiment=demo
 
-test: setup ## all tests but the long ones (about 8 minutes on 2 cores)
+test: setup ## all tests but the long ones (about 6 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not parity and not long"
 
 parity: setup ## the long comparisons with the authors' own numbers (needs FREEMASK_SHARED)

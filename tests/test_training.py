@@ -383,15 +383,20 @@ def test_the_transformers_recipe_ends_in_a_checkpoint_that_goes_on_from_its_stil
     assert torch.equal(made.embed("a red car").tokens, still.embed("a red car").tokens)
 
 
+def behind_t2i(folder, monkeypatch):
+    """A run that has what the image stage leaves, and two steps of training."""
+    (folder / "weights").mkdir()
+    for name, like in (("codec", "t2i/vae"), ("t2i", "t2i")):
+        (folder / "weights" / name).symlink_to(WEIGHTS / like)
+    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
+    run = RUN | {"folder": folder, "weights": folder / "weights", "clips": 3}
+    return run, {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_recipe_of_edges_leaves_a_controlnet_beside_an_image_network_that_stays(tmp_path, monkeypatch):
     """It begins as the image network by itself; what it learns lets edges have a say, and the door takes it."""
-    (tmp_path / "weights").mkdir()
-    for name, like in (("codec", "t2i/vae"), ("t2i", "t2i")):
-        (tmp_path / "weights" / name).symlink_to(WEIGHTS / like)
-    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
-    run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
-    settings = {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
+    run, settings = behind_t2i(tmp_path, monkeypatch)
     recipes.control(run, **settings, kind="edges", matrix_lr=0.01, vector_lr=0.01)
     made = Inflated2D.load(
         tmp_path / "weights/t2i", control=tmp_path / "weights/control_edges", control_images="edges"
@@ -434,12 +439,7 @@ RUN = {"seed": 3, "fresh": False, "logger": "csv", "processes": 1, "accelerator"
 @pytest.mark.filterwarnings("ignore")
 def test_the_recipe_of_boxes_leaves_gated_layers_for_an_image_network_that_stays(tmp_path, monkeypatch):
     """They begin as nothing, learn, and are read by the network that they are put into."""
-    (tmp_path / "weights").mkdir()
-    for name, like in (("codec", "t2i/vae"), ("t2i", "t2i")):
-        (tmp_path / "weights" / name).symlink_to(WEIGHTS / like)
-    monkeypatch.setattr(recipes, "_corpus", lambda run: corpus(3))
-    run = RUN | {"folder": tmp_path, "weights": tmp_path / "weights", "clips": 3}
-    settings = {"steps": 2, "warmup": 1, "decay": 0.5, "average": 0.0, "save_every": 2, "batch": 2}
+    run, settings = behind_t2i(tmp_path, monkeypatch)
     recipes.boxes(run, **settings, matrix_lr=0.01, vector_lr=0.01)
     made = Inflated2D.load(
         tmp_path / "weights/t2i", gated=tmp_path / "weights/boxes", attention="frame", shared_norm=False

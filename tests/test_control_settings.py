@@ -21,6 +21,8 @@ BAD = [
     (["method=controlvideo", "model=random_image"], "add model.control=1"),
     (["method=controlvideo", "model=random_image", "model.control=0"], "came:     model.control=0"),
     (["method=controlvideo", "model=sd15"], "this model needs one of its own"),
+    (["method=controlvideo", "model=sd15"], "model.control_images=edges"),
+    (["method=ground_a_video", "model=sd15"], "model.control_images=depth model.control_depth.weights=DIR"),
     (["method=controlvideo", "model=sd15", "model.control=null"], "model=sd15 model.control=PATH"),
 ]
 

@@ -28,6 +28,12 @@ LEFT_OUT = {
     STRENGTH: "a number, or one for each ControlNet; the model's where it is left out, and 0 switches it off",
     TEXT: "what the ControlNets read; as 'text' where it is left out",
 }
+# In place of those that ship, beside Stable Diffusion 1.
+OTHERS = {
+    "embedded_edges": "model.control=lllyasviel/sd-controlnet-canny model.control_images=edges",
+    "embedded_depth": "model.control=lllyasviel/control_v11f1p_sd15_depth model.control_images=depth"
+    " model.control_depth.weights=DIR",
+}
 ALIKE = ("block_out_channels", "layers_per_block", "cross_attention_dim")
 
 Part = tuple[checkpoint.Checkpoint, str]
@@ -174,8 +180,7 @@ def refuse_foreign(path: str | Path, control: Paths) -> None:
             "This ControlNet was trained for model=embedded_image; this model needs one of its own.",
             came=f"model.control={ours[0]} for {path}",
             expected="a folder or hub id of a ControlNet for this model",
-            todo="for Stable Diffusion 1.4 and 1.5: model.control=lllyasviel/sd-controlnet-canny"
-            " model.control_images=edges",
+            todo=f"for Stable Diffusion 1.4 and 1.5: {OTHERS[ours[0]]}",
         )
 
 
